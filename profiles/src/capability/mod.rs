@@ -1,0 +1,1 @@
+//! Linux capabilities by name and number, and the sets the field uses as defaults.

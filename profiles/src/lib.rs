@@ -1,0 +1,13 @@
+//! What a workload may do.
+//!
+//! Pure logic: this crate does no I/O beyond the paths it is handed, needs no root, and never
+//! starts a process. Everything it reads (configs, policies, annotations) is treated as hostile.
+
+/// Turns a named policy and an OCI spec into a hardened spec and a report of every change.
+pub mod policy;
+
+/// Seccomp: the built-in default, OCI JSON in and out, intersection, compilation, the filter cache.
+pub mod seccomp;
+
+/// Linux capabilities by name and number, and the sets the field uses as defaults.
+pub mod capability;

@@ -1,0 +1,63 @@
+//! The type that only `harden` can make.
+
+use oci_spec::runtime::{LinuxSeccomp, Spec};
+use serde::{Deserialize, Serialize};
+
+use super::{Policy, Report};
+
+/// A value that went through the policy; only such a value can be started.
+#[derive(Debug, Clone)]
+pub struct Hardened<T> {
+    value: T,
+    policy: Policy,
+    report: Report,
+    /// A second filter, when the engine's profile and the policy's have no common single form.
+    stacked_seccomp: Option<LinuxSeccomp>,
+}
+
+impl<T> Hardened<T> {
+    /// The hardened value.
+    pub fn get(&self) -> &T {
+        &self.value
+    }
+
+    /// What was asked, what was given, and why.
+    pub fn report(&self) -> &Report {
+        &self.report
+    }
+
+    /// The policy in force.
+    pub fn policy(&self) -> &Policy {
+        &self.policy
+    }
+
+    /// A second seccomp profile that is attached beneath the spec's own, if one was needed.
+    pub fn stacked_seccomp(&self) -> Option<&LinuxSeccomp> {
+        self.stacked_seccomp.as_ref()
+    }
+}
+
+impl Hardened<Spec> {
+    /// What is stored with the container so that later processes are confined alike.
+    pub fn record(&self) -> ContainerRecord {
+        ContainerRecord {
+            spec: self.value.clone(),
+            policy: self.policy.clone(),
+            report: self.report.clone(),
+            stacked_seccomp: self.stacked_seccomp.clone(),
+        }
+    }
+}
+
+/// A container's hardened spec, policy and report, as stored in its state directory.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ContainerRecord {
+    /// The spec after hardening.
+    pub spec: Spec,
+    /// The policy in force.
+    pub policy: Policy,
+    /// The report made at creation.
+    pub report: Report,
+    /// The second seccomp profile, if one was needed.
+    pub stacked_seccomp: Option<LinuxSeccomp>,
+}

@@ -1,0 +1,1 @@
+//! How a workload is confined on the host kernel.

@@ -1,0 +1,1 @@
+//! Who calls us: two front ends over one life cycle.
