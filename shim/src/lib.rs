@@ -1,1 +1,14 @@
 //! Who calls us: two front ends over one life cycle.
+//!
+//! The shim daemon answers containerd. It stays small and never clones a container itself: for
+//! `create` and `exec` it executes the `cofferdam` binary with a hidden verb, hands it the
+//! container's stdio, and exchanges one request and one answer with it as data.
+
+// ---- The border between the two ----------------------------------------------------------------
+
+/// What the shim daemon and its short-lived helper process say to each other.
+pub mod helper;
+
+// ---- The containerd shim (`containerd-shim-cofferdam-v2`) --------------------------------------
+
+// ---- The OCI command line (`cofferdam`) --------------------------------------------------------
