@@ -1,0 +1,430 @@
+//! What can go wrong, an enum per operation, with the stage of init that failed as data.
+
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::cgroup;
+use crate::state::Status;
+
+/// Why a text is not a container id.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum IdError {
+    /// No text.
+    #[error("container id cannot be empty")]
+    Empty,
+    /// More than 1024 bytes.
+    #[error("container id is {length} bytes long, at most 1024 are allowed")]
+    TooLong {
+        /// Its length in bytes.
+        length: usize,
+    },
+    /// Not a plain file name.
+    #[error("invalid container id {id:?}: only letters, digits and _ + - . are allowed")]
+    Characters {
+        /// The text.
+        id: String,
+    },
+}
+
+/// Which step of a container's or a joined process's init failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum Stage {
+    /// Talking to the parent.
+    Sync,
+    /// Entering the cgroup.
+    Cgroup,
+    /// `setsid` and what else makes the process its own.
+    Session,
+    /// Joining or making a namespace.
+    Namespace,
+    /// Becoming the user namespace's root.
+    UserNamespace,
+    /// A new session keyring.
+    Keyring,
+    /// Mounts, devices, pivot.
+    Rootfs,
+    /// The pty.
+    Console,
+    /// Host and domain name.
+    Hostname,
+    /// Kernel parameters of the container's namespaces.
+    Sysctl,
+    /// AppArmor or SELinux.
+    Label,
+    /// Resource limits.
+    Rlimit,
+    /// Scheduling, I/O priority, CPU affinity, memory policy, personality.
+    Scheduling,
+    /// `no_new_privs`.
+    NoNewPrivileges,
+    /// Capability sets.
+    Capabilities,
+    /// User, group and supplementary groups.
+    User,
+    /// The working directory.
+    WorkingDirectory,
+    /// Looking up the program.
+    Executable,
+    /// Closing what the program must not inherit.
+    Descriptors,
+    /// A hook that runs in the container.
+    Hook,
+    /// Seccomp filters.
+    Seccomp,
+    /// The last wait for start.
+    Start,
+    /// `execve` itself.
+    Execve,
+}
+
+/// What stopped the stage.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Cause {
+    /// A system call's errno.
+    Os(i32),
+    /// No directory of `PATH` has the program.
+    NotInPath,
+    /// An error that has a text of its own.
+    Text(String),
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            // The C library's words in lower case: Docker looks for them to choose 126 or 127.
+            Self::Os(libc::ENOENT) => f.write_str("no such file or directory"),
+            Self::Os(libc::EACCES) => f.write_str("permission denied"),
+            Self::Os(libc::EPERM) => f.write_str("operation not permitted"),
+            Self::Os(libc::ENOTDIR) => f.write_str("not a directory"),
+            Self::Os(libc::EISDIR) => f.write_str("is a directory"),
+            Self::Os(libc::ENOEXEC) => f.write_str("exec format error"),
+            Self::Os(errno) => f.write_str(nix::errno::Errno::from_raw(*errno).desc()),
+            Self::NotInPath => f.write_str("executable file not found in $PATH"),
+            Self::Text(text) => f.write_str(text),
+        }
+    }
+}
+
+/// What init reports when it cannot go on: data, never matched by text.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InitFailure {
+    /// The step.
+    pub stage: Stage,
+    /// What was being done, to what: `mount proc on /proc`, or the program's name.
+    pub subject: String,
+    /// Why it failed.
+    pub cause: Cause,
+}
+
+impl InitFailure {
+    pub(crate) fn new(stage: Stage, subject: impl Into<String>, cause: Cause) -> Self {
+        Self {
+            stage,
+            subject: subject.into(),
+            cause,
+        }
+    }
+
+    /// The program does not exist (a shell would exit with 127).
+    pub fn is_not_found(&self) -> bool {
+        self.stage == Stage::Executable
+            && matches!(
+                self.cause,
+                Cause::NotInPath | Cause::Os(libc::ENOENT | libc::ENOTDIR)
+            )
+    }
+
+    /// The program cannot be executed (a shell would exit with 126).
+    pub fn is_not_executable(&self) -> bool {
+        matches!(self.stage, Stage::Executable | Stage::Execve) && !self.is_not_found()
+    }
+}
+
+impl fmt::Display for InitFailure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            stage,
+            subject,
+            cause,
+        } = self;
+        match (stage, cause) {
+            // The three phrases that Docker and Podman know from Go's exec package.
+            (Stage::Executable, Cause::Os(libc::ENOENT | libc::ENOTDIR)) => {
+                write!(f, "exec: {subject:?}: stat {subject}: {cause}")
+            }
+            (Stage::Executable, _) => write!(f, "exec: {subject:?}: {cause}"),
+            (Stage::WorkingDirectory, _) => {
+                write!(
+                    f,
+                    "chdir to cwd ({subject:?}) set in config.json failed: {cause}"
+                )
+            }
+            (Stage::Execve, _) => write!(f, "exec {subject}: {cause}"),
+            _ => write!(f, "{subject}: {cause}"),
+        }
+    }
+}
+
+impl std::error::Error for InitFailure {}
+
+/// Why what is stored about a container cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum StateError {
+    /// There is no such container.
+    #[error("container {id} does not exist")]
+    Unknown {
+        /// The id.
+        id: String,
+    },
+    /// Input or output failed.
+    #[error("cannot {action} {}", path.display())]
+    Io {
+        /// `read`, `write`, `list`.
+        action: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The file is damaged.
+    #[error("{} is damaged; `delete --force` removes the container", path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What the parser said.
+        #[source]
+        source: serde_json::Error,
+    },
+}
+
+/// Why a container was not created. Nothing of it is left.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CreateError {
+    /// The id is taken.
+    #[error("container with given ID already exists: {id}")]
+    Exists {
+        /// The id.
+        id: String,
+    },
+    /// The spec lacks something or asks for something that cannot be given.
+    #[error("invalid spec: {field}: {problem}")]
+    Spec {
+        /// The field, such as `process.cwd`.
+        field: &'static str,
+        /// What is wrong and what would be right.
+        problem: String,
+    },
+    /// State could not be stored.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// A seccomp profile did not compile.
+    #[error("cannot compile the seccomp profile")]
+    Seccomp(#[from] cofferdam_profiles::seccomp::CompileError),
+    /// The cgroup could not be made.
+    #[error("cannot set up the cgroup")]
+    Cgroup(#[from] cgroup::Error),
+    /// A namespace to join is not usable.
+    #[error("cannot join the {kind} namespace {}", path.display())]
+    Namespace {
+        /// `network`, `pid`, ...
+        kind: &'static str,
+        /// Its path.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// A hook failed.
+    #[error("error running {kind} hook #{index} ({})", path.display())]
+    Hook {
+        /// `prestart`, `createRuntime`, ...
+        kind: &'static str,
+        /// Its place in the list, from 0.
+        index: usize,
+        /// The program.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// A system call of the creating process failed.
+    #[error("cannot {action}")]
+    System {
+        /// What was being done.
+        action: &'static str,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// Init could not set the container up.
+    #[error("error during container init: {0}")]
+    Init(InitFailure),
+    /// Init went away without a word (SIGKILL, out of memory).
+    #[error("container init ended before it was ready; was it killed, or out of memory?")]
+    InitGone,
+}
+
+/// Why a container was not started.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// What is stored cannot be used.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// The container is not waiting for start.
+    #[error("cannot start a container that {}", describe(*status))]
+    NotCreated {
+        /// What it is instead.
+        status: Status,
+    },
+    /// A system call failed.
+    #[error("cannot {action}")]
+    System {
+        /// What was being done.
+        action: &'static str,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// A poststart hook failed.
+    #[error("error running poststart hook #{index} ({})", path.display())]
+    Hook {
+        /// Its place in the list, from 0.
+        index: usize,
+        /// The program.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+}
+
+fn describe(status: Status) -> &'static str {
+    match status {
+        Status::Stopped => "has stopped",
+        Status::Running => "is running",
+        Status::Paused => "is paused",
+        Status::Creating => "is still being created",
+        Status::Created => "is created",
+    }
+}
+
+/// Why a process could not join a container.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ExecError {
+    /// What is stored cannot be used.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// There is nothing to join.
+    #[error("cannot exec in a container that {}", describe(*status))]
+    NotRunning {
+        /// What it is instead.
+        status: Status,
+    },
+    /// The process asks for something that cannot be given.
+    #[error("invalid process: {field}: {problem}")]
+    Process {
+        /// The field, such as `cwd`.
+        field: &'static str,
+        /// What is wrong and what would be right.
+        problem: String,
+    },
+    /// The cgroup cannot be joined.
+    #[error("cannot join the container's cgroup")]
+    Cgroup(#[from] cgroup::Error),
+    /// A system call of the calling process failed.
+    #[error("cannot {action}")]
+    System {
+        /// What was being done.
+        action: &'static str,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The joining process could not be confined or could not execute its program.
+    #[error("exec failed: {0}")]
+    Init(InitFailure),
+    /// It went away without a word.
+    #[error("the process ended before it was ready; was it killed, or out of memory?")]
+    InitGone,
+}
+
+/// Why a signal was not sent.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum KillError {
+    /// What is stored cannot be used.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// Nothing to signal. containerd and Docker look for "process already finished".
+    #[error("container not running: process already finished")]
+    NotRunning,
+    /// The cgroup's processes could not be read.
+    #[error("cannot signal the container's processes")]
+    Cgroup(#[from] cgroup::Error),
+    /// The kernel refused.
+    #[error("cannot signal the container's init")]
+    System(#[source] io::Error),
+}
+
+/// Why a container was not removed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum DeleteError {
+    /// What is stored cannot be used.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// It runs, and `force` was not given.
+    #[error("cannot delete container {id} that is not stopped: {status}")]
+    NotStopped {
+        /// The id.
+        id: String,
+        /// What it is.
+        status: Status,
+    },
+    /// Processes outlived SIGKILL.
+    #[error("container {id} still has processes after SIGKILL")]
+    Unkillable {
+        /// The id.
+        id: String,
+    },
+    /// The cgroup could not be removed.
+    #[error("cannot remove the cgroup")]
+    Cgroup(#[from] cgroup::Error),
+    /// The kernel refused.
+    #[error("cannot {action}")]
+    System {
+        /// What was being done.
+        action: &'static str,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// Why pause, resume, update, ps or stats failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CgroupOpError {
+    /// What is stored cannot be used.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// The container is in the wrong state for it.
+    #[error("cannot {action} a container that {}", describe(*status))]
+    Status {
+        /// `pause`, `resume`, ...
+        action: &'static str,
+        /// What it is.
+        status: Status,
+    },
+    /// The cgroup refused.
+    #[error(transparent)]
+    Cgroup(#[from] cgroup::Error),
+}

@@ -1,0 +1,1 @@
+//! What is enforced on a running container, read back from the kernel.

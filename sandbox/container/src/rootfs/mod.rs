@@ -1,0 +1,1 @@
+//! The container's file system: mounts, devices, pivot, masked and read-only paths.

@@ -1,0 +1,260 @@
+//! What is kept about a container, and what the kernel says about it now.
+//!
+//! `<root>/<id>/` (0700 in a 0711 root): `state.json`, `record.json` (the hardened spec, policy and
+//! report), `seccomp-N.bpf` (the programs that init got, byte for byte; exec attaches the same),
+//! `start.fifo` (init waits on it). Files are written beside and renamed, so none is ever half there.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::fs;
+use std::io::{self, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+
+use cofferdam_profiles::policy::ContainerRecord;
+use nix::unistd::Pid;
+use serde::{Deserialize, Serialize};
+
+use crate::cgroup::{self, Cgroup};
+use crate::error::StateError;
+use crate::id::ContainerId;
+
+/// The state file's name.
+pub(crate) const STATE: &str = "state.json";
+/// The record file's name.
+pub(crate) const RECORD: &str = "record.json";
+/// The name of the FIFO that init waits on.
+pub(crate) const FIFO: &str = "start.fifo";
+
+/// The OCI status of a container, with `paused` as runc adds it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Status {
+    /// `create` has not returned.
+    Creating,
+    /// Init waits for start.
+    Created,
+    /// The program was executed.
+    Running,
+    /// Its cgroup is frozen.
+    Paused,
+    /// Init is gone.
+    Stopped,
+}
+
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Creating => "creating",
+            Self::Created => "created",
+            Self::Running => "running",
+            Self::Paused => "paused",
+            Self::Stopped => "stopped",
+        })
+    }
+}
+
+/// What is kept about a container.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct State {
+    /// The version of the OCI runtime spec that the bundle was written for.
+    pub oci_version: String,
+    /// The id.
+    pub id: String,
+    /// Init, as the creator saw it; `None` until it was cloned.
+    pub pid: Option<i32>,
+    /// When `pid` started, in clock ticks since boot (field 22 of `/proc/PID/stat`): tells init from
+    /// a later process with the same pid.
+    pub pid_start_time: u64,
+    /// The process that was creating the container, and when it started; `None` once it is created.
+    pub creator: Option<(i32, u64)>,
+    /// The bundle's absolute path.
+    pub bundle: PathBuf,
+    /// The root file system's absolute path on the host.
+    pub rootfs: PathBuf,
+    /// When it was created, RFC 3339 in UTC.
+    pub created: String,
+    /// Who created it.
+    pub owner: String,
+    /// Where its cgroup is; `None` if it has none.
+    pub cgroup: Option<cgroup::Location>,
+    /// The ids of the attached seccomp programs, in the order they are attached.
+    pub seccomp: Vec<String>,
+    /// The spec's annotations.
+    pub annotations: BTreeMap<String, String>,
+    /// Whether the record has hooks that start or delete must run.
+    pub late_hooks: bool,
+    /// The container's state directory; not stored.
+    #[serde(skip)]
+    pub directory: PathBuf,
+}
+
+impl State {
+    /// What the kernel says: the file's pid counts only if its start time still fits.
+    pub fn status(&self) -> Status {
+        if !self.init_is_alive() {
+            return match self.creator {
+                Some((pid, start)) if is_running(pid, start) => Status::Creating,
+                _ => Status::Stopped,
+            };
+        }
+        if self
+            .creator
+            .is_some_and(|(pid, start)| is_running(pid, start))
+        {
+            return Status::Creating;
+        }
+        if self.directory.join(FIFO).exists() {
+            return Status::Created;
+        }
+        let frozen = self
+            .cgroup
+            .as_ref()
+            .and_then(|location| Cgroup::open(location).ok())
+            .and_then(|cgroup| cgroup.frozen().ok())
+            .unwrap_or(false);
+        if frozen {
+            Status::Paused
+        } else {
+            Status::Running
+        }
+    }
+
+    /// Init's pid, if that process is still the one that was made and has not ended.
+    pub fn live_pid(&self) -> Option<Pid> {
+        self.pid
+            .filter(|&pid| is_running(pid, self.pid_start_time))
+            .map(Pid::from_raw)
+    }
+
+    fn init_is_alive(&self) -> bool {
+        self.live_pid().is_some()
+    }
+
+    /// Writes the state file, whole or not at all.
+    pub(crate) fn store(&self) -> Result<(), StateError> {
+        let path = self.directory.join(STATE);
+        let text = serde_json::to_vec(self).map_err(|source| StateError::Damaged {
+            path: path.clone(),
+            source,
+        })?;
+        write_whole(&path, &text)
+    }
+}
+
+/// Whether `pid` is the process that started at `start` and is neither a zombie nor dead.
+fn is_running(pid: i32, start: u64) -> bool {
+    matches!(process_stat(pid), Ok((state, when)) if when == start && !matches!(state, b'Z' | b'X'))
+}
+
+/// The state letter and the start time of a process, from `/proc/PID/stat`.
+pub(crate) fn process_stat(pid: i32) -> io::Result<(u8, u64)> {
+    let text = fs::read(format!("/proc/{pid}/stat"))?;
+    parse_stat(&text).ok_or_else(|| io::Error::from(io::ErrorKind::InvalidData))
+}
+
+/// Fields 3 and 22; the second field may hold any byte, so count from its last parenthesis.
+fn parse_stat(text: &[u8]) -> Option<(u8, u64)> {
+    let name_end = text.iter().rposition(|&b| b == b')')?;
+    let rest = std::str::from_utf8(text.get(name_end + 1..)?).ok()?;
+    let mut fields = rest.split_ascii_whitespace();
+    let state = *fields.next()?.as_bytes().first()?;
+    Some((state, fields.nth(18)?.parse().ok()?))
+}
+
+/// Writes `path` by way of a new file beside it, so that a reader sees all of it or none.
+pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), StateError> {
+    let mut beside = path.as_os_str().to_owned();
+    beside.push(".new");
+    let beside = PathBuf::from(beside);
+    let write = || -> io::Result<()> {
+        let mut file = fs::OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&beside)?;
+        file.write_all(bytes)?;
+        fs::rename(&beside, path)
+    };
+    write().map_err(|source| StateError::Io {
+        action: "write",
+        path: path.to_owned(),
+        source,
+    })
+}
+
+/// Reads what is kept about the container `id` below `root`.
+pub fn load(root: &Path, id: &ContainerId) -> Result<State, StateError> {
+    let directory = id.directory(root);
+    let path = directory.join(STATE);
+    let text = fs::read(&path).map_err(|source| match source.kind() {
+        io::ErrorKind::NotFound => StateError::Unknown { id: id.to_string() },
+        _ => StateError::Io {
+            action: "read",
+            path: path.clone(),
+            source,
+        },
+    })?;
+    let mut state: State =
+        serde_json::from_slice(&text).map_err(|source| StateError::Damaged { path, source })?;
+    state.directory = directory;
+    Ok(state)
+}
+
+/// Reads the hardened spec, the policy and the report of the container `id`.
+pub fn load_record(root: &Path, id: &ContainerId) -> Result<ContainerRecord, StateError> {
+    let path = id.directory(root).join(RECORD);
+    let text = fs::read(&path).map_err(|source| match source.kind() {
+        io::ErrorKind::NotFound => StateError::Unknown { id: id.to_string() },
+        _ => StateError::Io {
+            action: "read",
+            path: path.clone(),
+            source,
+        },
+    })?;
+    serde_json::from_slice(&text).map_err(|source| StateError::Damaged { path, source })
+}
+
+/// Every container below `root`, in the order of their ids. A directory without a readable state
+/// file is left out: it is either being made or being removed at this moment.
+pub fn list(root: &Path) -> Result<Vec<State>, StateError> {
+    let failed = |source| StateError::Io {
+        action: "list",
+        path: root.to_owned(),
+        source,
+    };
+    let entries = match fs::read_dir(root) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        other => other.map_err(failed)?,
+    };
+    let mut states = Vec::new();
+    for entry in entries {
+        let name = entry.map_err(failed)?.file_name();
+        let Some(id) = name.to_str().and_then(|name| ContainerId::parse(name).ok()) else {
+            continue;
+        };
+        if let Ok(state) = load(root, &id) {
+            states.push(state);
+        }
+    }
+    states.sort_by(|a, b| a.id.cmp(&b.id));
+    Ok(states)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stat_is_read_past_any_process_name() {
+        let fields = "S 1 1 1 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 4242 1 2";
+        for name in ["sh", "a b", ") R 9", "((", ""] {
+            let line = format!("17 ({name}) {fields}");
+            assert_eq!(parse_stat(line.as_bytes()), Some((b'S', 4242)), "{name:?}");
+        }
+        for bad in ["", "17", "17 (sh", "17 (sh) S 1", "17 (sh)"] {
+            assert_eq!(parse_stat(bad.as_bytes()), None, "{bad:?}");
+        }
+    }
+}
