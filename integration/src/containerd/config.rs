@@ -1,0 +1,42 @@
+use std::path::Path;
+
+use super::Version;
+
+/// What a test wants of its containerd beyond the usual.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// Load the CRI plug-in, with the runtime as a handler called `cofferdam`.
+    pub cri: bool,
+    /// Environment of the daemon, and so of its shims.
+    pub envs: Vec<(String, String)>,
+    /// Files to put into the enclave's directory; `policy.toml` there is the runtime's policy file.
+    pub files: Vec<(String, String)>,
+}
+
+/// The configuration file. Version 2 is read by all three release lines.
+pub(super) fn render(dir: &Path, version: Version, options: &Options) -> String {
+    let dir = dir.display();
+    let disabled = match (options.cri, version) {
+        (true, _) => "[]",
+        (false, Version::V2_1) => {
+            r#"["io.containerd.cri.v1.images", "io.containerd.cri.v1.runtime", "io.containerd.grpc.v1.cri"]"#
+        }
+        (false, _) => r#"["io.containerd.grpc.v1.cri"]"#,
+    };
+    format!(
+        r#"version = 2
+root = "{dir}/root"
+state = "{dir}/state"
+disabled_plugins = {disabled}
+
+[grpc]
+  address = "{dir}/containerd.sock"
+
+[ttrpc]
+  address = "{dir}/containerd.sock.ttrpc"
+
+[plugins."io.containerd.internal.v1.opt"]
+  path = "{dir}/opt"
+"#
+    )
+}

@@ -1,0 +1,49 @@
+//! A test that needs root returns early here with a line on standard error, unless
+//! `COFFERDAM_REQUIRE_ROOT=1` (set by `make test` and CI) turns that skip into a failure.
+
+use crate::error::{Error, Result};
+
+/// Proof that the process is root.
+#[derive(Debug)]
+pub struct Root(());
+
+/// `None` (and a visible note) without root.
+///
+/// # Panics
+/// If `COFFERDAM_REQUIRE_ROOT` is set and the process is not root.
+#[must_use]
+pub fn root() -> Option<Root> {
+    if nix::unistd::geteuid().is_root() {
+        return Some(Root(()));
+    }
+    assert!(
+        !is_required(),
+        "COFFERDAM_REQUIRE_ROOT is set, but the tests do not run as root"
+    );
+    note("needs root");
+    None
+}
+
+/// The engine, or `None` with a visible note where it is absent and may be.
+///
+/// # Errors
+/// Whatever kept the engine from being found, if `COFFERDAM_REQUIRE_ROOT` is set, and anything but
+/// its absence in any case.
+pub fn present<T>(engine: Result<T>) -> Result<Option<T>> {
+    match engine {
+        Err(Error::Missing { what, remedy }) if !is_required() => {
+            note(&format!("{what} is missing: {remedy}"));
+            Ok(None)
+        }
+        other => other.map(Some),
+    }
+}
+
+fn is_required() -> bool {
+    std::env::var_os("COFFERDAM_REQUIRE_ROOT").is_some_and(|value| value == "1")
+}
+
+#[expect(clippy::print_stderr, reason = "a skip must be seen")]
+fn note(why: &str) {
+    eprintln!("SKIPPED: {why}");
+}
