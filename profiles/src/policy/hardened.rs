@@ -16,6 +16,20 @@ pub struct Hardened<T> {
 }
 
 impl<T> Hardened<T> {
+    pub(super) fn new(
+        value: T,
+        policy: Policy,
+        report: Report,
+        stacked_seccomp: Option<LinuxSeccomp>,
+    ) -> Self {
+        Self {
+            value,
+            policy,
+            report,
+            stacked_seccomp,
+        }
+    }
+
     /// The hardened value.
     pub fn get(&self) -> &T {
         &self.value

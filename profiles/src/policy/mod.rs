@@ -1,36 +1,46 @@
 //! Turns a named policy and an OCI spec into a hardened spec and a report of every change.
 
+/// The built-in policies.
+mod builtin;
+/// Devices by type and number, as policies name them.
+pub mod device;
+/// The administrator's policy file.
+mod file;
+/// The recipe: a spec and a policy in, a hardened spec and a report out.
+mod harden;
+/// The type that only `harden` can make.
 mod hardened;
+/// Applies verdicts and collects findings and denials.
+mod judge;
+/// The tightest of two policies.
+mod meet;
+/// One policy with every field settled.
+pub mod model;
+/// Why a spec was refused.
+mod refusal;
+/// What was asked, what was given, and why.
 pub mod report;
+/// The rules, a module for each concept.
+mod rules;
+/// Which policy holds.
+mod select;
+/// Reads `config.json` and checks that it makes sense.
+pub mod spec;
 
+#[cfg(test)]
+mod harden_tests;
+
+pub use file::{PolicyFile, PolicyFileError};
+pub use harden::{harden, harden_exec};
 pub use hardened::{ContainerRecord, Hardened};
-pub use report::{Action, Finding, Report};
+pub use model::Policy;
+pub use refusal::{Denial, Refusal};
+pub use report::{Action, Finding, Report, Rule, Summary};
+pub use select::{ANNOTATIONS, POLICY_ANNOTATION};
+pub use spec::{SpecError, parse_spec};
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
-
-use oci_spec::runtime::{Process, Spec};
-
-/// The administrator's policy file: named policies, the default, and what annotations may do.
-#[derive(Debug, Clone)]
-pub struct PolicyFile {}
-
-/// One policy with every field settled: what `harden` enforces.
-#[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
-pub struct Policy {
-    /// The policy's name as the administrator wrote it.
-    pub name: String,
-}
-
-/// Why a policy file was not accepted.
-#[derive(Debug, thiserror::Error)]
-#[error("policy file error")]
-pub struct PolicyFileError;
-
-/// Why a spec was refused: the rule, the field and the remedy.
-#[derive(Debug, thiserror::Error)]
-#[error("refused")]
-pub struct Refusal;
+use std::path::PathBuf;
 
 /// Who chose a policy besides the file's default and the spec's annotations.
 #[derive(Debug, Clone, Default)]
@@ -52,39 +62,4 @@ pub struct HostFacts {
     pub cgroup_v2: bool,
     /// Bind mount sources as the spec names them -> the same with every symlink resolved.
     pub mount_sources: BTreeMap<PathBuf, PathBuf>,
-}
-
-impl PolicyFile {
-    /// The policies that hold when there is no file.
-    pub fn builtin() -> Self {
-        Self {}
-    }
-
-    /// Reads a policy file's text; `origin` is named in errors.
-    pub fn parse(_text: &str, _origin: &Path) -> Result<Self, PolicyFileError> {
-        Err(PolicyFileError)
-    }
-
-    /// Reads `path`; a file that does not exist means the built-in policies.
-    pub fn load(_path: &Path) -> Result<Self, PolicyFileError> {
-        Err(PolicyFileError)
-    }
-}
-
-/// Hardens a spec as the selected policy says, or refuses it.
-pub fn harden(
-    _spec: Spec,
-    _file: &PolicyFile,
-    _selection: &Selection,
-    _host: &HostFacts,
-) -> Result<Hardened<Spec>, Refusal> {
-    Err(Refusal)
-}
-
-/// Hardens a process that joins a running container: never more than the container's init may.
-pub fn harden_exec(
-    _process: Process,
-    _container: &ContainerRecord,
-) -> Result<Hardened<Process>, Refusal> {
-    Err(Refusal)
 }

@@ -1,0 +1,174 @@
+//! One policy with every field settled.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use super::device::DeviceMatch;
+use crate::capability::Set;
+
+/// What a rule does with a request that goes beyond it; the tightest comes first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Verdict {
+    /// The container is refused.
+    Deny,
+    /// The container starts without what it asked for; the report says so.
+    Strip,
+    /// The container gets what it asked for; the report says so.
+    Allow,
+}
+
+/// Which seccomp profile a container gets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SeccompChoice {
+    /// What both the engine's profile and the built-in default allow; when the engine has none,
+    /// the built-in default.
+    Intersect,
+    /// The built-in default, whatever the engine asks for.
+    Default,
+    /// The engine's profile as it is; when the engine has none, none.
+    Engine,
+}
+
+/// Whether the root file system is read-only.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ReadOnlyRootfs {
+    /// Always.
+    Required,
+    /// Where the spec asks for it.
+    Asked,
+}
+
+/// Where the workload runs; the tightest comes first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Isolation {
+    /// In a virtual machine of its own.
+    Microvm,
+    /// On the host's kernel.
+    HostKernel,
+}
+
+/// What may be missing on this host without refusing the container.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum BestEffort {
+    /// An engine's default AppArmor profile where the kernel has no AppArmor.
+    Apparmor,
+    /// SELinux labels where the kernel has no SELinux.
+    Selinux,
+}
+
+/// Which capabilities a container may have.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CapabilityRules {
+    /// The most a container can get.
+    pub bounding: Set,
+    /// A capability that is neither in `bounding` nor in what engines give by default.
+    pub beyond: Verdict,
+}
+
+/// Which of the host's namespaces a container may share.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HostNamespaces {
+    /// The host's processes.
+    pub pid: Verdict,
+    /// The host's network.
+    pub network: Verdict,
+    /// The host's System V IPC and POSIX message queues.
+    pub ipc: Verdict,
+    /// The host's name.
+    pub uts: Verdict,
+    /// The host's view of the cgroup hierarchy.
+    pub cgroup: Verdict,
+    /// The host's user ids; `strip` does not exist here.
+    pub user: Verdict,
+}
+
+/// Which mounts a container may have.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MountRules {
+    /// A bind mount of a sensitive host path.
+    pub sensitive: Verdict,
+    /// Host paths that are sensitive besides the built-in list.
+    pub paths: BTreeSet<PathBuf>,
+    /// Host paths, with all below them, that are not sensitive although the list says so.
+    pub allow: BTreeSet<PathBuf>,
+    /// A mount that propagates back to the host (`shared`, `rshared`).
+    pub shared_propagation: Verdict,
+    /// A writable sysfs or cgroup mount.
+    pub kernel_write: Verdict,
+    /// A file system type beyond proc, sysfs, tmpfs, devpts, mqueue, cgroup and binds.
+    pub other_types: Verdict,
+}
+
+/// Which devices a container may have.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeviceRules {
+    /// A device beyond the engines' defaults and `allow`.
+    pub beyond: Verdict,
+    /// Devices that a container may ask for.
+    pub allow: BTreeSet<DeviceMatch>,
+}
+
+/// Which kernel parameters a container may set.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SysctlRules {
+    /// A parameter beyond the safe ones and `allow`.
+    pub beyond: Verdict,
+    /// Namespaced parameters a container may set besides the safe ones.
+    pub allow: BTreeSet<String>,
+}
+
+/// One policy with every field settled: what `harden` enforces.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Policy {
+    /// The policy's name as the administrator wrote it; the names joined by `+` after a
+    /// [`meet`](Policy::meet).
+    pub name: String,
+    /// Where the workload runs.
+    pub isolation: Isolation,
+    /// A spec that has all that `--privileged` asks for.
+    pub privileged: Verdict,
+    /// User id 0; `strip` does not exist here.
+    pub run_as_root: Verdict,
+    /// Whether `no_new_privs` is set whatever the spec says.
+    pub no_new_privileges: bool,
+    /// Which seccomp profile a container gets.
+    pub seccomp: SeccompChoice,
+    /// Whether the root file system is read-only.
+    pub read_only_rootfs: ReadOnlyRootfs,
+    /// Paths masked besides the field's defaults.
+    pub masked_paths: BTreeSet<String>,
+    /// Paths made read-only besides the field's defaults.
+    pub readonly_paths: BTreeSet<String>,
+    /// What may be missing on this host.
+    pub best_effort: BTreeSet<BestEffort>,
+    /// The AppArmor profile `unconfined`; `strip` does not exist here.
+    pub apparmor_unconfined: Verdict,
+    /// OCI hooks, which run on the host with the engine's rights.
+    pub hooks: Verdict,
+    /// Which capabilities a container may have.
+    pub capabilities: CapabilityRules,
+    /// Which of the host's namespaces a container may share.
+    pub host_namespaces: HostNamespaces,
+    /// Which mounts a container may have.
+    pub mounts: MountRules,
+    /// Which devices a container may have.
+    pub devices: DeviceRules,
+    /// Which kernel parameters a container may set.
+    pub sysctls: SysctlRules,
+    /// The highest resource limits, by the name of [`Rlimit`](super::limits::NAMES).
+    pub rlimits: BTreeMap<String, u64>,
+}
+
+impl Policy {
+    /// How an administrator would loosen this policy by `line`.
+    pub(crate) fn remedy(&self, line: &str) -> String {
+        format!("select a policy that extends {:?} with `{line}`", self.name)
+    }
+}

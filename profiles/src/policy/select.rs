@@ -1,0 +1,67 @@
+//! Which policy holds: the command line, else the handler, else the file's default; an annotation
+//! may only tighten that, unless the administrator's file lists its key.
+
+use std::collections::HashMap;
+
+use super::{Policy, PolicyFile, Refusal, Selection};
+
+/// The annotation that names a policy.
+pub const POLICY_ANNOTATION: &str = "cofferdam.dev/policy";
+
+/// Every annotation of ours.
+pub const ANNOTATIONS: &[&str] = &[POLICY_ANNOTATION];
+
+/// What the keys of our annotations begin with.
+const PREFIX: &str = "cofferdam.dev/";
+
+impl PolicyFile {
+    /// The policy in force, and in words how it was chosen.
+    pub(crate) fn select(
+        &self,
+        selection: &Selection,
+        annotations: Option<&HashMap<String, String>>,
+    ) -> Result<(Policy, String), Refusal> {
+        let (name, origin) = match (&selection.command_line, &selection.handler) {
+            (Some(name), _) => (name, "the command line"),
+            (None, Some(name)) => (name, "the runtime handler"),
+            (None, None) => (self.default_name(), "the policy file's default"),
+        };
+        let base = self.named(name, origin)?;
+        let Some(annotations) = annotations else {
+            return Ok((base.clone(), format!("{name} (chosen by {origin})")));
+        };
+        let unknown = annotations
+            .keys()
+            .filter(|k| k.starts_with(PREFIX) && !ANNOTATIONS.contains(&k.as_str()));
+        if let Some(key) = unknown.min() {
+            return Err(Refusal::UnknownAnnotation {
+                key: shorten(key),
+                known: ANNOTATIONS.join(", "),
+            });
+        }
+        let Some(asked) = annotations.get(POLICY_ANNOTATION) else {
+            return Ok((base.clone(), format!("{name} (chosen by {origin})")));
+        };
+        let annotated = self.named(asked, "the annotation cofferdam.dev/policy")?;
+        if self.annotation_may_loosen(POLICY_ANNOTATION) {
+            let how = format!("{asked} (chosen by annotation, which the policy file allows)");
+            return Ok((annotated.clone(), how));
+        }
+        let met = base.meet(annotated);
+        let how = format!("{} (chosen by {origin}, tightened by annotation)", met.name);
+        Ok((met, how))
+    }
+
+    fn named(&self, name: &str, origin: &str) -> Result<&Policy, Refusal> {
+        self.policy(name).ok_or_else(|| Refusal::UnknownPolicy {
+            origin: origin.to_owned(),
+            name: shorten(name),
+            known: self.names().collect::<Vec<_>>().join(", "),
+        })
+    }
+}
+
+/// What a stranger wrote, short enough for one line of an error.
+fn shorten(text: &str) -> String {
+    text.chars().take(100).collect()
+}
