@@ -1,0 +1,148 @@
+//! What can go wrong with the container's file system.
+
+use std::io;
+use std::path::PathBuf;
+
+/// Why the container's file system could not be made. Nothing is started after such an error; the
+/// mounts made so far go away with the mount namespace.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RootfsError {
+    /// The spec lacks something or contradicts itself.
+    #[error("{field}: {problem}")]
+    Spec {
+        /// The field, such as `root.path`.
+        field: &'static str,
+        /// What is wrong and what would be right.
+        problem: String,
+    },
+    /// The root file system itself.
+    #[error("cannot {action} {}", path.display())]
+    Root {
+        /// What was being done.
+        action: &'static str,
+        /// To what.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// An entry of `mounts`.
+    #[error("cannot mount {fstype} {} on {}", from.display(), destination.display())]
+    Mount {
+        /// Its type, `bind` for binds.
+        fstype: String,
+        /// Its source.
+        from: PathBuf,
+        /// Where it goes in the container.
+        destination: PathBuf,
+        /// Why.
+        #[source]
+        source: Box<MountProblem>,
+    },
+    /// A device node or one of the links in `/dev`.
+    #[error("cannot {action} {}", path.display())]
+    Device {
+        /// What was being done.
+        action: &'static str,
+        /// The path in the container.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// There is something else where a device should be.
+    #[error(
+        "{} is not the device {expected}: the image or a mount puts something else there; remove it \
+         or let /dev be a tmpfs",
+        path.display()
+    )]
+    FakeDevice {
+        /// The path.
+        path: PathBuf,
+        /// Type, major and minor, such as `c 1:3`.
+        expected: String,
+    },
+    /// A masked or a read-only path.
+    #[error("cannot {action} {}; the container would see what it must not", path.display())]
+    Protect {
+        /// `mask` or `make read-only`.
+        action: &'static str,
+        /// The path in the container.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// A kernel parameter that this container must not set.
+    #[error("sysctl {key} is refused: {problem}")]
+    SysctlRefused {
+        /// The parameter.
+        key: String,
+        /// Why, and what would make it possible.
+        problem: &'static str,
+    },
+    /// A kernel parameter could not be written.
+    #[error("cannot set sysctl {key} to {value:?}")]
+    Sysctl {
+        /// The parameter.
+        key: String,
+        /// The value.
+        value: String,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// Why one mount could not be made.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum MountProblem {
+    /// An option that is not known for binds, or takes another form.
+    #[error("option {option:?}: {problem}")]
+    Option {
+        /// The option as the spec has it.
+        option: String,
+        /// What is wrong with it.
+        problem: &'static str,
+    },
+    /// Only a few files of procfs may be mounted over: what a container reads and what init writes
+    /// there must be the kernel's own (CVE-2019-16884, CVE-2025-31133, CVE-2025-52881).
+    #[error("{} is inside /proc; only a proc file system or one of {allowed} may be there", path.display())]
+    InsideProc {
+        /// Where the destination leads.
+        path: PathBuf,
+        /// The files that may be mounted over.
+        allowed: String,
+    },
+    /// The destination is the root itself.
+    #[error("the destination is the container's root; set root.path instead")]
+    OverRoot,
+    /// `/proc` or `/sys` is a link or a file in the image.
+    #[error("the destination must be an ordinary directory, the image has a link or a file there")]
+    NotOrdinary,
+    /// A system call failed.
+    #[error("cannot {action}{detail}")]
+    System {
+        /// What was being done.
+        action: &'static str,
+        /// What the file system said, or what to do about it; starts with a separator.
+        detail: String,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+}
+
+impl MountProblem {
+    pub(super) fn system(action: &'static str) -> impl Fn(io::Error) -> Self {
+        move |source| Self::System {
+            action,
+            detail: String::new(),
+            source,
+        }
+    }
+}
+
+pub(super) type Result<T> = std::result::Result<T, RootfsError>;
