@@ -1,47 +1,94 @@
 //! Seccomp: the built-in default, OCI JSON in and out, intersection, compilation, the filter cache.
 
-use std::path::{Path, PathBuf};
+/// What a filter answers, and which answer is the stricter.
+mod action;
+/// The architectures a process can present to a filter on this machine.
+mod arch;
+/// Argument conditions and their algebra.
+mod args;
+/// Classic BPF: instructions, code for a decision, an interpreter.
+mod bpf;
+/// Compiled filters on disk, by the content of the profile.
+mod cache;
+/// A profile to the program the kernel runs.
+mod compile;
+/// The profile of containers that bring none, and the bound of those that do.
+mod default;
+/// The meaning of a profile: which call is answered what.
+mod model;
+/// System call names to numbers.
+mod numbers;
+/// What a profile must be before it means anything.
+mod validate;
 
+pub use action::Action;
+pub use arch::Arch;
+pub use bpf::{BadProgram, Call, interpret};
+pub use cache::FilterCache;
+pub use compile::{
+    CompileError, FLAG_LOG, FLAG_NEW_LISTENER, FLAG_SPEC_ALLOW, FLAG_WAIT_KILLABLE_RECV, Filter,
+    compile,
+};
+pub use default::{Compat32, DefaultProfile, default_profile};
+pub use numbers::{known, resolve};
+pub use validate::{InvalidProfile, Warning, validate};
+
+use model::{Decision, Model};
 use oci_spec::runtime::LinuxSeccomp;
 
-/// A compiled filter, ready for `seccomp(2)`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Filter {
-    /// `struct sock_filter` records, native endian, 8 bytes each (linux/filter.h).
-    pub program: Vec<u8>,
-    /// `SECCOMP_FILTER_FLAG_*` bits (linux/seccomp.h).
-    pub flags: u32,
-    /// SHA-256 of the program and the flags, lower-case hexadecimal.
-    pub id: String,
+/// How many of the native architecture's calls a profile lets through.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Allowed {
+    /// Whatever their arguments.
+    pub always: usize,
+    /// With some arguments.
+    pub conditional: usize,
 }
 
-/// Why a profile could not be compiled.
-#[derive(Debug, thiserror::Error)]
-#[error("compile error")]
-pub struct CompileError;
-
-/// Compiled filters by content, below one directory that only root may write.
-#[derive(Debug, Clone)]
-pub struct FilterCache {
-    #[expect(dead_code, reason = "skeleton")]
-    directory: PathBuf,
-}
-
-impl FilterCache {
-    /// A cache below `directory`, which is made on first use.
-    pub fn at(directory: &Path) -> Self {
-        Self {
-            directory: directory.to_owned(),
+/// Counts the native calls a profile lets through. Of a profile that allows by default only the
+/// calls it names can be counted.
+pub fn allowed_native(profile: &LinuxSeccomp) -> Allowed {
+    let model = Model::new(profile);
+    let mut allowed = Allowed {
+        always: 0,
+        conditional: 0,
+    };
+    let decisions = model
+        .tables
+        .get(&Arch::NATIVE)
+        .map(|table| table.decisions.values());
+    for decision in decisions.into_iter().flatten() {
+        match decision {
+            Decision::Always(action) if action.allows() => allowed.always += 1,
+            Decision::Always(_) => {}
+            Decision::Depends { rules, otherwise } => {
+                if otherwise.allows() || rules.iter().any(|rule| rule.action.allows()) {
+                    allowed.conditional += 1;
+                }
+            }
         }
     }
+    allowed
+}
 
-    /// The filter of `profile`, from the cache if it is there and intact, else compiled and kept.
-    pub fn get_or_compile(&self, profile: &LinuxSeccomp) -> Result<Filter, CompileError> {
-        compile(profile)
+/// What a profile answers, worked out from the profile itself, not from a filter.
+#[derive(Debug, Clone)]
+pub struct Evaluator(Model);
+
+impl Evaluator {
+    /// Resolves the profile's names once.
+    pub fn new(profile: &LinuxSeccomp) -> Result<Self, InvalidProfile> {
+        validate::check(profile)?;
+        Ok(Self(Model::new(profile)))
+    }
+
+    /// The answer to one call.
+    pub fn answer(&self, call: &Call) -> Action {
+        self.0.answer(call.audit, call.number, &call.args)
     }
 }
 
-/// Compiles a profile with libseccomp.
-pub fn compile(_profile: &LinuxSeccomp) -> Result<Filter, CompileError> {
-    Err(CompileError)
+/// What `profile` answers to one call; for many calls, make an [`Evaluator`] once.
+pub fn evaluate(profile: &LinuxSeccomp, call: &Call) -> Result<Action, InvalidProfile> {
+    Evaluator::new(profile).map(|evaluator| evaluator.answer(call))
 }

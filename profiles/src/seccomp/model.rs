@@ -1,0 +1,214 @@
+//! The meaning of a profile: for each architecture and number, what is answered and when.
+//!
+//! The rules, which `compile`, `evaluate` and `intersect` all follow:
+//! - Of the rules that match a call, the strictest answer wins, in the kernel's own order for
+//!   stacked filters; of equally strict ones the first in the profile. libseccomp lets an
+//!   unconditional rule hide conditional ones and leaves other conflicts to its tree order, so
+//!   where this differs from runc it is stricter.
+//! - An unconditional rule that repeats the default says nothing (as in runc).
+//! - A rule that names one argument twice is a rule per condition, one of which must hold (as in
+//!   runc, because libseccomp cannot test an argument twice).
+//! - Where nothing matches, the default answers; but where the default refuses and the number is
+//!   above every call the profile lists and above Linux 5.0's, the author cannot have known the
+//!   call, and the answer is ENOSYS, which makes libraries fall back (as in runc).
+//! - A call of an architecture that is not listed gets ENOSYS, or the default if that kills.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use oci_spec::runtime::LinuxSeccomp;
+
+use super::action::{Action, ENOSYS};
+use super::arch::{Arch, X32_BIT};
+use super::args::Test;
+use super::numbers;
+
+/// Conditions that must all hold, and the answer then. No conditions: always.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Rule {
+    /// Sorted; no argument twice.
+    pub(crate) tests: Vec<Test>,
+    pub(crate) action: Action,
+}
+
+impl Rule {
+    fn matches(&self, args: &[u64; 6]) -> bool {
+        self.tests.iter().all(|test| {
+            args.get(usize::from(test.index))
+                .is_some_and(|value| test.passes(*value))
+        })
+    }
+}
+
+/// What one call is answered, in normal form.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Decision {
+    /// Whatever the arguments.
+    Always(Action),
+    /// The first rule that matches answers, the strictest stand first; else `otherwise`.
+    Depends { rules: Vec<Rule>, otherwise: Action },
+}
+
+impl Decision {
+    pub(crate) fn answer(&self, args: &[u64; 6]) -> Action {
+        match self {
+            Self::Always(action) => *action,
+            Self::Depends { rules, otherwise } => rules
+                .iter()
+                .find(|rule| rule.matches(args))
+                .map_or(*otherwise, |rule| rule.action),
+        }
+    }
+
+    /// The normal form of some rules under a default.
+    fn of<'a>(rules: impl Iterator<Item = &'a Rule>, default: Action) -> Self {
+        let mut always: Option<Action> = None;
+        let mut conditional: Vec<Rule> = Vec::new();
+        for rule in rules {
+            if !rule.tests.is_empty() {
+                if !conditional.contains(rule) {
+                    conditional.push(rule.clone());
+                }
+            } else if rule.action != default
+                && always.is_none_or(|other| rule.action.rank() < other.rank())
+            {
+                always = Some(rule.action);
+            }
+        }
+        if let Some(action) = always {
+            conditional.retain(|rule| rule.action.rank() < action.rank());
+        }
+        conditional.sort_by_key(|rule| rule.action.rank());
+        let otherwise = always.unwrap_or(default);
+        if conditional.is_empty() {
+            Self::Always(otherwise)
+        } else {
+            Self::Depends {
+                rules: conditional,
+                otherwise,
+            }
+        }
+    }
+}
+
+/// A profile's meaning on one architecture.
+#[derive(Debug, Clone)]
+pub(crate) struct Table {
+    pub(crate) decisions: BTreeMap<u32, Decision>,
+    /// Numbers above this one get ENOSYS instead of the default.
+    pub(crate) newest: Option<u32>,
+}
+
+/// A profile with every name resolved.
+#[derive(Debug, Clone)]
+pub(crate) struct Model {
+    pub(crate) default: Action,
+    /// The rules of each name, in the profile's order.
+    pub(crate) names: BTreeMap<String, Vec<Rule>>,
+    pub(crate) tables: BTreeMap<Arch, Table>,
+}
+
+impl Model {
+    /// Reads a profile that [`super::validate`] accepted.
+    pub(crate) fn new(profile: &LinuxSeccomp) -> Self {
+        let default = Action::from_oci(profile.default_action(), profile.default_errno_ret());
+        let names = rules_by_name(profile);
+        let tables = architectures(profile)
+            .into_iter()
+            .map(|arch| (arch, table(arch, &names, default)))
+            .collect();
+        Self {
+            default,
+            names,
+            tables,
+        }
+    }
+
+    /// The decision on a name alone, on an architecture where no other name has its number.
+    pub(crate) fn by_name(&self, name: &str) -> Decision {
+        let rules = self.names.get(name).map(Vec::as_slice).unwrap_or_default();
+        Decision::of(rules.iter(), self.default)
+    }
+
+    /// The answer to calls of architectures that the profile does not list.
+    pub(crate) fn foreign(&self) -> Action {
+        match self.default {
+            Action::KillProcess | Action::KillThread => self.default,
+            _ => Action::Errno(ENOSYS),
+        }
+    }
+
+    /// The answer to one call; `audit` and `number` as in `struct seccomp_data`.
+    pub(crate) fn answer(&self, audit: u32, number: u32, args: &[u64; 6]) -> Action {
+        let x32 = audit == Arch::X32.audit() && number >= X32_BIT;
+        let table = self
+            .tables
+            .iter()
+            .find(|(arch, _)| arch.audit() == audit && (**arch == Arch::X32) == x32);
+        let Some((_, table)) = table else {
+            return self.foreign();
+        };
+        match table.decisions.get(&number) {
+            Some(decision) => decision.answer(args),
+            None if table.newest.is_some_and(|newest| number > newest) => Action::Errno(ENOSYS),
+            None => self.default,
+        }
+    }
+}
+
+/// The architectures in force: those listed that this machine has, and always the native one.
+pub(crate) fn architectures(profile: &LinuxSeccomp) -> BTreeSet<Arch> {
+    let listed = profile.architectures().iter().flatten();
+    listed
+        .filter_map(|arch| Arch::from_oci(*arch))
+        .chain([Arch::NATIVE])
+        .collect()
+}
+
+fn rules_by_name(profile: &LinuxSeccomp) -> BTreeMap<String, Vec<Rule>> {
+    let mut names: BTreeMap<String, Vec<Rule>> = BTreeMap::new();
+    for entry in profile.syscalls().iter().flatten() {
+        let action = Action::from_oci(entry.action(), entry.errno_ret());
+        let args = entry.args().as_deref().unwrap_or_default();
+        let mut tests: Vec<Test> = args.iter().map(Test::from_oci).collect();
+        tests.sort_unstable();
+        tests.dedup();
+        let twice = tests
+            .windows(2)
+            .any(|pair| matches!(pair, [a, b] if a.index == b.index));
+        let rules: Vec<Rule> = if twice {
+            let single = |test| Rule {
+                tests: vec![test],
+                action,
+            };
+            tests.into_iter().map(single).collect()
+        } else {
+            vec![Rule { tests, action }]
+        };
+        for name in entry.names() {
+            names
+                .entry(name.clone())
+                .or_default()
+                .extend(rules.iter().cloned());
+        }
+    }
+    names
+}
+
+fn table(arch: Arch, names: &BTreeMap<String, Vec<Rule>>, default: Action) -> Table {
+    let mut by_number: BTreeMap<u32, Vec<&Rule>> = BTreeMap::new();
+    for (name, rules) in names {
+        if let Some(number) = numbers::resolve(arch, name) {
+            by_number.entry(number).or_default().extend(rules);
+        }
+    }
+    let listed = by_number.keys().next_back().copied().unwrap_or(0);
+    let refuses = default.denies() || default == Action::Notify;
+    Table {
+        newest: (refuses && default != Action::Errno(ENOSYS))
+            .then_some(listed.max(arch.long_known())),
+        decisions: by_number
+            .into_iter()
+            .map(|(number, rules)| (number, Decision::of(rules.into_iter(), default)))
+            .collect(),
+    }
+}

@@ -1,0 +1,171 @@
+//! System call names to numbers.
+//!
+//! libseccomp knows the calls of its release (2.5.4: Linux 5.17) and hides the direct forms of
+//! the calls that 32-bit x86 multiplexes; the tables here fill both gaps. Their source is the
+//! kernel's own `arch/*/entry/syscalls/*.tbl` and `scripts/syscall.tbl`, Linux 6.18.
+
+use libseccomp::ScmpSyscall;
+
+use super::arch::{Arch, X32_BIT};
+
+/// Calls newer than libseccomp 2.5.4. From 424 on a number is the same on every architecture.
+const NEW: &[(&str, u32)] = &[
+    ("cachestat", 451),
+    ("fchmodat2", 452),
+    ("map_shadow_stack", 453),
+    ("futex_wake", 454),
+    ("futex_wait", 455),
+    ("futex_requeue", 456),
+    ("statmount", 457),
+    ("listmount", 458),
+    ("lsm_get_self_attr", 459),
+    ("lsm_set_self_attr", 460),
+    ("lsm_list_modules", 461),
+    ("mseal", 462),
+    ("setxattrat", 463),
+    ("getxattrat", 464),
+    ("listxattrat", 465),
+    ("removexattrat", 466),
+    ("open_tree_attr", 467),
+    ("file_getattr", 468),
+    ("file_setattr", 469),
+];
+
+/// Newer calls that only x86-64 has.
+const NEW_X86_64: &[(&str, u32)] = &[("uretprobe", 335), ("uprobe", 336)];
+
+/// Newer calls that only RISC-V has.
+const NEW_RISCV64: &[(&str, u32)] = &[("riscv_hwprobe", 258)];
+
+/// The direct forms (most of Linux 4.3 and 5.1) of what `socketcall` and `ipc` multiplex on 32-bit x86.
+const DIRECT_X86: &[(&str, u32)] = &[
+    ("recvmmsg", 337),
+    ("sendmmsg", 345),
+    ("socket", 359),
+    ("socketpair", 360),
+    ("bind", 361),
+    ("connect", 362),
+    ("listen", 363),
+    ("accept4", 364),
+    ("getsockopt", 365),
+    ("setsockopt", 366),
+    ("getsockname", 367),
+    ("getpeername", 368),
+    ("sendto", 369),
+    ("sendmsg", 370),
+    ("recvfrom", 371),
+    ("recvmsg", 372),
+    ("shutdown", 373),
+    ("semget", 393),
+    ("semctl", 394),
+    ("shmget", 395),
+    ("shmctl", 396),
+    ("shmat", 397),
+    ("shmdt", 398),
+    ("msgget", 399),
+    ("msgsnd", 400),
+    ("msgrcv", 401),
+    ("msgctl", 402),
+];
+
+/// The multiplexers of 32-bit x86. libseccomp rewrites rules for the calls above into rules on
+/// these and drops the argument conditions on the way, so it is never left to decide them.
+pub(crate) const MULTIPLEXERS_X86: &[(&str, u32)] = &[("socketcall", 102), ("ipc", 117)];
+
+/// The number of `name` on `arch`, or `None` where the call does not exist there.
+pub fn resolve(arch: Arch, name: &str) -> Option<u32> {
+    let find = |table: &[(&str, u32)]| table.iter().find(|(n, _)| *n == name).map(|(_, nr)| *nr);
+    if let Some(number) = find(NEW) {
+        return Some(if arch == Arch::X32 {
+            number | X32_BIT
+        } else {
+            number
+        });
+    }
+    let own = match arch {
+        Arch::X86_64 => find(NEW_X86_64),
+        Arch::X86 => find(DIRECT_X86),
+        Arch::Riscv64 => find(NEW_RISCV64),
+        _ => None,
+    };
+    own.or_else(|| by_libseccomp(arch, name))
+}
+
+/// The number libseccomp alone has for `name`; its pseudo numbers (negative) do not count.
+pub(crate) fn by_libseccomp(arch: Arch, name: &str) -> Option<u32> {
+    let call = ScmpSyscall::from_name_by_arch(name, arch.to_libseccomp()).ok()?;
+    u32::try_from(i32::from(call)).ok()
+}
+
+/// Whether any architecture of this machine has a call of that name.
+pub fn known(name: &str) -> bool {
+    Arch::FAMILY
+        .iter()
+        .any(|arch| resolve(*arch, name).is_some())
+}
+
+/// Whether the name is a real call somewhere, though perhaps not on this machine.
+pub(crate) fn known_elsewhere(name: &str) -> bool {
+    NEW_X86_64
+        .iter()
+        .chain(NEW_RISCV64)
+        .any(|(n, _)| *n == name)
+        || ScmpSyscall::from_name(name).is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_the_kernels() {
+        let table = [
+            (Arch::X86_64, "read", Some(0)),
+            (Arch::X86_64, "clone3", Some(435)),
+            (Arch::X86_64, "mseal", Some(462)),
+            (Arch::X86_64, "uretprobe", Some(335)),
+            (Arch::X86_64, "socketcall", None),
+            (Arch::X86, "uretprobe", None),
+            (Arch::X86, "socket", Some(359)),
+            (Arch::X86, "socketcall", Some(102)),
+            (Arch::X86, "accept", None),
+            (Arch::X86, "msgctl", Some(402)),
+            (Arch::X32, "read", Some(X32_BIT)),
+            (Arch::X32, "mseal", Some(X32_BIT | 462)),
+            (Arch::Aarch64, "openat", Some(56)),
+            (Arch::Aarch64, "open", None),
+            (Arch::Arm, "fchmodat2", Some(452)),
+            (Arch::X86_64, "no such call\0", None),
+        ];
+        for (arch, name, number) in table {
+            assert_eq!(resolve(arch, name), number, "{name} on {arch:?}");
+        }
+    }
+
+    /// The kernel's header for this machine, where it is installed, agrees with every number.
+    #[test]
+    fn the_tables_agree_with_the_installed_header() {
+        let read = |file: &str| {
+            std::fs::read_to_string(format!("/usr/include/x86_64-linux-gnu/asm/{file}")).ok()
+        };
+        for (arch, file) in [(Arch::X86_64, "unistd_64.h"), (Arch::X86, "unistd_32.h")] {
+            let Some(text) = read(file) else { continue };
+            for line in text.lines() {
+                let mut words = line.split_whitespace();
+                let (Some("#define"), Some(name), Some(number)) =
+                    (words.next(), words.next(), words.next())
+                else {
+                    continue;
+                };
+                let Some(name) = name.strip_prefix("__NR_") else {
+                    continue;
+                };
+                assert_eq!(
+                    resolve(arch, name),
+                    number.parse().ok(),
+                    "{name} on {arch:?}"
+                );
+            }
+        }
+    }
+}
