@@ -83,6 +83,11 @@ impl PolicyFile {
         &self.default
     }
 
+    #[cfg(test)]
+    pub(crate) fn insert(&mut self, policy: Policy) {
+        self.policies.insert(policy.name.clone(), policy);
+    }
+
     pub(crate) fn annotation_may_loosen(&self, key: &str) -> bool {
         self.annotations.contains(key)
     }

@@ -2,31 +2,54 @@
 
 use oci_spec::runtime::{LinuxSeccomp, LinuxSeccompAction, Process, Spec};
 
+use super::Selection;
+use super::facts::HostFacts;
+use super::file::PolicyFile;
+use super::hardened::{ContainerRecord, Hardened};
 use super::judge::Judge;
+use super::model::ReadOnlyRootfs;
+use super::refusal::Refusal;
 use super::report::{Action, Report, Rule, Summary};
-use super::rules::{capabilities, paths};
-use super::{ContainerRecord, Hardened, HostFacts, Policy, PolicyFile, Refusal, Selection, spec};
+use super::rules::{
+    capabilities, devices, hooks, labels, mounts, namespaces, paths, privileged, process, sysctls,
+};
+use super::spec::{self, SpecError};
+use crate::capability::Set;
 
 /// Hardens a spec as the selected policy says, or refuses it.
 pub fn harden(
     mut spec: Spec,
     file: &PolicyFile,
     selection: &Selection,
-    _host: &HostFacts,
+    host: &HostFacts,
 ) -> Result<Hardened<Spec>, Refusal> {
     spec::validate(&spec)?;
     let (policy, chosen) = file.select(selection, spec.annotations().as_ref())?;
     let mut judge = Judge::new(&policy);
+    privileged::harden(&spec, &mut judge);
+    // All else that a privileged spec asks for would only bury the one thing to change.
+    let mut judge = judge.so_far()?;
     let mut summary = Summary::default();
-
     if let Some(process) = spec.process_mut() {
-        harden_process(process, &policy, &mut judge, &mut summary);
+        process::user(process, &mut judge);
+        let outcome = capabilities::harden(process, policy.capabilities.bounding, &mut judge);
+        summary.capabilities_kept = outcome.kept;
+        summary.capabilities_dropped = outcome.dropped;
+        process::no_new_privileges(process, policy.no_new_privileges, &mut judge);
+        process::limits(process, host, &mut judge);
     }
-    paths::harden(&mut spec, &mut judge);
+    labels::harden(&mut spec, host, &mut judge);
+    namespaces::harden(&mut spec, host, &mut judge);
+    root_file_system(&mut spec, &mut judge);
+    mounts::harden(&mut spec, host, &mut judge);
+    devices::harden(&mut spec, &mut judge);
+    paths::harden(&mut spec, host, &mut judge);
+    sysctls::harden(&mut spec, host, &mut judge);
     let stacked_seccomp = None;
+    hooks::harden(&mut spec, &mut judge);
 
+    let findings = judge.so_far()?.findings;
     summarise(&spec, &mut summary);
-    let findings = judge.finish()?;
     let report = Report {
         policy: chosen,
         summary,
@@ -42,27 +65,30 @@ pub fn harden_exec(
 ) -> Result<Hardened<Process>, Refusal> {
     spec::validate_process(&process)?;
     let policy = &container.policy;
-    let mut judge = Judge::new(policy);
-    let mut summary = Summary::default();
     let init = container.spec.process().as_ref();
-    let ceiling = init
-        .and_then(|p| p.capabilities().as_ref())
-        .map(|sets| crate::capability::Set::from_oci(sets.bounding().as_ref()))
-        .unwrap_or_default();
-    let outcome = capabilities::harden(&mut process, ceiling, &mut judge);
-    summary.capabilities_kept = outcome.kept;
-    summary.capabilities_dropped = outcome.dropped;
-    let confined = init.is_none_or(|p| p.no_new_privileges().unwrap_or(false));
-    if confined {
-        process.set_no_new_privileges(Some(true));
-    }
-    summary.no_new_privileges = process.no_new_privileges().unwrap_or(false);
-    let label = init.and_then(|p| p.apparmor_profile().clone());
-    process.set_apparmor_profile(label);
-    let label = init.and_then(|p| p.selinux_label().clone());
-    process.set_selinux_label(label);
+    let init = init.ok_or(SpecError::Missing { field: "process" })?;
+    let mut judge = Judge::new(policy);
+    privileged::harden_exec(&process, &mut judge);
+    let mut judge = judge.so_far()?;
 
-    let findings = judge.finish()?;
+    process::user(&process, &mut judge);
+    let sets = init.capabilities().as_ref();
+    let ceiling = Set::from_oci(sets.and_then(|sets| sets.bounding().as_ref()));
+    let outcome = capabilities::harden(&mut process, ceiling, &mut judge);
+    let confined = init.no_new_privileges() == Some(true);
+    process::no_new_privileges(&mut process, confined, &mut judge);
+    process::limits_of_exec(&mut process, init, &mut judge);
+    process.set_apparmor_profile(init.apparmor_profile().clone());
+    process.set_selinux_label(init.selinux_label().clone());
+
+    let findings = judge.so_far()?.findings;
+    let summary = Summary {
+        user: user_and_group(&process),
+        capabilities_kept: outcome.kept,
+        capabilities_dropped: outcome.dropped,
+        no_new_privileges: process.no_new_privileges() == Some(true),
+        ..container.report.summary.clone()
+    };
     let report = Report {
         policy: container.report.policy.clone(),
         summary,
@@ -72,34 +98,33 @@ pub fn harden_exec(
     Ok(Hardened::new(process, policy.clone(), report, stacked))
 }
 
-fn harden_process(
-    process: &mut Process,
-    policy: &Policy,
-    judge: &mut Judge<'_>,
-    summary: &mut Summary,
-) {
-    let outcome = capabilities::harden(process, policy.capabilities.bounding, judge);
-    summary.capabilities_kept = outcome.kept;
-    summary.capabilities_dropped = outcome.dropped;
-    let asked = process.no_new_privileges().unwrap_or(false);
-    if policy.no_new_privileges && !asked {
-        judge.note(
-            Rule::NoNewPrivileges,
-            "process.noNewPrivileges",
-            Action::Added,
-            "off",
-            "on",
-            "set-user-id programs and file capabilities must not raise privileges",
-        );
-        process.set_no_new_privileges(Some(true));
+fn user_and_group(process: &Process) -> String {
+    format!("{}:{}", process.user().uid(), process.user().gid())
+}
+
+/// Makes the root file system read-only where the policy wants it.
+fn root_file_system(spec: &mut Spec, judge: &mut Judge<'_>) {
+    let Some(root) = spec.root_mut() else {
+        return;
+    };
+    if judge.policy.read_only_rootfs == ReadOnlyRootfs::Asked || root.readonly() == Some(true) {
+        return;
     }
-    summary.no_new_privileges = asked || policy.no_new_privileges;
+    judge.note(
+        Rule::ReadOnlyRootfs,
+        "root.readonly",
+        Action::Added,
+        "a writable root file system",
+        "a read-only one",
+        "the policy wants it",
+    );
+    root.set_readonly(Some(true));
 }
 
 fn summarise(spec: &Spec, summary: &mut Summary) {
     if let Some(process) = spec.process() {
-        let user = process.user();
-        summary.user = format!("{}:{}", user.uid(), user.gid());
+        summary.user = user_and_group(process);
+        summary.no_new_privileges = process.no_new_privileges() == Some(true);
     }
     summary.read_only_rootfs = spec
         .root()

@@ -44,13 +44,12 @@ impl<'a> Judge<'a> {
     pub(crate) fn keeps(&mut self, verdict: Verdict, request: Request<'_>) -> bool {
         match verdict {
             Verdict::Allow => {
-                let got = request.asked.clone();
                 self.note(
                     request.rule,
                     request.field,
                     Action::Granted,
-                    request.asked,
-                    got,
+                    &request.asked,
+                    &request.asked,
                     "the policy allows it",
                 );
                 true
@@ -75,8 +74,8 @@ impl<'a> Judge<'a> {
             request.rule,
             request.field,
             Action::Removed,
-            request.asked.clone(),
-            request.stripped.to_owned(),
+            &request.asked,
+            request.stripped,
             request.why,
         );
     }
@@ -105,29 +104,28 @@ impl<'a> Judge<'a> {
         rule: Rule,
         field: &str,
         action: Action,
-        asked: impl Into<String>,
-        got: impl Into<String>,
+        asked: impl AsRef<str>,
+        got: impl AsRef<str>,
         reason: &str,
     ) {
         self.findings.push(Finding {
             rule,
             field: field.to_owned(),
             action,
-            asked: asked.into(),
-            got: got.into(),
+            asked: asked.as_ref().to_owned(),
+            got: got.as_ref().to_owned(),
             reason: reason.to_owned(),
         });
     }
 
-    /// The findings, or the refusal if anything was denied.
-    pub(crate) fn finish(self) -> Result<Vec<Finding>, Refusal> {
+    /// The same judge, or the refusal if anything was denied.
+    pub(crate) fn so_far(self) -> Result<Self, Refusal> {
         if self.denials.is_empty() {
-            Ok(self.findings)
-        } else {
-            Err(Refusal::Denied {
-                policy: self.policy.name.clone(),
-                denials: self.denials,
-            })
+            return Ok(self);
         }
+        Err(Refusal::Denied {
+            policy: self.policy.name.clone(),
+            denials: self.denials,
+        })
     }
 }

@@ -4,6 +4,8 @@
 mod builtin;
 /// Devices by type and number, as policies name them.
 pub mod device;
+/// What the caller must look at on the host.
+mod facts;
 /// The administrator's policy file.
 mod file;
 /// The recipe: a spec and a policy in, a hardened spec and a report out.
@@ -30,6 +32,7 @@ pub mod spec;
 #[cfg(test)]
 mod harden_tests;
 
+pub use facts::{HostFacts, NamespaceOwner, Questions};
 pub use file::{PolicyFile, PolicyFileError};
 pub use harden::{harden, harden_exec};
 pub use hardened::{ContainerRecord, Hardened};
@@ -39,9 +42,6 @@ pub use report::{Action, Finding, Report, Rule, Summary};
 pub use select::{ANNOTATIONS, POLICY_ANNOTATION};
 pub use spec::{SpecError, parse_spec};
 
-use std::collections::BTreeMap;
-use std::path::PathBuf;
-
 /// Who chose a policy besides the file's default and the spec's annotations.
 #[derive(Debug, Clone, Default)]
 pub struct Selection {
@@ -49,17 +49,4 @@ pub struct Selection {
     pub command_line: Option<String>,
     /// The `policy` of the containerd runtime handler's options.
     pub handler: Option<String>,
-}
-
-/// What the caller found out about this host; `profiles` looks at nothing itself.
-#[derive(Debug, Clone, Default)]
-pub struct HostFacts {
-    /// The kernel has AppArmor on.
-    pub apparmor: bool,
-    /// The kernel has SELinux on.
-    pub selinux: bool,
-    /// Cgroup v2 is the only hierarchy.
-    pub cgroup_v2: bool,
-    /// Bind mount sources as the spec names them -> the same with every symlink resolved.
-    pub mount_sources: BTreeMap<PathBuf, PathBuf>,
 }

@@ -2,6 +2,23 @@
 
 /// Capability sets.
 pub(crate) mod capabilities;
-
+/// Device nodes and the device rules of the cgroup.
+pub(crate) mod devices;
+/// OCI hooks.
+pub(crate) mod hooks;
+/// AppArmor profiles and SELinux labels.
+pub(crate) mod labels;
+/// Mounts: where they come from, and what the container may do through them.
+pub(crate) mod mounts;
+/// Namespaces shared with the host.
+pub(crate) mod namespaces;
 /// Masked and read-only paths.
 pub(crate) mod paths;
+/// Specs with all that `--privileged` asks for.
+pub(crate) mod privileged;
+/// User, new privileges and resource limits.
+pub(crate) mod process;
+/// Which host paths are sensitive.
+pub(crate) mod sensitive;
+/// Kernel parameters.
+pub(crate) mod sysctls;

@@ -6,12 +6,12 @@ use std::path::Path;
 
 use oci_spec::runtime::{Mount, Spec};
 
+use crate::policy::facts::HostFacts;
 use crate::policy::judge::Judge;
 use crate::policy::report::{Action, Rule};
 
 /// The union of what runc, Docker 28, containerd 2 and Podman 5 mask (runc `spec` example; moby
 /// `oci/defaults.go`; containerd `pkg/oci/spec.go`; Podman `pkg/specgen/generate/config_linux.go`).
-///
 pub(crate) const MASKED: &[&str] = &[
     "/proc/acpi",
     "/proc/asound",
@@ -39,22 +39,23 @@ pub(crate) const READONLY: &[&str] = &[
 ];
 
 /// Adds to the spec's masked and read-only paths what they must have at least.
-pub(crate) fn harden(spec: &mut Spec, judge: &mut Judge<'_>) {
+pub(crate) fn harden(spec: &mut Spec, host: &HostFacts, judge: &mut Judge<'_>) {
     let bases = Bases::of(spec.mounts().as_deref().unwrap_or_default());
     let policy = judge.policy;
     let Some(linux) = spec.linux_mut() else {
         return;
     };
+    let policy_masked = policy.masked_paths.iter().chain(&host.masked_paths);
     let masked = merge(
         linux.masked_paths().as_deref(),
         MASKED,
-        &policy.masked_paths,
+        policy_masked,
         &bases,
     );
     let readonly = merge(
         linux.readonly_paths().as_deref(),
         READONLY,
-        &policy.readonly_paths,
+        policy.readonly_paths.iter(),
         &bases,
     );
     note(judge, Rule::MaskedPaths, "linux.maskedPaths", &masked);
@@ -104,20 +105,17 @@ struct Merged {
     added: Vec<String>,
 }
 
-fn merge(
+fn merge<'a>(
     asked: Option<&[String]>,
-    defaults: &[&str],
-    policy: &BTreeSet<String>,
+    defaults: &'a [&'a str],
+    more: impl Iterator<Item = &'a String>,
     bases: &Bases,
 ) -> Merged {
     let mut paths: Vec<String> = asked.unwrap_or_default().to_vec();
     let mut seen: BTreeSet<String> = paths.iter().cloned().collect();
     let asked = paths.len();
     let mut added = Vec::new();
-    let wanted = defaults
-        .iter()
-        .copied()
-        .chain(policy.iter().map(String::as_str));
+    let wanted = defaults.iter().copied().chain(more.map(String::as_str));
     for path in wanted.flat_map(|path| bases.expand(path)) {
         if seen.insert(path.clone()) {
             added.push(path.clone());

@@ -1,0 +1,93 @@
+//! What the caller must look at on the host before a spec can be judged.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use oci_spec::runtime::{Mount, Spec};
+
+/// What the caller found out about this host; `profiles` looks at nothing itself.
+#[derive(Debug, Clone, Default)]
+pub struct HostFacts {
+    /// The kernel has AppArmor on.
+    pub apparmor: bool,
+    /// The kernel has SELinux on.
+    pub selinux: bool,
+    /// Cgroup v2 is the only hierarchy.
+    pub cgroup_v2: bool,
+    /// Bind mount sources and the root's path as the spec names them -> the same with every
+    /// symlink resolved. One that is missing here is refused.
+    pub mount_sources: BTreeMap<PathBuf, PathBuf>,
+    /// Namespace paths as the spec names them -> whose they are. One that is missing here is
+    /// refused.
+    pub namespaces: BTreeMap<PathBuf, NamespaceOwner>,
+    /// The caller's own resource limits by lower-case name (`nofile`), soft and hard. One that is
+    /// missing here counts as unlimited.
+    pub limits: BTreeMap<String, (u64, u64)>,
+    /// Paths to mask that depend on this host's hardware, such as
+    /// `/sys/devices/system/cpu/cpu0/thermal_throttle`.
+    pub masked_paths: Vec<String>,
+}
+
+/// Whose a namespace is that a spec joins by path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NamespaceOwner {
+    /// The host's own: the same inode as the caller's.
+    Host,
+    /// Another one, such as a pod's.
+    Other,
+}
+
+/// The paths of a spec that the caller must look at to fill [`HostFacts`].
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Questions {
+    /// Paths to resolve for [`HostFacts::mount_sources`]; relative ones start at the bundle.
+    pub mount_sources: BTreeSet<PathBuf>,
+    /// Paths to compare with the caller's own namespaces for [`HostFacts::namespaces`].
+    pub namespaces: BTreeSet<PathBuf>,
+}
+
+impl Questions {
+    /// What must be looked at for `spec`.
+    pub fn of(spec: &Spec) -> Self {
+        let mounts = spec.mounts().iter().flatten();
+        let sources = mounts
+            .filter(|m| is_bind(m))
+            .filter_map(|m| m.source().clone());
+        let root = spec.root().iter().map(|root| root.path().clone());
+        let linux = spec.linux().as_ref();
+        let namespaces = linux.and_then(|l| l.namespaces().as_ref());
+        Self {
+            mount_sources: sources.chain(root).collect(),
+            namespaces: namespaces
+                .into_iter()
+                .flatten()
+                .filter_map(|n| named(n.path().as_deref()))
+                .map(Path::to_owned)
+                .collect(),
+        }
+    }
+}
+
+/// A path that says something; engines write an absent one as an empty one too.
+pub(crate) fn named(path: Option<&Path>) -> Option<&Path> {
+    path.filter(|p| !p.as_os_str().is_empty())
+}
+
+/// Whether a mount shows an existing directory or file of the host.
+pub(crate) fn is_bind(mount: &Mount) -> bool {
+    mount.typ().as_deref() == Some("bind") || has_option(mount, &["bind", "rbind"])
+}
+
+/// Whether a mount has one of the options.
+pub(crate) fn has_option(mount: &Mount, names: &[&str]) -> bool {
+    let mut options = mount.options().iter().flatten();
+    options.any(|option| names.contains(&option.as_str()))
+}
+
+/// Whether a mount is read-only; as in fstab the last word counts.
+pub(crate) fn is_read_only(mount: &Mount) -> bool {
+    let mut options = mount.options().iter().flatten().map(String::as_str);
+    options
+        .rfind(|o| matches!(*o, "ro" | "rw" | "rro" | "rrw"))
+        .is_some_and(|o| o.ends_with("ro"))
+}

@@ -1,0 +1,169 @@
+//! Namespaces: what a container may share with the host.
+
+use oci_spec::runtime::{LinuxNamespace, LinuxNamespaceType, Spec};
+
+use crate::policy::facts::{HostFacts, NamespaceOwner, named};
+use crate::policy::judge::{Judge, Request};
+use crate::policy::model::{HostNamespaces, Verdict};
+use crate::policy::report::Rule;
+
+const FIELD: &str = "linux.namespaces";
+
+/// What the policy and the errors say about one kind of namespace.
+struct Kind {
+    typ: LinuxNamespaceType,
+    key: &'static str,
+    verdict: fn(&HostNamespaces) -> Verdict,
+    asked: &'static str,
+    stripped: &'static str,
+    why: &'static str,
+    instead: &'static str,
+}
+
+const KINDS: &[Kind] = &[
+    Kind {
+        typ: LinuxNamespaceType::Pid,
+        key: "host_namespaces.pid",
+        verdict: |n| n.pid,
+        asked: "the host's pid namespace",
+        stripped: "a pid namespace of its own",
+        why: "the container would see, signal and look into the host's processes",
+        instead: "leave out --pid=host (hostPID)",
+    },
+    Kind {
+        typ: LinuxNamespaceType::Network,
+        key: "host_namespaces.network",
+        verdict: |n| n.network,
+        asked: "the host's network namespace",
+        stripped: "a network namespace of its own, with loopback only",
+        why: "the container would reach services on the host's loopback and its abstract sockets",
+        instead: "leave out --network=host (hostNetwork) and publish ports",
+    },
+    Kind {
+        typ: LinuxNamespaceType::Ipc,
+        key: "host_namespaces.ipc",
+        verdict: |n| n.ipc,
+        asked: "the host's ipc namespace",
+        stripped: "an ipc namespace of its own",
+        why: "the container would read and write the host's shared memory",
+        instead: "leave out --ipc=host (hostIPC)",
+    },
+    Kind {
+        typ: LinuxNamespaceType::Uts,
+        key: "host_namespaces.uts",
+        verdict: |n| n.uts,
+        asked: "the host's uts namespace",
+        stripped: "a uts namespace of its own",
+        why: "the container would share the host's name",
+        instead: "leave out --uts=host",
+    },
+    Kind {
+        typ: LinuxNamespaceType::Cgroup,
+        key: "host_namespaces.cgroup",
+        verdict: |n| n.cgroup,
+        asked: "the host's cgroup namespace",
+        stripped: "a cgroup namespace of its own",
+        why: "the container would see the host's cgroup hierarchy",
+        instead: "use --cgroupns=private",
+    },
+    Kind {
+        typ: LinuxNamespaceType::User,
+        key: "host_namespaces.user",
+        verdict: |n| n.user,
+        asked: "the host's user ids",
+        stripped: "",
+        why: "root in the container would be root's user id on the host",
+        instead: "turn on user namespaces in the engine (userns-remap, --userns, hostUsers: false)",
+    },
+];
+
+/// Judges every namespace the container would share with the host.
+pub(crate) fn harden(spec: &mut Spec, host: &HostFacts, judge: &mut Judge<'_>) {
+    let Some(linux) = spec.linux_mut() else {
+        return;
+    };
+    let mut namespaces = linux.namespaces().clone().unwrap_or_default();
+    for namespace in &mut namespaces {
+        if named(namespace.path().as_deref()).is_none() {
+            namespace.set_path(None);
+        }
+    }
+    mount_namespace(&namespaces, judge);
+    refuse_unknown_paths(&namespaces, host, judge);
+    for kind in KINDS {
+        if !shares_host(&namespaces, kind.typ, host) {
+            continue;
+        }
+        let verdict = (kind.verdict)(&judge.policy.host_namespaces);
+        let allow = format!("{} = \"allow\"", kind.key);
+        let request = Request {
+            rule: Rule::HostNamespaces,
+            field: FIELD,
+            asked: kind.asked.to_owned(),
+            stripped: kind.stripped,
+            why: kind.why,
+            allow: &allow,
+            instead: kind.instead,
+        };
+        // A user namespace needs ids of its own, which nobody hands out yet: deny, never strip.
+        if kind.typ == LinuxNamespaceType::User && verdict != Verdict::Allow {
+            judge.deny(request);
+        } else if !judge.keeps(verdict, request) {
+            namespaces.retain(|n| n.typ() != kind.typ);
+            let mut own = LinuxNamespace::default();
+            own.set_typ(kind.typ);
+            namespaces.push(own);
+        }
+    }
+    linux.set_namespaces(Some(namespaces));
+}
+
+/// Whether the container is in the host's namespace of this type.
+pub(crate) fn shares_host(
+    namespaces: &[LinuxNamespace],
+    typ: LinuxNamespaceType,
+    host: &HostFacts,
+) -> bool {
+    let Some(namespace) = namespaces.iter().find(|n| n.typ() == typ) else {
+        return true;
+    };
+    namespace
+        .path()
+        .as_ref()
+        .is_some_and(|path| host.namespaces.get(path) == Some(&NamespaceOwner::Host))
+}
+
+/// Nothing of ours works without a mount namespace of the container's own.
+fn mount_namespace(namespaces: &[LinuxNamespace], judge: &mut Judge<'_>) {
+    let own = namespaces
+        .iter()
+        .any(|n| n.typ() == LinuxNamespaceType::Mount && n.path().is_none());
+    if !own {
+        judge.deny(Request {
+            rule: Rule::HostNamespaces,
+            field: FIELD,
+            asked: "to do without a mount namespace of its own".to_owned(),
+            stripped: "",
+            why: "its mounts would be the host's",
+            allow: "",
+            instead: "add {\"type\": \"mount\"} to linux.namespaces",
+        });
+    }
+}
+
+fn refuse_unknown_paths(namespaces: &[LinuxNamespace], host: &HostFacts, judge: &mut Judge<'_>) {
+    for path in namespaces.iter().filter_map(|n| n.path().as_ref()) {
+        if host.namespaces.contains_key(path) {
+            continue;
+        }
+        judge.deny(Request {
+            rule: Rule::HostNamespaces,
+            field: FIELD,
+            asked: format!("to join the namespace {}", path.display()),
+            stripped: "",
+            why: "there is no namespace at that path, so it cannot be told from the host's",
+            allow: "",
+            instead: "correct the path, or start the container or pod that it belongs to",
+        });
+    }
+}
