@@ -1,6 +1,6 @@
 //! The recipe: a spec and a policy in, a hardened spec and a report out.
 
-use oci_spec::runtime::{LinuxSeccomp, LinuxSeccompAction, Process, Spec};
+use oci_spec::runtime::{Process, Spec};
 
 use super::Selection;
 use super::facts::HostFacts;
@@ -11,10 +11,12 @@ use super::model::ReadOnlyRootfs;
 use super::refusal::Refusal;
 use super::report::{Action, Report, Rule, Summary};
 use super::rules::{
-    capabilities, devices, hooks, labels, mounts, namespaces, paths, privileged, process, sysctls,
+    capabilities, devices, hooks, labels, mounts, namespaces, paths, privileged, process, seccomp,
+    sysctls,
 };
 use super::spec::{self, SpecError};
 use crate::capability::Set;
+use crate::seccomp::allowed_native;
 
 /// Hardens a spec as the selected policy says, or refuses it.
 pub fn harden(
@@ -45,7 +47,8 @@ pub fn harden(
     devices::harden(&mut spec, &mut judge);
     paths::harden(&mut spec, host, &mut judge);
     sysctls::harden(&mut spec, host, &mut judge);
-    let stacked_seccomp = None;
+    let seccomp = seccomp::harden(&mut spec, summary.capabilities_kept, &mut judge);
+    summary.seccomp = seccomp.origin.to_owned();
     hooks::harden(&mut spec, &mut judge);
 
     let findings = judge.so_far()?.findings;
@@ -55,7 +58,7 @@ pub fn harden(
         summary,
         findings,
     };
-    Ok(Hardened::new(spec, policy, report, stacked_seccomp))
+    Ok(Hardened::new(spec, policy, report, seccomp.stacked))
 }
 
 /// Hardens a process that joins a running container: never more than the container's init may.
@@ -133,14 +136,6 @@ fn summarise(spec: &Spec, summary: &mut Summary) {
     if let Some(linux) = spec.linux() {
         summary.masked_paths = linux.masked_paths().as_ref().map_or(0, Vec::len);
         summary.readonly_paths = linux.readonly_paths().as_ref().map_or(0, Vec::len);
-        summary.seccomp_allowed = linux.seccomp().as_ref().map(allowed_names);
+        summary.seccomp_allowed = linux.seccomp().as_ref().map(allowed_native);
     }
-}
-
-fn allowed_names(profile: &LinuxSeccomp) -> usize {
-    let rules = profile.syscalls().iter().flatten();
-    let names = rules
-        .filter(|rule| rule.action() == LinuxSeccompAction::ScmpActAllow)
-        .flat_map(|rule| rule.names());
-    names.collect::<std::collections::BTreeSet<_>>().len()
 }

@@ -5,6 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::capability::Set;
+use crate::seccomp::Allowed;
 
 /// A rule of the policy; its name is what reports, refusals and the documentation use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -108,9 +109,8 @@ pub struct Summary {
     pub no_new_privileges: bool,
     /// Where the seccomp profile comes from; `none` when there is none.
     pub seccomp: String,
-    /// How many names of system calls the profile allows without regard to arguments or
-    /// architecture; `None` without a profile.
-    pub seccomp_allowed: Option<usize>,
+    /// How many native system calls the profile allows; `None` without a profile.
+    pub seccomp_allowed: Option<Allowed>,
     /// How many paths are masked.
     pub masked_paths: usize,
     /// How many paths are read-only.

@@ -7,6 +7,7 @@ use std::path::{Component, Path};
 use oci_spec::runtime::{Linux, LinuxDevice, LinuxNamespaceType, Mount, Process, Spec};
 
 use super::facts::{is_bind, named};
+use crate::seccomp::{self, InvalidProfile};
 
 /// The largest `config.json` that is read, in bytes. Real ones are below 100 KiB.
 pub const MAX_SPEC_BYTES: usize = 4 << 20;
@@ -42,6 +43,9 @@ pub enum SpecError {
         /// What is wrong with it.
         why: &'static str,
     },
+    /// The seccomp profile is none.
+    #[error("linux.seccomp is broken")]
+    Seccomp(#[from] InvalidProfile),
     /// A field asks for something this runtime does not do; it never does silently less.
     #[error("{field} is not supported by this runtime: leave it out")]
     Unsupported {
@@ -239,6 +243,9 @@ fn validate_linux(linux: &Linux) -> Result<(), SpecError> {
         if present {
             return Err(SpecError::Unsupported { field });
         }
+    }
+    if let Some(profile) = linux.seccomp() {
+        seccomp::validate(profile)?;
     }
     validate_namespaces(linux)?;
     for device in linux.devices().iter().flatten() {

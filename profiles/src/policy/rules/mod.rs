@@ -18,6 +18,8 @@ pub(crate) mod paths;
 pub(crate) mod privileged;
 /// User, new privileges and resource limits.
 pub(crate) mod process;
+/// The seccomp filter.
+pub(crate) mod seccomp;
 /// Which host paths are sensitive.
 pub(crate) mod sensitive;
 /// Kernel parameters.
