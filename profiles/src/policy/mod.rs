@@ -33,7 +33,7 @@ pub mod spec;
 mod harden_tests;
 
 pub use facts::{HostFacts, NamespaceOwner, Questions};
-pub use file::{PolicyFile, PolicyFileError};
+pub use file::{MAX_POLICY_BYTES, PolicyFile, PolicyFileError};
 pub use harden::{harden, harden_exec};
 pub use hardened::{ContainerRecord, Hardened};
 pub use model::Policy;
