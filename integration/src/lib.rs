@@ -23,6 +23,8 @@
 
 /// Finds the binaries of this build and the engines to test against.
 pub mod binaries;
+/// OCI bundles for the command line.
+pub mod bundle;
 /// Runs a table of cases against one engine and compares what is left after each.
 pub mod cases;
 /// Builds commands with a time limit and keeps what they printed.

@@ -1,0 +1,88 @@
+//! System calls that no safe wrapper offers, made as an attacker would make them.
+#![expect(unsafe_code, reason = "raw system calls are what the probe is for")]
+
+use nix::{
+    errno::Errno,
+    sys::ptrace,
+    unistd::{self, ForkResult, Pid},
+};
+
+fn checked(result: libc::c_long) -> Result<libc::c_long, Errno> {
+    if result < 0 {
+        Err(Errno::last())
+    } else {
+        Ok(result)
+    }
+}
+
+/// fork(2); the probe has one thread.
+pub(crate) fn fork() -> Result<ForkResult, Errno> {
+    // SAFETY: the process has one thread, so the child may call anything.
+    unsafe { unistd::fork() }
+}
+
+/// A child in a user namespace of its own by the old clone(2); it exits at once.
+pub(crate) fn clone_user() -> Result<(), Errno> {
+    let flags = libc::c_long::from(libc::CLONE_NEWUSER | libc::SIGCHLD);
+    // SAFETY: without CLONE_VM and with a null stack this is fork(2) with flags; the child only exits.
+    let pid = checked(unsafe { libc::syscall(libc::SYS_clone, flags, 0, 0, 0, 0) })?;
+    reap(pid)
+}
+
+/// The same by clone3(2).
+pub(crate) fn clone3_user() -> Result<(), Errno> {
+    // struct clone_args of linux/sched.h, version 0: eight 64-bit fields.
+    let mut args = [0u64; 8];
+    args[0] = 0x1000_0000; // flags: CLONE_NEWUSER
+    args[4] = 17; // exit_signal: SIGCHLD
+    let size = std::mem::size_of_val(&args);
+    // SAFETY: args is a valid clone_args of `size` bytes; no CLONE_VM, so this is a fork.
+    let pid = checked(unsafe { libc::syscall(libc::SYS_clone3, args.as_ptr(), size) })?;
+    reap(pid)
+}
+
+fn reap(pid: libc::c_long) -> Result<(), Errno> {
+    if pid == 0 {
+        std::process::exit(0);
+    }
+    let pid = i32::try_from(pid).map_err(|_| Errno::ERANGE)?;
+    nix::sys::wait::waitpid(Pid::from_raw(pid), None).map(drop)
+}
+
+/// add_key(2) into the session keyring.
+pub(crate) fn add_key() -> Result<(), Errno> {
+    const KEY_SPEC_SESSION_KEYRING: libc::c_long = -3;
+    // SAFETY: all pointers are to static NUL-terminated strings; the payload is 4 bytes long.
+    checked(unsafe {
+        libc::syscall(
+            libc::SYS_add_key,
+            c"user".as_ptr(),
+            c"cofferdam-probe".as_ptr(),
+            c"data".as_ptr(),
+            4usize,
+            KEY_SPEC_SESSION_KEYRING,
+        )
+    })
+    .map(drop)
+}
+
+/// socket(2); closed again at once.
+pub(crate) fn socket(family: i32, kind: i32, protocol: i32) -> Result<(), Errno> {
+    // SAFETY: socket(2) takes three integers; the descriptor is ours to close.
+    let fd = checked(unsafe { libc::socket(family, kind, protocol) }.into())?;
+    let fd = i32::try_from(fd).map_err(|_| Errno::ERANGE)?;
+    // SAFETY: fd was just made and is used nowhere else.
+    unsafe { libc::close(fd) };
+    Ok(())
+}
+
+/// Attaches to a process without stopping it, and lets go.
+pub(crate) fn seize(pid: i32) -> Result<(), Errno> {
+    ptrace::seize(Pid::from_raw(pid), ptrace::Options::empty())
+}
+
+/// fchdir(2) to a descriptor that may not exist.
+pub(crate) fn change_directory(fd: i32) -> Result<(), Errno> {
+    // SAFETY: fchdir(2) takes an integer and checks it.
+    checked(unsafe { libc::fchdir(fd) }.into()).map(drop)
+}
