@@ -406,11 +406,12 @@ fn a_forged_dev_null_covers_nothing() -> Result<()> {
         bundle.spec["linux"]["maskedPaths"] = json!(["/proc/keys"]);
         Ok(())
     };
-    let show = ["sh", "-c", "cat /proc/keys; true"];
+    let show = ["sh", "-c", "cat /proc/keys; echo shown"];
     let mut control = arena.permissive("null-control", &show)?;
     forge(&mut control)?;
     let seen = show_output(&arena, Runtime::Runc, &control, "null-control")?;
-    assert_eq!(seen, pattern, "control: runc's mask shows the setting");
+    let expected = format!("{pattern}shown\n");
+    assert_eq!(seen, expected, "control: runc's mask shows the setting");
     let mut bundle = arena.ordinary("null", &show)?;
     forge(&mut bundle)?;
     let seen = show_output(&arena, Runtime::Cofferdam, &bundle, "null")?;
@@ -426,7 +427,13 @@ fn show_output(arena: &Arena, runtime: Runtime, bundle: &Bundle, id: &str) -> Re
         .args(["run", "--bundle"])
         .arg(bundle.dir())
         .arg(id);
-    Ok(run.run()?.stdout)
+    let done = run.run()?;
+    // The container ran, or was refused with a word why: a silent nothing proves nothing.
+    assert!(
+        done.stdout.ends_with("shown\n") || (!done.status.success() && !done.stderr.is_empty()),
+        "{done:?}"
+    );
+    Ok(done.stdout)
 }
 
 /// CVE-2025-52881: a forged /proc must not receive what is meant for the kernel.
@@ -449,7 +456,7 @@ fn a_forged_proc_receives_no_settings() -> Result<()> {
         bundle.spec["linux"]["readonlyPaths"] = json!([]);
         Ok(file)
     };
-    let mut control = arena.permissive("proc-control", &["true"])?;
+    let mut control = arena.permissive("proc-control", &["echo", "shown"])?;
     let file = forge(&mut control)?;
     show_output(&arena, Runtime::Runc, &control, "proc-control")?;
     let text = fs::read_to_string(&file).at("read", &file)?;
@@ -457,7 +464,7 @@ fn a_forged_proc_receives_no_settings() -> Result<()> {
         text.starts_with("0 100"),
         "control: runc writes into the forged file: {text}"
     );
-    let mut bundle = arena.ordinary("proc", &["true"])?;
+    let mut bundle = arena.ordinary("proc", &["echo", "shown"])?;
     let file = forge(&mut bundle)?;
     show_output(&arena, Runtime::Cofferdam, &bundle, "proc")?;
     assert_eq!(
