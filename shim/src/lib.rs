@@ -11,6 +11,63 @@ pub mod helper;
 
 // ---- The containerd shim (`containerd-shim-cofferdam-v2`) --------------------------------------
 
+/// How containerd starts the shim, and how it cleans up after one that died.
+pub mod bootstrap;
+
+/// The Task service: from a request's bytes to the task table and back.
+pub mod service;
+
+/// The task table: every container of this shim, its processes, and the order of what happens.
+pub mod tasks;
+
+/// What the life cycle needs of whatever runs a container.
+pub mod backend;
+
+/// The backend that runs containers on the host's kernel.
+pub mod host;
+
+/// Mounts the root file system that containerd's snapshotter describes.
+pub mod mounts;
+
+/// The stdio of a process: FIFOs handed straight to it, loggers, files, terminals.
+pub mod io;
+
+/// The socket over which the helper hands us the master of a new terminal.
+mod console;
+
+/// The runtime options that containerd's configuration and `ctr` hand to the shim.
+pub mod options;
+
+/// What happened to tasks, in the form containerd takes it.
+pub mod events;
+
+/// Sends events to containerd: in order, one at a time, again after containerd restarted.
+pub mod publisher;
+
+/// Cgroup figures in the form that containerd's clients read.
+mod metrics;
+
+/// Watches a container for want of memory.
+mod oom;
+
+/// The one place that reaps children.
+mod reap;
+
+/// ttrpc over Unix sockets without a thread per connection or per request.
+pub mod rpc;
+
+/// One epoll loop in which everything that only waits lives.
+pub mod reactor;
+
+/// The daemon's log, written to the FIFO that containerd copies into its own.
+mod logging;
+
+/// Locks, and short-lived threads with small stacks.
+mod sync;
+
+/// The system calls of the daemon that have no safe wrapper elsewhere.
+mod sys;
+
 // ---- The OCI command line (`cofferdam`) --------------------------------------------------------
 
 /// The OCI command line `cofferdam`: a drop-in for runc 1.1, and verbs of our own.

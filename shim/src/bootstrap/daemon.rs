@@ -1,0 +1,98 @@
+//! The daemon: one thread that waits, and a short-lived one for each request that may block.
+
+use std::env;
+use std::io;
+use std::os::unix::net::UnixListener;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::args::Args;
+use super::{BootstrapError, place};
+use crate::host::HostBackend;
+use crate::logging::LineLog;
+use crate::publisher::{Destination, Publisher};
+use crate::reactor::Reactor;
+use crate::reap::{self, Reaper};
+use crate::rpc::Listener;
+use crate::service::Service;
+use crate::sync::in_background;
+use crate::sys;
+use crate::tasks::Tasks;
+
+/// The listening socket in the daemon.
+pub(super) const SOCKET_FD: i32 = 3;
+
+/// How long the last events may take when the shim ends.
+const LAST_EVENTS: Duration = Duration::from_secs(2);
+
+/// Serves until containerd asks an empty shim to end.
+pub(super) fn serve(args: &Args) -> Result<(), BootstrapError> {
+    sys::small_heap();
+    // Before any thread: a thread without the mask would take SIGCHLD and lose it.
+    reap::block_signals().map_err(BootstrapError::Daemon)?;
+    if let Some(bundle) = &args.bundle {
+        // Without the FIFO there is nowhere to log to, which is no reason not to serve.
+        if let Ok(log) = LineLog::open(&bundle.join("log"), &args.namespace, args.debug) {
+            log.install();
+        }
+    }
+    let outcome = set_up_and_run(args).map_err(BootstrapError::Daemon);
+    if let Some(socket) = &args.socket {
+        place::remove_socket(socket).map_err(BootstrapError::Daemon)?;
+    }
+    outcome
+}
+
+fn set_up_and_run(args: &Args) -> io::Result<()> {
+    // Before the first container: an init that is orphaned earlier would go to somebody else.
+    sys::become_subreaper()?;
+    // The bundle is removed while the daemon of its pod lives on; it must not pin it.
+    env::set_current_dir("/")?;
+    let socket = UnixListener::from(sys::inherited(SOCKET_FD)?);
+
+    let reactor = Arc::new(Reactor::new()?);
+    let publisher = Publisher::attach(&reactor, args.namespace.clone(), destination(args))?;
+    let backend = HostBackend::new(args.namespace.clone())?;
+    let sink = Arc::clone(&publisher);
+    let tasks = Arc::new(Tasks::new(
+        args.namespace.clone(),
+        backend,
+        sink,
+        Arc::clone(&reactor),
+    ));
+    Reaper::attach(&reactor, Arc::clone(&tasks))?;
+    let stop = Arc::clone(&reactor);
+    let shutdown = Box::new(move || end(&publisher, &stop));
+    Listener::attach(&reactor, socket, Arc::new(Service::new(tasks, shutdown)))?;
+    tracing::debug!(id = args.id, "serving");
+    reactor.run()
+}
+
+/// Ends the loop once the last events are out, or containerd does not take them in time.
+fn end(publisher: &Publisher, reactor: &Arc<Reactor>) {
+    let emptied = Arc::clone(reactor);
+    publisher.when_empty(Box::new(move || emptied.stop()));
+    let late = Arc::clone(reactor);
+    let waiting = in_background("shutdown", move || {
+        std::thread::sleep(LAST_EVENTS);
+        late.stop();
+    });
+    if waiting.is_err() {
+        reactor.stop();
+    }
+}
+
+/// Where events go: containerd's ttrpc socket if it names one, else its publish binary.
+fn destination(args: &Args) -> Destination {
+    let socket = env::var("TTRPC_ADDRESS").unwrap_or_default();
+    let socket = socket.strip_prefix("unix://").unwrap_or(&socket);
+    match (&args.publish_binary, socket) {
+        (_, path) if path.starts_with('/') => Destination::Socket(PathBuf::from(path)),
+        (Some(program), _) => Destination::Program {
+            program: program.clone(),
+            address: args.address.clone(),
+        },
+        (None, _) => Destination::Nowhere,
+    }
+}

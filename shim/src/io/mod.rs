@@ -1,0 +1,221 @@
+//! The stdio of a process: FIFOs handed straight to it, loggers, files, terminals.
+//!
+//! Without a terminal nothing is copied: the process gets the very FIFOs that containerd reads and
+//! writes. What we hold beside it keeps their meaning the same as with a copying shim:
+//! - a writing end of stdin, so that the process sees no end of file before containerd said CloseIO;
+//! - a reading end of stdout and stderr, so that the process is not killed by SIGPIPE while
+//!   containerd restarts, and what it wrote waits there. A reading end delays nobody's end of file.
+
+/// FIFOs, files and `/dev/null`.
+mod fifo;
+/// Programs that take a container's output (`binary://`).
+mod logger;
+/// Copies between a terminal's master and containerd's FIFOs.
+mod terminal;
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+pub use terminal::Terminal;
+
+use crate::reactor::Reactor;
+use crate::sys;
+
+/// The stdio of a process as containerd names it: paths, URIs, or empty for none.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct StdioPaths {
+    /// Where stdin comes from.
+    pub stdin: String,
+    /// Where stdout goes; with a terminal, all output.
+    pub stdout: String,
+    /// Where stderr goes; unused with a terminal.
+    pub stderr: String,
+    /// The process gets a terminal.
+    pub terminal: bool,
+}
+
+/// What the new process inherits as 0, 1 and 2.
+#[derive(Debug)]
+pub struct ChildStdio {
+    /// Its stdin.
+    pub stdin: OwnedFd,
+    /// Its stdout.
+    pub stdout: OwnedFd,
+    /// Its stderr.
+    pub stderr: OwnedFd,
+    /// It gets a terminal instead; the three are `/dev/null`.
+    pub terminal: bool,
+}
+
+/// What we hold of a process's stdio while it is in the task table.
+#[derive(Debug, Default)]
+pub struct HeldStdio {
+    stdin_writer: Option<OwnedFd>,
+    readers: Vec<OwnedFd>,
+    ends: Option<terminal::Ends>,
+    terminal: Option<Arc<Terminal>>,
+}
+
+/// Who the stdio belongs to; loggers are told.
+#[derive(Debug, Clone, Copy)]
+pub struct Owner<'a> {
+    /// The container's id.
+    pub id: &'a str,
+    /// Its namespace.
+    pub namespace: &'a str,
+}
+
+/// Why the stdio could not be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum IoError {
+    /// A FIFO or file could not be opened.
+    #[error("cannot open {} for the container's stdio", path.display())]
+    Open {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// A URI that names nothing we know.
+    #[error("{uri:?} is no stdio we support; use a FIFO's path, file:///PATH or binary:///PATH")]
+    Scheme {
+        /// The URI.
+        uri: String,
+    },
+    /// A URI with a broken escape or a relative path.
+    #[error("{uri:?} is not a well-formed URI with an absolute path")]
+    Uri {
+        /// The URI.
+        uri: String,
+    },
+    /// A logger could not be executed.
+    #[error("cannot execute the logger {}", path.display())]
+    Logger {
+        /// Its path.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// A logger did not say that it is ready.
+    #[error("the logger {} is not ready after {seconds} s", path.display())]
+    LoggerSilent {
+        /// Its path.
+        path: PathBuf,
+        /// How long we waited.
+        seconds: u16,
+    },
+    /// Pipes or the event loop failed.
+    #[error("cannot set up the container's stdio")]
+    System(#[from] io::Error),
+    /// A new process came without the terminal that was asked for.
+    #[error("the new process has no terminal although one was asked for")]
+    NoTerminal,
+}
+
+/// Opens the stdio of a new process.
+pub fn open(paths: &StdioPaths, owner: Owner<'_>) -> Result<(ChildStdio, HeldStdio), IoError> {
+    let mut held = HeldStdio::default();
+    let stdin = match paths.stdin.as_str() {
+        "" => None,
+        path => {
+            let (reader, writer) = fifo::open_stdin(path, paths.terminal)?;
+            held.stdin_writer = Some(writer);
+            Some(reader)
+        }
+    };
+    let outputs = open_outputs(paths, owner, &mut held)?;
+    if paths.terminal {
+        held.ends = Some(terminal::Ends {
+            stdin,
+            stdout: outputs.0,
+        });
+        let (stdin, stdout, stderr) = (fifo::null()?, fifo::null()?, fifo::null()?);
+        return Ok((
+            ChildStdio {
+                stdin,
+                stdout,
+                stderr,
+                terminal: true,
+            },
+            held,
+        ));
+    }
+    let or_null = |fd: Option<OwnedFd>| fd.map_or_else(fifo::null, Ok);
+    let child = ChildStdio {
+        stdin: or_null(stdin)?,
+        stdout: or_null(outputs.0)?,
+        stderr: or_null(outputs.1)?,
+        terminal: false,
+    };
+    Ok((child, held))
+}
+
+/// The writing ends of stdout and stderr.
+type Outputs = (Option<OwnedFd>, Option<OwnedFd>);
+
+fn open_outputs(
+    paths: &StdioPaths,
+    owner: Owner<'_>,
+    held: &mut HeldStdio,
+) -> Result<Outputs, IoError> {
+    let stderr = if paths.terminal {
+        ""
+    } else {
+        paths.stderr.as_str()
+    };
+    if let Some(program) = logger::Program::parse(&paths.stdout)? {
+        // One logger takes both streams; containerd then names it for both.
+        let (stdout, stderr) = program.run(owner)?;
+        return Ok((Some(stdout), Some(stderr)));
+    }
+    let mut open = |path: &str| -> Result<Option<OwnedFd>, IoError> {
+        if path.is_empty() {
+            return Ok(None);
+        }
+        let (writer, reader) = fifo::open_output(path, paths.terminal)?;
+        held.readers.extend(reader);
+        Ok(Some(writer))
+    };
+    Ok((open(&paths.stdout)?, open(stderr)?))
+}
+
+impl HeldStdio {
+    /// Starts copying between a new process's terminal and its FIFOs.
+    pub fn attach(
+        &mut self,
+        reactor: &Arc<Reactor>,
+        master: Option<OwnedFd>,
+    ) -> Result<(), IoError> {
+        let Some(ends) = self.ends.take() else {
+            return Ok(());
+        };
+        let master = master.ok_or(IoError::NoTerminal)?;
+        self.terminal = Some(Terminal::attach(reactor, master, ends)?);
+        Ok(())
+    }
+
+    /// Lets the process see the end of its stdin once containerd's side is closed too.
+    pub fn close_stdin(&mut self) {
+        self.stdin_writer = None;
+    }
+
+    /// Sets the terminal's size; without a terminal it does nothing.
+    pub fn resize(&self, columns: u16, rows: u16) -> io::Result<()> {
+        match &self.terminal {
+            Some(terminal) => sys::set_window_size(terminal.master(), columns, rows),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Drop for HeldStdio {
+    fn drop(&mut self) {
+        if let Some(terminal) = &self.terminal {
+            terminal.close();
+        }
+    }
+}
