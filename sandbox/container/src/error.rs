@@ -262,6 +262,18 @@ pub enum CreateError {
         #[source]
         source: io::Error,
     },
+    /// A limit of the process could not be set.
+    #[error("cannot {what}")]
+    Limit {
+        /// The limit and its value.
+        what: String,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// A mount source could not be opened.
+    #[error("cannot prepare the root file system")]
+    Rootfs(#[from] crate::rootfs::RootfsError),
     /// Init could not set the container up.
     #[error("error during container init: {0}")]
     Init(InitFailure),
@@ -348,6 +360,15 @@ pub enum ExecError {
         #[source]
         source: io::Error,
     },
+    /// A limit of the process could not be set.
+    #[error("cannot {what}")]
+    Limit {
+        /// The limit and its value.
+        what: String,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
     /// The joining process could not be confined or could not execute its program.
     #[error("exec failed: {0}")]
     Init(InitFailure),
@@ -424,6 +445,9 @@ pub enum CgroupOpError {
         /// What it is.
         status: Status,
     },
+    /// It was created without one (`--rootless`).
+    #[error("the container has no cgroup")]
+    NoCgroup,
     /// The cgroup refused.
     #[error(transparent)]
     Cgroup(#[from] cgroup::Error),

@@ -18,6 +18,36 @@ pub mod error;
 /// What is kept about a container, and what the kernel says about it now.
 pub mod state;
 
+/// Times as the OCI state has them.
+mod clock;
+
+/// The spec's hooks.
+mod hooks;
+
+/// What the new process does between the clone and `execve`.
+mod init;
+
+/// What the parent sets on a new process: resource limits, scheduling, the OOM score.
+mod limits;
+
+/// The namespaces of a spec: which are made, which are joined.
+mod namespaces;
+
+/// Memory policy and CPU lists.
+mod numa;
+
+/// A process of the spec, checked and turned into what the system calls take.
+mod process;
+
+/// The seccomp programs of a container, kept so that every later process gets the same bytes.
+mod seccomp;
+
+/// System calls that nix does not wrap.
+mod sys;
+
+/// The container's pseudo-terminal.
+mod tty;
+
 /// create, start, exec, kill, delete and the cgroup verbs.
 pub mod lifecycle;
 

@@ -143,7 +143,7 @@ impl State {
 }
 
 /// Whether `pid` is the process that started at `start` and is neither a zombie nor dead.
-fn is_running(pid: i32, start: u64) -> bool {
+pub(crate) fn is_running(pid: i32, start: u64) -> bool {
     matches!(process_stat(pid), Ok((state, when)) if when == start && !matches!(state, b'Z' | b'X'))
 }
 

@@ -1,79 +1,53 @@
 //! create, start, exec, kill, delete and the cgroup verbs.
 
+/// The verbs that are a call to the container's cgroup.
+mod control;
+/// From a hardened spec to an init that waits.
+mod create;
+/// Removing what is left.
+mod delete;
+/// One more process.
+mod exec;
+/// Signals.
+mod kill;
+/// What a container is while it is being made, and how it vanishes again.
+mod making;
+/// Letting init go.
+mod start;
+
+pub use control::{pause, ps, resume, stats, update};
+pub use create::create;
+pub use delete::delete;
+pub use exec::exec;
+pub use kill::kill;
+pub use start::start;
+
+use std::fs;
+use std::io::{self, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
-use cofferdam_profiles::policy::Hardened;
 use nix::unistd::Pid;
-use oci_spec::runtime::{LinuxResources, Process, Spec};
 
-use crate::cgroup;
-use crate::error::{
-    CgroupOpError, CreateError, DeleteError, ExecError, KillError, StartError, StateError,
-};
-use crate::{ContainerId, CreateOptions, ExecOptions, Signal, State};
-
-fn unknown(id: &ContainerId) -> StateError {
-    StateError::Unknown { id: id.to_string() }
-}
-
-/// Makes the container: its init is confined and waits for [`start`]. Descriptors 0, 1 and 2 of the
-/// caller become the container's. On an error nothing is left.
-pub fn create(_spec: &Hardened<Spec>, options: CreateOptions) -> Result<State, CreateError> {
-    Err(unknown(&options.id).into())
-}
-
-/// Lets init execute the container's program; returns when it has (or has failed and exited).
-pub fn start(_root: &Path, id: &ContainerId) -> Result<(), StartError> {
-    Err(unknown(id).into())
-}
-
-/// Runs one more process in the container, confined as init is. It runs at once, with the caller's
-/// descriptors 0, 1 and 2, and becomes the child of the caller's subreaper when the caller exits.
-pub fn exec(
-    _root: &Path,
-    id: &ContainerId,
-    _process: &Hardened<Process>,
-    _options: ExecOptions,
-) -> Result<Pid, ExecError> {
-    Err(unknown(id).into())
-}
-
-/// Signals init, or with `all` every process of the container.
-pub fn kill(_root: &Path, id: &ContainerId, _signal: Signal, _all: bool) -> Result<(), KillError> {
-    Err(unknown(id).into())
-}
-
-/// Removes what is left of a stopped container; with `force`, kills it first and does not mind one
-/// that is half made or does not exist.
-pub fn delete(_root: &Path, id: &ContainerId, _force: bool) -> Result<(), DeleteError> {
-    Err(unknown(id).into())
-}
-
-/// Freezes every process of the container.
-pub fn pause(_root: &Path, id: &ContainerId) -> Result<(), CgroupOpError> {
-    Err(unknown(id).into())
-}
-
-/// Undoes [`pause`].
-pub fn resume(_root: &Path, id: &ContainerId) -> Result<(), CgroupOpError> {
-    Err(unknown(id).into())
-}
-
-/// Changes the limits of a container that is not stopped.
-pub fn update(
-    _root: &Path,
-    id: &ContainerId,
-    _resources: &LinuxResources,
-) -> Result<(), CgroupOpError> {
-    Err(unknown(id).into())
-}
-
-/// The container's processes, as pids of the caller's pid namespace.
-pub fn ps(_root: &Path, id: &ContainerId) -> Result<Vec<Pid>, CgroupOpError> {
-    Err(unknown(id).into())
-}
-
-/// The container's figures.
-pub fn stats(_root: &Path, id: &ContainerId) -> Result<cgroup::Stats, CgroupOpError> {
-    Err(unknown(id).into())
+/// Writes a pid file, whole or not at all, without following a link at its place.
+fn write_pid_file(path: &Path, pid: Pid) -> io::Result<()> {
+    let name = path
+        .file_name()
+        .ok_or_else(|| io::Error::other("it has no file name"))?;
+    let mut beside = std::ffi::OsString::from(".");
+    beside.push(name);
+    beside.push(format!(".{}", std::process::id()));
+    let beside = path.with_file_name(beside);
+    let mut file = fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o644)
+        .open(&beside)?;
+    let written = file
+        .write_all(pid.to_string().as_bytes())
+        .and_then(|()| fs::rename(&beside, path));
+    if written.is_err() {
+        let _ = fs::remove_file(&beside);
+    }
+    written
 }

@@ -20,7 +20,6 @@ pub(crate) fn main(cases: &[Case]) -> ExitCode {
     let arguments: Vec<String> = env::args().skip(1).collect();
     match (env::var(STAGE).as_deref(), arguments.as_slice()) {
         (Ok("namespaces"), [name, directory]) => in_namespaces(name, directory),
-        (Ok("swap"), [first, second]) => crate::attacks::swap(first, second),
         (Ok("case"), [name, directory]) => run_case(cases, name, Path::new(directory)),
         _ => run_all(cases, &arguments),
     }
@@ -197,7 +196,8 @@ pub(crate) fn mount_at(path: &str) -> MountLine {
     let text = fs::read_to_string("/proc/self/mountinfo").unwrap();
     let line = text
         .lines()
-        .rfind(|line| line.split(' ').nth(4) == Some(path))
+        .filter(|line| line.split(' ').nth(4) == Some(path))
+        .next_back()
         .unwrap_or_else(|| panic!("no mount at {path} in:\n{text}"));
     let (left, right) = line.split_once(" - ").unwrap();
     let fields: Vec<&str> = left.split(' ').collect();
@@ -216,7 +216,6 @@ impl MountLine {
 }
 
 /// The errno of a failure.
-#[track_caller]
 pub(crate) fn errno<T: std::fmt::Debug>(result: std::io::Result<T>) -> i32 {
     result.unwrap_err().raw_os_error().unwrap()
 }

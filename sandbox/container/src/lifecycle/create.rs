@@ -1,0 +1,406 @@
+//! From a hardened spec to an init that waits.
+
+use std::fs;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+use cofferdam_profiles::policy::Hardened;
+use nix::fcntl::OFlag;
+use nix::sys::stat::Mode;
+use nix::unistd::Pid;
+use oci_spec::runtime::{Linux, Spec};
+
+use super::making::Making;
+use super::write_pid_file;
+use crate::cgroup::{self, Cgroup};
+use crate::clock;
+use crate::error::{CreateError, StateError};
+use crate::hooks::{self, HookError, Point};
+use crate::init;
+use crate::init::container::{ContainerInit, first_clone};
+use crate::init::sync::{self, ParentSide, Report};
+use crate::limits::LimitError;
+use crate::namespaces::{self, ForChildren, Namespaces};
+use crate::options::CreateOptions;
+use crate::process::{ProcessPlan, Unacceptable};
+use crate::rootfs::{self, CgroupDir, RootfsOptions};
+use crate::seccomp::{self, Program};
+use crate::state::{self, FIFO, RECORD, State, Status};
+use crate::sys::clone::{self, Side};
+use crate::sys::pidfd;
+
+/// Makes the container: its init is confined and waits for [`super::start`]. Descriptors 0, 1 and 2
+/// of the caller become the container's. On an error nothing is left.
+///
+/// The caller must be single-threaded.
+pub fn create(spec: &Hardened<Spec>, options: CreateOptions) -> Result<State, CreateError> {
+    let mut recipe = Recipe::new(spec, &options)?;
+    let mut making = Making::begin(&options.root, &options.id, recipe.state.clone())?;
+    if let Some(location) = recipe.state.cgroup.take() {
+        making.cgroup = match Cgroup::create(location, spec.get()) {
+            Ok(cgroup) => Some(cgroup),
+            Err(error) if options.ignore_cgroup_errors => {
+                tracing::warn!(container = %options.id, %error, "going on without a cgroup");
+                making.state.cgroup = None;
+                None
+            }
+            Err(error) => return Err(error.into()),
+        };
+    }
+    recipe.namespaces.make_user()?;
+    let rootfs = rootfs_options(&recipe, &making, &options)?;
+    let fifo = make_fifo(&making.state.directory)?;
+    let channel = spawn(
+        &recipe,
+        &mut making,
+        rootfs,
+        fifo,
+        options.console_socket,
+        Choices {
+            preserve_fds: options.preserve_fds,
+            new_keyring: !options.no_new_keyring,
+        },
+    )?;
+    // Written while init works.
+    let record = serde_json::to_vec(&spec.record()).map_err(|source| StateError::Damaged {
+        path: PathBuf::from(RECORD),
+        source,
+    })?;
+    state::write_whole(&making.state.directory.join(RECORD), &record)?;
+    seccomp::store(&making.state.directory, &recipe.filters)?;
+    let init = await_ready(&channel, &recipe, &mut making)?;
+    recipe.process.limits.apply(init)?;
+    making.state.pid = Some(init.as_raw());
+    making.state.pid_start_time = start_time(init)?;
+    making.state.creator = None;
+    making.state.store()?;
+    if let Some(path) = &options.pid_file {
+        write_pid_file(path, init).map_err(|source| StateError::Io {
+            action: "write",
+            path: path.clone(),
+            source,
+        })?;
+    }
+    // Only now may init outlive us: everything that a later process needs to find it is written.
+    channel.go().map_err(system("let init wait for start"))?;
+    Ok(making.done())
+}
+
+/// A spec, checked, and what follows from it.
+#[derive(Debug)]
+struct Recipe<'a> {
+    spec: &'a Spec,
+    process: ProcessPlan,
+    namespaces: Namespaces,
+    filters: Vec<Program>,
+    state: State,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Choices {
+    preserve_fds: u32,
+    new_keyring: bool,
+}
+
+fn system(action: &'static str) -> impl Fn(io::Error) -> CreateError {
+    move |source| CreateError::System { action, source }
+}
+
+impl From<Unacceptable> for CreateError {
+    fn from(bad: Unacceptable) -> Self {
+        Self::Spec {
+            field: bad.field,
+            problem: bad.problem,
+        }
+    }
+}
+
+impl From<LimitError> for CreateError {
+    fn from(error: LimitError) -> Self {
+        Self::Limit {
+            what: error.what,
+            source: error.source,
+        }
+    }
+}
+
+impl From<HookError> for CreateError {
+    fn from(error: HookError) -> Self {
+        Self::Hook {
+            kind: error.point.name(),
+            index: error.index,
+            path: error.path,
+            source: error.source,
+        }
+    }
+}
+
+impl<'a> Recipe<'a> {
+    fn new(hardened: &'a Hardened<Spec>, options: &CreateOptions) -> Result<Self, CreateError> {
+        let spec = hardened.get();
+        let linux = spec
+            .linux()
+            .as_ref()
+            .ok_or_else(|| Unacceptable::new("linux", "is missing"))?;
+        let process = spec
+            .process()
+            .as_ref()
+            .ok_or_else(|| Unacceptable::new("process", "is missing"))?;
+        let mut process = ProcessPlan::new(process)?
+            .with_container(linux.personality().as_ref(), linux.memory_policy().as_ref())?;
+        process.limits.without_affinity();
+        refuse_unsupported(linux)?;
+        refuse_sharing(spec, linux)?;
+        check_terminal(process.terminal, options.console_socket.is_some())?;
+        let bundle = canonical(&options.bundle, "bundle")?;
+        let root = spec
+            .root()
+            .as_ref()
+            .ok_or_else(|| Unacceptable::new("root", "is missing"))?;
+        let rootfs = canonical(&bundle.join(root.path()), "root.path")?;
+        if !rootfs.is_dir() || rootfs == Path::new("/") {
+            return Err(Unacceptable::new(
+                "root.path",
+                format!("{} is not a directory below /", rootfs.display()),
+            )
+            .into());
+        }
+        let namespaces = Namespaces::open(linux)?;
+        let location = match cgroup::Cgroup::plan(options.cgroup_driver, spec, options.id.as_str())
+        {
+            Ok(location) => Some(location),
+            Err(error) if options.ignore_cgroup_errors => {
+                tracing::warn!(container = %options.id, %error, "going on without a cgroup");
+                None
+            }
+            Err(error) => return Err(error.into()),
+        };
+        let filters = seccomp::programs(hardened, options.filter_cache.as_deref())?;
+        let hooks = spec.hooks().as_ref();
+        let late_hooks = [Point::Poststart, Point::Poststop]
+            .iter()
+            .any(|point| !point.of(hooks).is_empty());
+        let state = State {
+            oci_version: spec.version().clone(),
+            id: options.id.to_string(),
+            pid: None,
+            pid_start_time: 0,
+            creator: Some((Pid::this().as_raw(), start_time(Pid::this())?)),
+            bundle,
+            rootfs,
+            created: clock::now(),
+            owner: match nix::unistd::geteuid() {
+                user if user.is_root() => "root".to_owned(),
+                user => user.to_string(),
+            },
+            cgroup: location,
+            seccomp: filters.iter().map(|filter| filter.id.clone()).collect(),
+            annotations: spec
+                .annotations()
+                .iter()
+                .flatten()
+                .map(|(key, value)| (key.clone(), value.clone()))
+                .collect(),
+            late_hooks,
+            directory: options.id.directory(&options.root),
+        };
+        Ok(Self {
+            spec,
+            process,
+            namespaces,
+            filters,
+            state,
+        })
+    }
+}
+
+fn canonical(path: &Path, field: &'static str) -> Result<PathBuf, CreateError> {
+    fs::canonicalize(path)
+        .map_err(|error| Unacceptable::new(field, format!("{}: {error}", path.display())).into())
+}
+
+/// When a process started; see [`State::pid_start_time`].
+fn start_time(pid: Pid) -> Result<u64, CreateError> {
+    let (_, start) = state::process_stat(pid.as_raw()).map_err(system("read a process's state"))?;
+    Ok(start)
+}
+
+/// What the spec can ask for and we do not give. Silence would be a container that is less than it
+/// was asked to be.
+fn refuse_unsupported(linux: &Linux) -> Result<(), Unacceptable> {
+    if linux.net_devices().as_ref().is_some_and(|d| !d.is_empty()) {
+        return Err(Unacceptable::new("linux.netDevices", "is not supported"));
+    }
+    if linux.intel_rdt().is_some() {
+        return Err(Unacceptable::new("linux.intelRdt", "is not supported"));
+    }
+    let listener = linux
+        .seccomp()
+        .as_ref()
+        .and_then(|s| s.listener_path().as_ref());
+    if listener.is_some_and(|path| !path.as_os_str().is_empty()) {
+        return Err(Unacceptable::new(
+            "linux.seccomp.listenerPath",
+            "seccomp agents are not supported",
+        ));
+    }
+    Ok(())
+}
+
+/// What would change the host's own namespaces.
+fn refuse_sharing(spec: &Spec, linux: &Linux) -> Result<(), Unacceptable> {
+    let own = namespaces::of_container(linux);
+    if own & namespaces::MOUNT == 0 {
+        return Err(Unacceptable::new(
+            "linux.namespaces",
+            "a container needs a mount namespace of its own",
+        ));
+    }
+    if own & namespaces::UTS == 0 {
+        for (field, value) in [
+            ("hostname", spec.hostname()),
+            ("domainname", spec.domainname()),
+        ] {
+            if value.is_some() {
+                return Err(Unacceptable::new(
+                    field,
+                    "cannot be set without a uts namespace: it would change the host's",
+                ));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn check_terminal(terminal: bool, socket: bool) -> Result<(), Unacceptable> {
+    match (terminal, socket) {
+        (true, false) => Err(Unacceptable::new(
+            "process.terminal",
+            "needs a console socket to send the terminal's master to",
+        )),
+        (false, true) => Err(Unacceptable::new(
+            "process.terminal",
+            "a console socket was given, but the process has no terminal",
+        )),
+        _ => Ok(()),
+    }
+}
+
+fn rootfs_options(
+    recipe: &Recipe<'_>,
+    making: &Making,
+    options: &CreateOptions,
+) -> Result<RootfsOptions, CreateError> {
+    let location = making.cgroup.as_ref().map(Cgroup::location);
+    let mut rootfs = RootfsOptions {
+        no_pivot: options.no_pivot,
+        has_userns: recipe.namespaces.has_user(),
+        has_cgroupns: recipe.namespaces.has(namespaces::CGROUP),
+        bundle: recipe.state.bundle.clone(),
+        rootfs: recipe.state.rootfs.clone(),
+        cgroups: location
+            .into_iter()
+            .flat_map(|location| &location.dirs)
+            .map(|dir| CgroupDir {
+                controllers: dir.controllers.join(","),
+                path: dir.path.clone(),
+            })
+            .collect(),
+        ..RootfsOptions::default()
+    };
+    let user = recipe.namespaces.user();
+    rootfs.sources = rootfs::open_sources(recipe.spec, &rootfs, user)?;
+    Ok(rootfs)
+}
+
+/// The FIFO that init waits on. Open for reading *and* writing: opening does not wait, and a read
+/// waits until another process writes, however often others open and close it.
+fn make_fifo(directory: &Path) -> Result<OwnedFd, CreateError> {
+    let path = directory.join(FIFO);
+    let flags = OFlag::O_RDWR | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
+    nix::unistd::mkfifo(&path, Mode::S_IRUSR | Mode::S_IWUSR)
+        .and_then(|()| nix::fcntl::open(&path, flags, Mode::empty()))
+        .map_err(|errno| system("make the start FIFO")(errno.into()))
+}
+
+/// Clones the first process of the container.
+fn spawn(
+    recipe: &Recipe<'_>,
+    making: &mut Making,
+    rootfs: RootfsOptions,
+    fifo: OwnedFd,
+    console_socket: Option<OwnedFd>,
+    choices: Choices,
+) -> Result<ParentSide, CreateError> {
+    let (parent, channel) = sync::pair().map_err(system("make a socket pair"))?;
+    // A container that shares a pid namespace has neighbours: they must not trace or read a process
+    // that still has our privileges and descriptors. `execve` lifts it.
+    nix::sys::prctl::set_dumpable(false)
+        .map_err(|errno| system("become undumpable")(errno.into()))?;
+    let for_children =
+        ForChildren::enter(&recipe.namespaces).map_err(system("enter the namespaces"))?;
+    let into = making.cgroup.as_ref().and_then(Cgroup::clone_into);
+    let side = clone::clone(first_clone(&recipe.namespaces), false, into)
+        .map_err(system("clone the container's init"))?;
+    match side {
+        Side::Child => {
+            drop(parent);
+            let container = ContainerInit {
+                spec: recipe.spec,
+                process: &recipe.process,
+                namespaces: &recipe.namespaces,
+                cgroup: making.cgroup.as_ref(),
+                rootfs,
+                filters: &recipe.filters,
+                fifo,
+                console_socket,
+                state: &making.state,
+                preserve_fds: choices.preserve_fds,
+                new_keyring: choices.new_keyring,
+            };
+            init::run(channel, |channel| container.run(channel))
+        }
+        Side::Parent(pid, pidfd) => {
+            drop(for_children);
+            making.children.push((pid, pidfd));
+            Ok(parent)
+        }
+    }
+}
+
+/// Serves the new process until it is ready; gives init's pid.
+fn await_ready(
+    channel: &ParentSide,
+    recipe: &Recipe<'_>,
+    making: &mut Making,
+) -> Result<Pid, CreateError> {
+    loop {
+        match channel.next().map_err(system("hear from init"))? {
+            Report::Init(pid) => {
+                // It is our child, so its number is not reused before we reap it.
+                let file = pidfd::open(pid).map_err(system("open init"))?;
+                for (between, _) in std::mem::replace(&mut making.children, vec![(pid, file)]) {
+                    pidfd::reap(between);
+                }
+            }
+            Report::Hooks => {
+                let hooks = recipe.spec.hooks().as_ref();
+                let init = making.children.last().map(|(pid, _)| *pid);
+                for point in [Point::Prestart, Point::CreateRuntime] {
+                    hooks::run(point, hooks, &making.state, Status::Creating, init)?;
+                }
+                channel.go().map_err(system("let init go on"))?;
+            }
+            Report::Ready => {
+                return making
+                    .children
+                    .last()
+                    .map(|(pid, _)| *pid)
+                    .ok_or(CreateError::InitGone);
+            }
+            Report::Failed(failure) => return Err(CreateError::Init(failure)),
+            Report::End => return Err(CreateError::InitGone),
+        }
+    }
+}

@@ -1,0 +1,122 @@
+//! What a container is while it is being made, and how it vanishes again.
+
+use std::fs;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::Path;
+
+use nix::fcntl::{Flock, FlockArg};
+use nix::unistd::Pid;
+
+use crate::cgroup::Cgroup;
+use crate::error::{CreateError, StateError};
+use crate::id::ContainerId;
+use crate::state::State;
+use crate::sys::pidfd;
+
+/// Whoever holds it is the only one to change a container's state directory.
+pub(super) type Lock = Flock<fs::File>;
+
+/// Locks a state directory; `None` if another process has it.
+pub(super) fn lock(directory: &Path) -> io::Result<Option<Lock>> {
+    let file = fs::OpenOptions::new()
+        .read(true)
+        .custom_flags(libc::O_DIRECTORY | libc::O_NOFOLLOW)
+        .open(directory)?;
+    match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+        Ok(lock) => Ok(Some(lock)),
+        Err((_, nix::errno::Errno::EWOULDBLOCK)) => Ok(None),
+        Err((_, errno)) => Err(errno.into()),
+    }
+}
+
+/// A half-made container. Dropped before [`Making::done`], it takes everything back.
+#[derive(Debug)]
+pub(super) struct Making {
+    pub(super) state: State,
+    pub(super) cgroup: Option<Cgroup>,
+    /// Processes that belong to it and are our children.
+    pub(super) children: Vec<(Pid, OwnedFd)>,
+    done: bool,
+    _lock: Lock,
+}
+
+impl Making {
+    /// Takes the id and writes down what is about to be made, so that a later `delete` finds it even
+    /// if this process is killed in the next instant.
+    pub(super) fn begin(root: &Path, id: &ContainerId, state: State) -> Result<Self, CreateError> {
+        let directory = &state.directory;
+        let failed = |path: &Path| {
+            let path = path.to_owned();
+            move |source| {
+                CreateError::State(StateError::Io {
+                    action: "make",
+                    path,
+                    source,
+                })
+            }
+        };
+        let mut builder = fs::DirBuilder::new();
+        let made = match builder.mode(0o700).create(directory) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                fs::DirBuilder::new()
+                    .recursive(true)
+                    .mode(0o711)
+                    .create(root)
+                    .map_err(failed(root))?;
+                builder.create(directory)
+            }
+            other => other,
+        };
+        made.map_err(|source| match source.kind() {
+            io::ErrorKind::AlreadyExists => CreateError::Exists { id: id.to_string() },
+            _ => failed(directory)(source),
+        })?;
+        // Nobody can have it yet, but a concurrent `delete --force` may take it now.
+        let lock = lock(directory)
+            .and_then(|lock| lock.ok_or_else(|| io::ErrorKind::ResourceBusy.into()))
+            .map_err(|source| {
+                let _ = fs::remove_dir(directory);
+                failed(directory)(source)
+            })?;
+        let making = Self {
+            state,
+            cgroup: None,
+            children: Vec::new(),
+            done: false,
+            _lock: lock,
+        };
+        making.state.store()?;
+        Ok(making)
+    }
+
+    /// Keeps it.
+    pub(super) fn done(mut self) -> State {
+        self.done = true;
+        self.state.clone()
+    }
+}
+
+impl Drop for Making {
+    fn drop(&mut self) {
+        if self.done {
+            return;
+        }
+        for (pid, file) in &self.children {
+            // It may have ended by itself: its failure is why we are here.
+            let _ = pidfd::signal(file, libc::SIGKILL);
+            pidfd::reap(*pid);
+        }
+        if let Some(cgroup) = &self.cgroup
+            && let Err(error) = cgroup.kill_all().and_then(|()| cgroup.remove())
+        {
+            tracing::warn!(container = %self.state.id, %error, "cannot remove the cgroup");
+        }
+        if let Err(error) = fs::remove_dir_all(&self.state.directory)
+            && error.kind() != io::ErrorKind::NotFound
+        {
+            tracing::warn!(container = %self.state.id, %error, "cannot remove the state directory");
+        }
+    }
+}
