@@ -2,10 +2,16 @@ use std::{
     ffi::{OsStr, OsString},
     fs::File,
     io::Write,
+    os::unix::process::CommandExt,
     path::Path,
     process::{Child, Command, ExitStatus, Stdio},
     thread,
     time::{Duration, Instant},
+};
+
+use nix::{
+    sys::signal::{Signal, killpg},
+    unistd::Pid,
 };
 
 use crate::error::{At, Error, Result};
@@ -13,6 +19,9 @@ use crate::error::{At, Error, Result};
 /// A command with a time limit.
 #[derive(Debug, Clone)]
 pub struct Cmd {
+    /// What runs the command elsewhere, `nsenter` for instance. The time limit is put after it,
+    /// because a killed nsenter would leave the command behind.
+    prefix: Vec<OsString>,
     argv: Vec<OsString>,
     envs: Vec<(OsString, OsString)>,
     stdin: Vec<u8>,
@@ -38,11 +47,22 @@ impl Cmd {
     /// A command that is given a minute.
     pub fn new(program: impl AsRef<OsStr>) -> Self {
         Self {
+            prefix: Vec::new(),
             argv: vec![program.as_ref().to_owned()],
             envs: Vec::new(),
             stdin: Vec::new(),
             limit: Duration::from_secs(60),
         }
+    }
+
+    /// Runs the command through another, which gets it as its last arguments.
+    #[must_use]
+    pub fn through<I: IntoIterator<Item = S>, S: AsRef<OsStr>>(mut self, prefix: I) -> Self {
+        self.prefix = prefix
+            .into_iter()
+            .map(|word| word.as_ref().to_owned())
+            .collect();
+        self
     }
 
     /// Adds an argument.
@@ -82,12 +102,36 @@ impl Cmd {
         self
     }
 
+    /// Runs the command on a pseudo-terminal of its own (with script(1)); what it prints all comes as
+    /// standard output, with CR LF.
+    #[must_use]
+    pub fn on_terminal(mut self) -> Self {
+        let words = self.prefix.drain(..).chain(self.argv).map(|word| {
+            let word = word.to_string_lossy().replace('\'', r"'\''");
+            format!("'{word}'")
+        });
+        let line = words.collect::<Vec<_>>().join(" ");
+        self.argv = [
+            "script",
+            "--quiet",
+            "--return",
+            "--command",
+            &line,
+            "/dev/null",
+        ]
+        .map(OsString::from)
+        .to_vec();
+        self
+    }
+
     fn command(&self) -> Command {
-        let mut command = Command::new("timeout");
+        let limit = self.limit.as_secs_f32().to_string();
+        let timeout = ["timeout", "--foreground", "-k", "2", &limit].map(OsString::from);
+        let words = self.prefix.iter().chain(&timeout).chain(&self.argv);
+        let words: Vec<_> = words.collect();
+        let mut command = Command::new(words[0]);
         command
-            .args(["--foreground", "-k", "2"])
-            .arg(format!("{}", self.limit.as_secs_f32()))
-            .args(&self.argv)
+            .args(&words[1..])
             .envs(self.envs.iter().map(|(key, value)| (key, value)));
         command
     }
@@ -154,12 +198,15 @@ impl Cmd {
     pub fn background(self, output: &Path) -> Result<Job> {
         let file = File::create(output).at("make", output)?;
         let copy = file.try_clone().at("make", output)?;
-        let child = Command::new(&self.argv[0])
-            .args(&self.argv[1..])
+        let words: Vec<_> = self.prefix.iter().chain(&self.argv).collect();
+        let child = Command::new(words[0])
+            .args(&words[1..])
             .envs(self.envs.iter().map(|(key, value)| (key, value)))
             .stdin(Stdio::piped())
             .stdout(file)
             .stderr(copy)
+            // A group of its own, so that what nsenter has started ends with it.
+            .process_group(0)
             .spawn()
             .map_err(|source| Error::Spawn {
                 program: self.line(),
@@ -250,6 +297,38 @@ impl Job {
         }
     }
 
+    /// Sends the text, waits until the job has printed `answer`, closes standard input, waits for the
+    /// end. This is for clients that forget an end of input which comes before the container runs, as
+    /// `ctr` does.
+    ///
+    /// # Errors
+    /// [`Error::Timeout`] with its output if the answer or the end does not come.
+    pub fn converse(&mut self, text: &str, answer: &str) -> Result<ExitStatus> {
+        self.send(text)?;
+        self.wait_for(answer)?;
+        self.close_stdin();
+        self.wait(Duration::from_secs(20))
+    }
+
+    /// Waits until the job has printed a text.
+    ///
+    /// # Errors
+    /// [`Error::Timeout`] with its output.
+    pub fn wait_for(&self, text: &str) -> Result<()> {
+        eventually(
+            &format!("{text:?} is printed"),
+            Duration::from_secs(20),
+            || {
+                let output = self.output();
+                if output.contains(text) {
+                    Ok(())
+                } else {
+                    Err(output)
+                }
+            },
+        )
+    }
+
     /// Closes its standard input.
     pub fn close_stdin(&mut self) {
         self.child.stdin = None;
@@ -277,7 +356,11 @@ impl Job {
 
 impl Drop for Job {
     fn drop(&mut self) {
-        let _ = self.child.kill();
+        if let Ok(None) = self.child.try_wait()
+            && let Ok(group) = i32::try_from(self.child.id())
+        {
+            let _ = killpg(Pid::from_raw(group), Signal::SIGKILL);
+        }
         let _ = self.child.wait();
     }
 }

@@ -30,7 +30,10 @@ impl Residue {
     pub fn of(enclave: &Enclave) -> Result<Self> {
         let mut items = BTreeSet::new();
         for process in enclave.processes()? {
-            items.insert(format!("process {} {}", process.pid, process.command));
+            // Counted instead of told apart by id: a daemon that was started again is no residue.
+            let name = |count| format!("process {} ({count})", process.command);
+            let count = (1..).find(|count| !items.contains(&name(*count)));
+            items.insert(name(count.unwrap_or(0)));
         }
         items.extend(enclave.mounts()?.into_iter().map(|m| format!("mount {m}")));
         for path in cgroups(enclave.tag())? {

@@ -69,3 +69,12 @@ mod sync;
 mod sys;
 
 // ---- The OCI command line (`cofferdam`) --------------------------------------------------------
+
+/// The OCI command line `cofferdam`: a drop-in for runc 1.1, and verbs of our own.
+pub mod cli;
+
+/// From a bundle to a hardened spec, and from a request to join to a hardened process.
+pub mod launch;
+
+/// The hidden verb that the shim daemon executes: one request in, one answer out, as data.
+pub(crate) mod helper_verb;

@@ -266,16 +266,27 @@ impl Containerd {
     /// # Errors
     /// If it does not start.
     pub fn detached<'a>(&'a self, flags: &[&str], id: &str, argv: &[&str]) -> Result<Running<'a>> {
-        let mut all = vec!["--detach"];
-        all.extend_from_slice(flags);
+        // A detached container would inherit the pipes of `ctr`, which would then not end.
+        self.detached_with_io(&[&["--null-io"], flags].concat(), id, argv)
+    }
+
+    /// As [`Containerd::detached`], for flags that say where the output goes.
+    ///
+    /// # Errors
+    /// If it does not start.
+    pub fn detached_with_io<'a>(
+        &'a self,
+        flags: &[&str],
+        id: &str,
+        argv: &[&str],
+    ) -> Result<Running<'a>> {
         // Made before the start, so that a failed start is cleared away too.
         let running = Running {
             engine: self,
             id: id.to_owned(),
         };
-        // A detached container inherits the pipes of `ctr`: give it something that ends.
-        self.ctr_run(&[&["--null-io"], &all[..]].concat(), id, argv)
-            .ok()?;
+        let flags = [&["--detach"], flags].concat();
+        self.ctr_run(&flags, id, argv).ok()?;
         Ok(running)
     }
 
@@ -408,7 +419,9 @@ impl Engine for Containerd {
 
     fn log(&self) -> String {
         let text = fs::read_to_string(self.enclave.dir().join("containerd.log"));
-        tail(&text.unwrap_or_default(), 40)
+        let text = text.unwrap_or_default();
+        let lines = text.lines().filter(|line| !line.contains("loading plugin"));
+        tail(&lines.collect::<Vec<_>>().join("\n"), 15)
     }
 }
 

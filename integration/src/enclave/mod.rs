@@ -118,10 +118,8 @@ impl Enclave {
     /// A command that runs in the enclave.
     #[must_use]
     pub fn cmd(&self, program: impl AsRef<std::ffi::OsStr>) -> Cmd {
-        Cmd::new("nsenter")
-            .arg(format!("--target={}", self.init))
-            .args(["--mount", "--pid", "--net", "--"])
-            .arg(program)
+        let target = format!("--target={}", self.init);
+        Cmd::new(program).through(["nsenter", &target, "--mount", "--pid", "--net", "--"])
     }
 
     /// Every process in the enclave but its first one and those that entered it from outside.

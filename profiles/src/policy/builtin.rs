@@ -58,7 +58,7 @@ pub(crate) fn baseline() -> Policy {
             beyond: Verdict::Deny,
             allow: BTreeSet::new(),
         },
-        rlimits: BTreeMap::new(),
+        rlimits: BTreeMap::from([("nofile".to_owned(), 1 << 20)]),
     }
 }
 

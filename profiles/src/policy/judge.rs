@@ -3,6 +3,7 @@
 use super::model::{Policy, Verdict};
 use super::refusal::{Denial, Refusal};
 use super::report::{Action, Finding, Rule};
+use super::text::harmless;
 
 /// Something a spec asks for that a policy has a verdict about.
 pub(crate) struct Request<'a> {
@@ -92,9 +93,9 @@ impl<'a> Judge<'a> {
         self.denials.push(Denial {
             rule: request.rule,
             field: request.field.to_owned(),
-            asked: request.asked,
-            why: request.why.to_owned(),
-            remedy,
+            asked: harmless(&request.asked),
+            why: harmless(request.why),
+            remedy: harmless(&remedy),
         });
     }
 
@@ -112,9 +113,9 @@ impl<'a> Judge<'a> {
             rule,
             field: field.to_owned(),
             action,
-            asked: asked.as_ref().to_owned(),
-            got: got.as_ref().to_owned(),
-            reason: reason.to_owned(),
+            asked: harmless(asked.as_ref()),
+            got: harmless(got.as_ref()),
+            reason: harmless(reason),
         });
     }
 

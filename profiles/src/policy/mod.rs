@@ -20,6 +20,8 @@ mod meet;
 pub mod model;
 /// Why a spec was refused.
 mod refusal;
+/// The report as text for people.
+mod render;
 /// What was asked, what was given, and why.
 pub mod report;
 /// The rules, a module for each concept.
@@ -28,12 +30,16 @@ mod rules;
 mod select;
 /// Reads `config.json` and checks that it makes sense.
 pub mod spec;
+/// Words from specs and annotations, made fit for logs and terminals.
+mod text;
 
 #[cfg(test)]
 mod harden_tests;
+#[cfg(test)]
+mod meet_tests;
 
 pub use facts::{HostFacts, NamespaceOwner, Questions};
-pub use file::{PolicyFile, PolicyFileError};
+pub use file::{MAX_POLICY_BYTES, PolicyFile, PolicyFileError};
 pub use harden::{harden, harden_exec};
 pub use hardened::{ContainerRecord, Hardened};
 pub use model::Policy;

@@ -169,6 +169,9 @@ pub struct Policy {
 impl Policy {
     /// How an administrator would loosen this policy by `line`.
     pub(crate) fn remedy(&self, line: &str) -> String {
+        if self.name.contains('+') {
+            return format!("select a policy with `{line}` that no annotation tightens");
+        }
         format!("select a policy that extends {:?} with `{line}`", self.name)
     }
 }

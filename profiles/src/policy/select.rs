@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 
+use super::text::harmless;
 use super::{Policy, PolicyFile, Refusal, Selection};
 
 /// The annotation that names a policy.
@@ -35,7 +36,7 @@ impl PolicyFile {
             .filter(|k| k.starts_with(PREFIX) && !ANNOTATIONS.contains(&k.as_str()));
         if let Some(key) = unknown.min() {
             return Err(Refusal::UnknownAnnotation {
-                key: shorten(key),
+                key: harmless(key),
                 known: ANNOTATIONS.join(", "),
             });
         }
@@ -55,13 +56,8 @@ impl PolicyFile {
     fn named(&self, name: &str, origin: &str) -> Result<&Policy, Refusal> {
         self.policy(name).ok_or_else(|| Refusal::UnknownPolicy {
             origin: origin.to_owned(),
-            name: shorten(name),
+            name: harmless(name),
             known: self.names().collect::<Vec<_>>().join(", "),
         })
     }
-}
-
-/// What a stranger wrote, short enough for one line of an error.
-fn shorten(text: &str) -> String {
-    text.chars().take(100).collect()
 }

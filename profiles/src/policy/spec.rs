@@ -7,6 +7,7 @@ use std::path::{Component, Path};
 use oci_spec::runtime::{Linux, LinuxDevice, LinuxNamespaceType, Mount, Process, Spec};
 
 use super::facts::{is_bind, named};
+use super::text::harmless;
 use crate::seccomp::{self, InvalidProfile};
 
 /// The largest `config.json` that is read, in bytes. Real ones are below 100 KiB.
@@ -34,7 +35,7 @@ pub enum SpecError {
         field: &'static str,
     },
     /// A field has a value it must not have.
-    #[error("{field} is {value:?}: {why}")]
+    #[error("{field} is \"{value}\": {why}")]
     Invalid {
         /// The field.
         field: String,
@@ -88,7 +89,7 @@ pub(crate) fn validate(spec: &Spec) -> Result<(), SpecError> {
 fn invalid(field: &str, value: impl AsRef<str>, why: &'static str) -> SpecError {
     SpecError::Invalid {
         field: field.to_owned(),
-        value: value.as_ref().chars().take(120).collect(),
+        value: harmless(value.as_ref()),
         why,
     }
 }

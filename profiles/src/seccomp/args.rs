@@ -142,7 +142,7 @@ impl Test {
     }
 
     /// Whether every value that passes `self` passes `other`; `None` if that was not worked out.
-    fn implies(self, other: Self) -> Option<bool> {
+    pub(crate) fn implies(self, other: Self) -> Option<bool> {
         if self == other {
             return Some(true);
         }

@@ -14,6 +14,8 @@ mod cache;
 mod compile;
 /// The profile of containers that bring none, and the bound of those that do.
 mod default;
+/// What two profiles both allow.
+mod intersect;
 /// The meaning of a profile: which call is answered what.
 mod model;
 /// System call names to numbers.
@@ -30,6 +32,7 @@ pub use compile::{
     compile,
 };
 pub use default::{Compat32, DefaultProfile, default_profile};
+pub use intersect::{Intersection, intersect};
 pub use numbers::{known, resolve};
 pub use validate::{InvalidProfile, Warning, validate};
 

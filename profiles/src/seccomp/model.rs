@@ -31,6 +31,15 @@ pub(crate) struct Rule {
 }
 
 impl Rule {
+    /// Whether it holds only where `other`, which answers the same, does.
+    pub(crate) fn within(&self, other: &Self) -> bool {
+        self.action == other.action
+            && other.tests.iter().all(|wanted| {
+                let own = self.tests.iter().find(|own| own.index == wanted.index);
+                own.is_some_and(|own| own.implies(*wanted) == Some(true))
+            })
+    }
+
     fn matches(&self, args: &[u64; 6]) -> bool {
         self.tests.iter().all(|test| {
             args.get(usize::from(test.index))

@@ -1,2 +1,7 @@
-//! Skeleton.
-fn main() {}
+//! The OCI command line; see `cofferdam --help`.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    cofferdam_shim::cli::main()
+}

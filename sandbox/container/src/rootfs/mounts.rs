@@ -153,7 +153,7 @@ impl<'a> Mounter<'a> {
                 &opened
             }
         };
-        let place = self.place(entry, kind_of(tree)?, Some(tree.as_fd()))?;
+        let place = self.place(entry, kind_of(tree.as_fd())?, Some(tree.as_fd()))?;
         attach(tree.as_fd(), &place)?;
         if place.path == Path::new("/dev") {
             self.mounted.dev_is_bound = true;
@@ -255,6 +255,10 @@ impl<'a> Mounter<'a> {
         if matches!(entry.fstype, "proc" | "sysfs") && place.path != lexical(destination) {
             return Err(MountProblem::NotOrdinary);
         }
+        if matches!(entry.fstype, "proc" | "sysfs") && kind_of(place.fd.as_fd())? != Kind::Directory
+        {
+            return Err(MountProblem::NotOrdinary);
+        }
         if place.path == Path::new("/") {
             return Err(MountProblem::OverRoot);
         }
@@ -291,7 +295,7 @@ fn may_be_in_proc(fstype: &str, path: &Path, bound: Option<BorrowedFd<'_>>) -> O
     Ok(is_proc && fstat(bound).map_err(failed)?.st_ino == PROC_ROOT_INODE)
 }
 
-fn kind_of(source: &OwnedFd) -> Outcome<Kind> {
+fn kind_of(source: BorrowedFd<'_>) -> Outcome<Kind> {
     let stat =
         fstat(source).map_err(|errno| MountProblem::system("look at the source")(errno.into()))?;
     Ok(match stat.st_mode & libc::S_IFMT {
@@ -393,11 +397,12 @@ fn apply(tree: BorrowedFd<'_>, options: &MountOptions) -> Outcome<()> {
 pub(super) fn attach(mount: BorrowedFd<'_>, place: &Place) -> Outcome<()> {
     sys::attach(mount, place.fd.as_fd()).map_err(|source| MountProblem::System {
         action: "attach the mount",
-        detail: if source.raw_os_error() == Some(libc::ENOTDIR) {
+        detail: if kind_of(mount).ok() == kind_of(place.fd.as_fd()).ok() {
+            String::new()
+        } else {
+            // As the C library puts ENOTDIR, which mount(2) would have said; engines look for it.
             ": not a directory: Are you trying to mount a directory onto a file (or vice-versa)?"
                 .to_owned()
-        } else {
-            String::new()
         },
         source,
     })

@@ -282,32 +282,29 @@ mod tests {
 
     #[test]
     fn binds_and_propagation() {
-        let cases: &[(&[&str], Option<bool>, Option<(Propagation, bool)>)] = &[
-            (&["bind"], Some(false), None),
-            (&["rbind"], Some(true), None),
-            (&["rbind", "bind"], Some(true), None),
+        type Expected = (Option<bool>, Option<(Propagation, bool)>);
+        let cases: &[(&[&str], Expected)] = &[
+            (&["bind"], (Some(false), None)),
+            (&["rbind"], (Some(true), None)),
+            (&["rbind", "bind"], (Some(true), None)),
             (
                 &["rbind", "rprivate"],
-                Some(true),
-                Some((Propagation::Private, true)),
+                (Some(true), Some((Propagation::Private, true))),
             ),
             (
                 &["bind", "slave"],
-                Some(false),
-                Some((Propagation::Slave, false)),
+                (Some(false), Some((Propagation::Slave, false))),
             ),
             (
                 &["rbind", "rshared", "rslave"],
-                Some(true),
-                Some((Propagation::Slave, true)),
+                (Some(true), Some((Propagation::Slave, true))),
             ),
             (
                 &["bind", "runbindable"],
-                Some(false),
-                Some((Propagation::Unbindable, true)),
+                (Some(false), Some((Propagation::Unbindable, true))),
             ),
         ];
-        for (options, bind, propagation) in cases {
+        for (options, (bind, propagation)) in cases {
             let parsed = parse(options);
             assert_eq!(parsed.bind, *bind, "{options:?}");
             assert_eq!(parsed.propagation, *propagation, "{options:?}");

@@ -123,25 +123,33 @@ pub(super) fn bind(rootfs: &Path) -> Result<OwnedFd> {
 /// Makes `root` the root of the mount namespace and lets go of the host's.
 pub(super) fn pivot(root: BorrowedFd<'_>, shared: bool) -> Result<()> {
     let here = Path::new(".");
+    if shared {
+        return pivot_shared(root);
+    }
     fchdir(root).map_err(failed_nix("enter the root file system", here))?;
     sys::pivot_here().map_err(failed("pivot to the root file system", here))?;
-    // Now the old root lies on top of the new one, and "." is where it lies.
-    if shared {
-        // Else the unmount below would be repeated on the host.
-        sys::set_attributes_at(
-            sys::cwd(),
-            here_c(),
-            &propagation_attr(Propagation::Slave),
-            true,
-        )
-        .map_err(failed("make the old root independent", here))?;
-    }
+    // The old root now lies on top of the new one, at "."; umount2 follows to it.
     umount2(here, MntFlags::MNT_DETACH).map_err(failed_nix("let go of the host's root", here))?;
     chdir("/").map_err(failed_nix("enter", Path::new("/")))
 }
 
-const fn here_c() -> &'static std::ffi::CStr {
-    c"."
+/// [`pivot`] while the host's mounts are still shared with it.
+fn pivot_shared(root: BorrowedFd<'_>) -> Result<()> {
+    let here = Path::new(".");
+    let slash = Path::new("/");
+    let old = open(
+        slash,
+        OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC,
+        Mode::empty(),
+    )
+    .map_err(failed_nix("open", slash))?;
+    fchdir(root).map_err(failed_nix("enter the root file system", here))?;
+    sys::pivot_here().map_err(failed("pivot to the root file system", here))?;
+    // Else the unmount would be repeated on the host. By descriptor: "." is the new root here.
+    sys::set_attributes(old.as_fd(), &propagation_attr(Propagation::Slave), true)
+        .map_err(failed("make the old root independent", here))?;
+    umount2(here, MntFlags::MNT_DETACH).map_err(failed_nix("let go of the host's root", here))?;
+    chdir(slash).map_err(failed_nix("enter", slash))
 }
 
 /// For hosts whose root is an initramfs, which pivot_root refuses: moves `root` over `/`.

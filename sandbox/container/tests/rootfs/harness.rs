@@ -20,6 +20,7 @@ pub(crate) fn main(cases: &[Case]) -> ExitCode {
     let arguments: Vec<String> = env::args().skip(1).collect();
     match (env::var(STAGE).as_deref(), arguments.as_slice()) {
         (Ok("namespaces"), [name, directory]) => in_namespaces(name, directory),
+        (Ok("swap"), [first, second]) => crate::attacks::swap(first, second),
         (Ok("case"), [name, directory]) => run_case(cases, name, Path::new(directory)),
         _ => run_all(cases, &arguments),
     }
@@ -196,8 +197,7 @@ pub(crate) fn mount_at(path: &str) -> MountLine {
     let text = fs::read_to_string("/proc/self/mountinfo").unwrap();
     let line = text
         .lines()
-        .filter(|line| line.split(' ').nth(4) == Some(path))
-        .next_back()
+        .rfind(|line| line.split(' ').nth(4) == Some(path))
         .unwrap_or_else(|| panic!("no mount at {path} in:\n{text}"));
     let (left, right) = line.split_once(" - ").unwrap();
     let fields: Vec<&str> = left.split(' ').collect();
@@ -216,6 +216,7 @@ impl MountLine {
 }
 
 /// The errno of a failure.
+#[track_caller]
 pub(crate) fn errno<T: std::fmt::Debug>(result: std::io::Result<T>) -> i32 {
     result.unwrap_err().raw_os_error().unwrap()
 }

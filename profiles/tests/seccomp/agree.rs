@@ -1,15 +1,17 @@
 //! A compiled filter answers every call as its profile says.
 
-mod common;
-
 use cofferdam_profiles::seccomp::{
     Action, Arch, Call, Compat32, DefaultProfile, Evaluator, allowed_native, compile,
     default_profile, interpret,
 };
-use common::{docker_capabilities, engine_profiles};
-use oci_spec::runtime::LinuxSeccomp;
 
-fn ret(action: Action) -> u32 {
+use oci_spec::runtime::LinuxSeccomp;
+use proptest::prelude::*;
+
+use crate::profiles::{call, docker_capabilities, engine_profiles, profile};
+
+/// `SECCOMP_RET_*` (linux/seccomp.h), written down a second time.
+pub(crate) fn ret(action: Action) -> u32 {
     match action {
         Action::KillProcess => 0x8000_0000,
         Action::KillThread => 0,
@@ -86,5 +88,22 @@ fn the_default_and_the_engines_profiles_agree_with_their_filters() {
     agree("default with socketcall", &all.build());
     for (name, profile) in engine_profiles(&capabilities) {
         agree(&name, &profile);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+    #[test]
+    fn random_profiles_agree_with_their_filters(
+        profile in profile(),
+        calls in proptest::collection::vec(call(), 200),
+    ) {
+        let Ok(evaluator) = Evaluator::new(&profile) else { return Ok(()) };
+        let filter = compile(&profile).unwrap();
+        for call in calls {
+            let expected = ret(evaluator.answer(&call));
+            let got = interpret(&filter.program, &call).unwrap();
+            prop_assert_eq!(got, expected, "{:x?}", call);
+        }
     }
 }

@@ -1,0 +1,99 @@
+use std::{fs, os::unix::fs::PermissionsExt, time::Duration};
+
+use cofferdam_integration::{
+    cases::Case,
+    command::eventually,
+    containerd::Containerd,
+    error::{At, Result},
+};
+
+pub(crate) const CASES: &[Case<Containerd>] = &[
+    ("reads_standard_input", reads_standard_input),
+    ("loses_no_output", loses_no_output),
+    ("has_a_terminal", has_a_terminal),
+    ("logs_to_a_file", logs_to_a_file),
+    ("logs_to_a_binary", logs_to_a_binary),
+];
+
+fn reads_standard_input(engine: &Containerd) -> Result<()> {
+    let output = engine.scratch("cat.log");
+    let mut job = engine
+        .ctr_run(&["--rm"], "cat", &["cat"])
+        .background(&output)?;
+    assert!(job.converse("one\ntwo\n", "two\n")?.success());
+    assert_eq!(job.output(), "one\ntwo\n");
+    Ok(())
+}
+
+fn loses_no_output(engine: &Containerd) -> Result<()> {
+    const SIZE: usize = 8 << 20;
+    let script = format!("head -c {SIZE} /dev/zero | tr '\\0' x; echo end >&2");
+    let done = engine.run("flood", &["sh", "-c", &script])?;
+    assert_eq!((done.stdout.len(), done.stderr.as_str()), (SIZE, "end\n"));
+    assert!(done.stdout.bytes().all(|byte| byte == b'x'));
+    Ok(())
+}
+
+fn has_a_terminal(engine: &Containerd) -> Result<()> {
+    let script = "tty; test -t 0 && test -t 1 && test -t 2 && echo all; stty size; exit 7";
+    let done = engine
+        .ctr_run(&["--rm", "--tty"], "tty", &["sh", "-c", script])
+        .on_terminal()
+        .run()?;
+    assert_eq!(done.code(), 7, "{done:?}");
+    let text = done.stdout.replace('\r', "");
+    assert!(
+        text.contains("/dev/pts/0\nall\n") || text.contains("/dev/console\nall\n"),
+        "{done:?}"
+    );
+    Ok(())
+}
+
+fn logs_to_a_file(engine: &Containerd) -> Result<()> {
+    let log = engine.scratch("file.log");
+    let uri = format!("file://{}", log.display());
+    let script = "echo out; echo err >&2; sleep 1000";
+    let container =
+        engine.detached_with_io(&["--log-uri", &uri], "file-log", &["sh", "-c", script])?;
+    eventually("both lines arrive", Duration::from_secs(10), || {
+        let text = fs::read_to_string(&log).unwrap_or_default();
+        if text.contains("out\n") && text.contains("err\n") {
+            Ok(())
+        } else {
+            Err(text)
+        }
+    })?;
+    container.remove()
+}
+
+fn logs_to_a_binary(engine: &Containerd) -> Result<()> {
+    let logger = engine.scratch("logger");
+    let log = engine.scratch("binary.log");
+    // The contract of a binary:// logger: streams on 3 and 4, readiness by closing 5, arguments from
+    // the query, CONTAINER_ID and CONTAINER_NAMESPACE in the environment.
+    let script = format!(
+        "#!/bin/bash\necho \"$CONTAINER_NAMESPACE $CONTAINER_ID $*\" >{0}.env\n\
+         cat <&3 5>&- >{0}.out &\ncat <&4 5>&- >{0}.err &\nexec 5>&-\nwait\n",
+        log.display()
+    );
+    fs::write(&logger, script).at("write", &logger)?;
+    fs::set_permissions(&logger, fs::Permissions::from_mode(0o755))
+        .at("set the mode of", &logger)?;
+    let uri = format!("binary://{}?colour=blue", logger.display());
+    let script = "echo out; echo err >&2; sleep 1000";
+    let container =
+        engine.detached_with_io(&["--log-uri", &uri], "binary-log", &["sh", "-c", script])?;
+    let read = |suffix: &str| {
+        fs::read_to_string(format!("{}.{suffix}", log.display())).unwrap_or_default()
+    };
+    eventually("the logger has everything", Duration::from_secs(10), || {
+        let seen = (read("env"), read("out"), read("err"));
+        let env = format!("{} binary-log colour blue\n", engine.namespace());
+        if seen == (env, "out\n".to_owned(), "err\n".to_owned()) {
+            Ok(())
+        } else {
+            Err(format!("{seen:?}"))
+        }
+    })?;
+    container.remove()
+}

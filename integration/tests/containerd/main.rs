@@ -1,0 +1,57 @@
+//! Containers under containerd 1.6, 1.7 and 2.1: everything the Task service offers, through `ctr`.
+
+use cofferdam_integration::{
+    cases::{self, Case},
+    containerd::{Containerd, Version},
+    error::Result,
+    gate,
+};
+
+/// Events, and what they say.
+mod events;
+/// exec: standard streams, user, and that it is as confined as init.
+mod exec;
+/// What ends badly and must leave nothing behind.
+mod faults;
+/// Standard streams, terminals and loggers.
+mod io;
+/// Create, start, signal, pause, delete.
+mod life;
+/// Several containers in one shim.
+mod pods;
+/// Limits and statistics.
+mod resources;
+
+fn suite(version: Version) -> Result<()> {
+    if gate::root().is_none() {
+        return Ok(());
+    }
+    let Some(engine) = gate::present(Containerd::start(version))? else {
+        return Ok(());
+    };
+    let all: [&[Case<Containerd>]; 7] = [
+        life::CASES,
+        io::CASES,
+        exec::CASES,
+        events::CASES,
+        resources::CASES,
+        pods::CASES,
+        faults::CASES,
+    ];
+    cases::run(&engine, &all.concat())
+}
+
+#[test]
+fn containerd_1_6() -> Result<()> {
+    suite(Version::V1_6)
+}
+
+#[test]
+fn containerd_1_7() -> Result<()> {
+    suite(Version::V1_7)
+}
+
+#[test]
+fn containerd_2_1() -> Result<()> {
+    suite(Version::V2_1)
+}

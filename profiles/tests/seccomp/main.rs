@@ -1,0 +1,14 @@
+//! Seccomp as a whole: profiles in, filters and intersections out.
+
+/// A compiled filter answers every call as its profile says.
+mod agree;
+/// The built-in default against its promises and against Docker's.
+mod builtin;
+/// The filter cache against damage, poison and neighbours.
+mod cache;
+/// The intersection allows what both sides allow.
+mod meet;
+/// Profiles to test with.
+mod profiles;
+/// Profiles that are refused, and what is warned about.
+mod refused;

@@ -1,0 +1,31 @@
+//! `inspect`: what is enforced on a container, read back from the kernel; and what was reported when
+//! it was created.
+
+use super::{FORMAT, Flag, Output, PLAIN, Verb, output, pretty};
+use crate::cli::flags::Words;
+use crate::cli::process::container_id;
+use crate::cli::{CliError, Context, print, report};
+
+pub(super) const VERB: Verb = Verb {
+    name: "inspect",
+    summary: "show what is enforced on a running container",
+    description: "Reads it back from the kernel, not from notes. With --report it shows what the\n\
+                  bundle asked for when the container was created, what it got, and why.",
+    example: "cofferdam inspect --report web-1",
+    flags: &[
+        FORMAT,
+        Flag::switch("report", '\0', "show the report made at creation"),
+    ],
+    run,
+    ..PLAIN
+};
+
+fn run(context: &Context, words: &Words) -> Result<u8, CliError> {
+    let output = output("inspect", words)?;
+    let id = container_id(words)?;
+    let record = cofferdam_container::state::load_record(&context.root, &id)?;
+    match output {
+        Output::Json => print(&pretty(&record.report)?),
+        Output::Table => print(&report::render(&record.report)),
+    }
+}

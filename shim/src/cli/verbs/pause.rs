@@ -1,0 +1,28 @@
+//! `pause` and `resume`: freezes a container's processes and lets them go on.
+
+use super::{PLAIN, Verb};
+use crate::cli::process::container_id;
+
+pub(super) const PAUSE: Verb = Verb {
+    name: "pause",
+    summary: "suspend all processes of a container",
+    description: "Freezes the container's cgroup.",
+    example: "cofferdam pause web-1",
+    run: |context, words| {
+        cofferdam_container::pause(&context.root, &container_id(words)?)?;
+        Ok(0)
+    },
+    ..PLAIN
+};
+
+pub(super) const RESUME: Verb = Verb {
+    name: "resume",
+    summary: "let the processes of a paused container go on",
+    description: "Thaws the container's cgroup.",
+    example: "cofferdam resume web-1",
+    run: |context, words| {
+        cofferdam_container::resume(&context.root, &container_id(words)?)?;
+        Ok(0)
+    },
+    ..PLAIN
+};

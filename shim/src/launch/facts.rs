@@ -1,0 +1,145 @@
+//! What the policy must know about this host, found out with as few system calls as will do.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+
+use cofferdam_profiles::policy::{HostFacts, NamespaceOwner, Questions};
+use nix::sys::resource::{Resource, getrlimit};
+use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, statfs};
+use oci_spec::runtime::Spec;
+
+use super::LaunchError;
+
+/// Looks at everything that the spec of the bundle points to.
+pub(super) fn find(bundle: &Path, spec: &Spec) -> Result<HostFacts, LaunchError> {
+    let questions = Questions::of(spec);
+    let apparmor = fs::read("/sys/module/apparmor/parameters/enabled");
+    Ok(HostFacts {
+        apparmor: apparmor.is_ok_and(|flag| flag.starts_with(b"Y")),
+        selinux: Path::new("/sys/fs/selinux/enforce").exists(),
+        cgroup_v2: statfs("/sys/fs/cgroup")
+            .is_ok_and(|fs| fs.filesystem_type() == CGROUP2_SUPER_MAGIC),
+        mount_sources: resolve(bundle, spec, questions.mount_sources)?,
+        namespaces: owners(questions.namespaces)?,
+        limits: limits(),
+        masked_paths: thermal_throttle(),
+    })
+}
+
+/// Sources as the spec names them, with their real paths.
+fn resolve(
+    bundle: &Path,
+    spec: &Spec,
+    sources: impl IntoIterator<Item = PathBuf>,
+) -> Result<BTreeMap<PathBuf, PathBuf>, LaunchError> {
+    let real = |source: PathBuf| match fs::canonicalize(bundle.join(&source)) {
+        Ok(real) => Ok((source, real)),
+        Err(error) => Err(LaunchError::MountSource {
+            destination: destination_of(spec, &source),
+            path: source,
+            source: error,
+        }),
+    };
+    sources.into_iter().map(real).collect()
+}
+
+fn destination_of(spec: &Spec, source: &Path) -> PathBuf {
+    let mut mounts = spec.mounts().iter().flatten();
+    let mount = mounts.find(|mount| mount.source().as_deref() == Some(source));
+    mount.map_or_else(|| "/".into(), |mount| mount.destination().clone())
+}
+
+/// Whether each namespace is one of this process's own.
+fn owners(
+    paths: impl IntoIterator<Item = PathBuf>,
+) -> Result<BTreeMap<PathBuf, NamespaceOwner>, LaunchError> {
+    let identity = |path: &Path| fs::metadata(path).map(|found| (found.dev(), found.ino()));
+    let mut own = None;
+    let mut owners = BTreeMap::new();
+    for path in paths {
+        let id = identity(&path).map_err(|source| LaunchError::Namespace {
+            path: path.clone(),
+            source,
+        })?;
+        let own = own.get_or_insert_with(|| {
+            ["cgroup", "ipc", "mnt", "net", "pid", "time", "user", "uts"]
+                .map(|kind| identity(&Path::new("/proc/self/ns").join(kind)).ok())
+        });
+        let owner = if own.contains(&Some(id)) {
+            NamespaceOwner::Host
+        } else {
+            NamespaceOwner::Other
+        };
+        owners.insert(path, owner);
+    }
+    Ok(owners)
+}
+
+/// This process's own limits, which a container without privileges cannot pass.
+fn limits() -> BTreeMap<String, (u64, u64)> {
+    let all = [
+        ("as", Resource::RLIMIT_AS),
+        ("core", Resource::RLIMIT_CORE),
+        ("cpu", Resource::RLIMIT_CPU),
+        ("data", Resource::RLIMIT_DATA),
+        ("fsize", Resource::RLIMIT_FSIZE),
+        ("locks", Resource::RLIMIT_LOCKS),
+        ("memlock", Resource::RLIMIT_MEMLOCK),
+        ("msgqueue", Resource::RLIMIT_MSGQUEUE),
+        ("nice", Resource::RLIMIT_NICE),
+        ("nofile", Resource::RLIMIT_NOFILE),
+        ("nproc", Resource::RLIMIT_NPROC),
+        ("rss", Resource::RLIMIT_RSS),
+        ("rtprio", Resource::RLIMIT_RTPRIO),
+        ("rttime", Resource::RLIMIT_RTTIME),
+        ("sigpending", Resource::RLIMIT_SIGPENDING),
+        ("stack", Resource::RLIMIT_STACK),
+    ];
+    let known = all.into_iter().filter_map(|(name, resource)| {
+        let limits = getrlimit(resource).ok()?;
+        Some((name.to_owned(), limits))
+    });
+    known.collect()
+}
+
+/// The CPUs' thermal throttle counters, which let a container time its neighbours. Where the first
+/// CPU has none, no CPU has.
+fn thermal_throttle() -> Vec<String> {
+    let cpus = Path::new("/sys/devices/system/cpu");
+    if !cpus.join("cpu0/thermal_throttle").exists() {
+        return Vec::new();
+    }
+    let entries = fs::read_dir(cpus).into_iter().flatten().flatten();
+    let counters = entries
+        .filter(|entry| {
+            let name = entry.file_name();
+            let number = name.to_str().and_then(|name| name.strip_prefix("cpu"));
+            number.is_some_and(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()))
+        })
+        .map(|entry| entry.path().join("thermal_throttle"))
+        .filter(|path| path.exists());
+    let mut paths: Vec<_> = counters.map(|path| path.display().to_string()).collect();
+    paths.sort_unstable();
+    paths
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn our_own_namespaces_are_the_hosts() {
+        let net = PathBuf::from("/proc/self/ns/net");
+        let owners = owners([net.clone()]).unwrap();
+        assert_eq!(owners[&net], NamespaceOwner::Host);
+        let missing = super::owners(["/proc/self/ns/none".into()]).unwrap_err();
+        assert!(matches!(missing, LaunchError::Namespace { .. }));
+    }
+
+    #[test]
+    fn every_limit_is_found() {
+        assert_eq!(limits().len(), 16);
+    }
+}
