@@ -31,6 +31,8 @@ pub mod cases;
 pub mod command;
 /// A private containerd and its `ctr`.
 pub mod containerd;
+/// A private dockerd and its client.
+pub mod docker;
 /// Namespaces of its own for an engine and everything it starts.
 pub mod enclave;
 /// What can go wrong in the harness itself.
@@ -39,5 +41,7 @@ pub mod error;
 pub mod gate;
 /// Images made without a registry.
 pub mod image;
+/// Podman with storage of its own.
+pub mod podman;
 /// What a test left behind.
 pub mod residue;

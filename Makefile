@@ -1,0 +1,53 @@
+# The commands of the README. Each does its own set-up and can be run twice.
+CARGO ?= $(shell command -v cargo || echo $(HOME)/.cargo/bin/cargo)
+FUZZ_SECONDS ?= 60
+export COFFERDAM_REQUIRE_ROOT ?= 1
+
+.PHONY: help setup engines build install demo test unit soak bench lint fuzz clean
+
+help:
+	@echo 'make demo     run a hardened container under containerd and Docker, print what is enforced'
+	@echo 'make test     every test, those against real engines included (root)'
+	@echo 'make bench    compare with runc, crun and the Go shim on this machine (root)'
+	@echo 'make unit     the tests that need neither root nor a daemon'
+	@echo 'make soak     the fault loops for longer; see integration/tests/soak'
+	@echo 'make lint     formatting, lints, invariants, licences'
+	@echo 'make fuzz     each fuzz target for FUZZ_SECONDS'
+	@echo 'make install  put the two binaries into DESTDIR/usr/local/bin'
+
+setup:
+	@scripts/setup
+
+engines: setup
+	@scripts/fetch-engines
+
+build: setup
+	$(CARGO) build --release --locked --package cofferdam-shim
+
+install: build
+	scripts/install
+
+demo: build
+	@$(CARGO) run --quiet --release --locked --package cofferdam-integration --bin demo
+
+unit: setup
+	COFFERDAM_REQUIRE_ROOT=0 $(CARGO) test --locked --workspace --exclude cofferdam-integration
+
+# One test of a suite at a time would take twice as long; the suites do not share anything.
+test: build engines
+	$(CARGO) test --locked --workspace
+
+soak: build engines
+	COFFERDAM_SOAK=1 $(CARGO) test --locked --package cofferdam-integration --test soak -- --nocapture
+
+bench: build
+	@$(CARGO) run --quiet --release --locked --package cofferdam-integration --bin bench
+
+lint: setup
+	CARGO='$(CARGO)' scripts/lint
+
+fuzz: setup
+	CARGO='$(CARGO)' scripts/fuzz $(FUZZ_SECONDS)
+
+clean:
+	$(CARGO) clean
