@@ -104,7 +104,7 @@ fn one(path: Option<&Path>, controllers: &str, entry: &Entry<'_>) -> Outcome<Own
     let Some(path) = path else {
         return mount_hierarchy(controllers, entry);
     };
-    let source = super::mounts::open_source(path).map_err(system("open the container's cgroup"))?;
+    let source = super::binds::open_source(path).map_err(system("open the container's cgroup"))?;
     let kind = fstatfs(&source)
         .map_err(system("look at the container's cgroup"))?
         .filesystem_type();
@@ -120,6 +120,7 @@ fn one(path: Option<&Path>, controllers: &str, entry: &Entry<'_>) -> Outcome<Own
     // A new mount would have exactly these; the host's own `ro` may stay where it is locked.
     let attributes = sys::MountAttr {
         clear: attributes.clear & attr::ATIME,
+        propagation: libc::MS_PRIVATE,
         ..attributes
     };
     sys::set_attributes(tree.as_fd(), &attributes, false)

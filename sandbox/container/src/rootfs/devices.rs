@@ -12,6 +12,7 @@ use nix::unistd::{Gid, Uid, UnlinkatFlags, fchownat, symlinkat, unlinkat};
 use oci_spec::runtime::{LinuxDevice, LinuxDeviceType};
 
 use super::error::{Result, RootfsError};
+use super::mounts::Mounted;
 use super::resolve::{Kind, c_string, open_or_make};
 use super::sys::{self, resolve};
 
@@ -156,13 +157,18 @@ pub(super) struct Maker<'a> {
     pub(super) root: BorrowedFd<'a>,
     /// In a user namespace nodes cannot be made, only the host's bound.
     pub(super) bind: bool,
+    /// What is mounted so far.
+    pub(super) mounted: &'a Mounted,
 }
 
 impl Maker<'_> {
-    /// The default devices, the spec's own, and the links.
+    /// The default devices, the spec's own, and the links; nothing if `/dev` is the host's own.
     pub(super) fn run(&self, devices: &[LinuxDevice]) -> Result<()> {
         let place = open_or_make(self.root, Path::new("/dev"), Kind::Directory)
             .map_err(failed_io("open", Path::new("/dev")))?;
+        if self.mounted.is_hosts(&place.path) {
+            return Ok(());
+        }
         let dev = place.fd.as_fd();
         for (name, major, minor) in DEFAULT {
             let path = Path::new("/dev").join(name);

@@ -88,6 +88,10 @@ impl Context {
             Some(layers) if key == "lowerdir" && layers.len() > MAX_VALUE => layers
                 .split(':')
                 .try_for_each(|layer| self.set_value(c"lowerdir+", layer.as_bytes())),
+            // The quotes of mount(8), which keep the commas of a label together.
+            Some(label) if key.ends_with("context") => {
+                self.set_value(&c_key, label.trim_matches('"').as_bytes())
+            }
             Some(value) => self.set_value(&c_key, value.as_bytes()),
         }
     }

@@ -25,6 +25,9 @@ mod root;
 /// The entries of `mounts`.
 mod mounts;
 
+/// Binds of the host's files.
+mod binds;
+
 /// New file systems by fsopen.
 mod filesystem;
 
@@ -56,7 +59,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use nix::sys::stat::{Mode, umask};
-use oci_spec::runtime::Spec;
+use oci_spec::runtime::{LinuxNamespaceType, Spec};
 
 use error::Result;
 use options::Propagation;
@@ -118,12 +121,33 @@ pub fn open_sources(
     for (index, mount) in spec.mounts().iter().flatten().enumerate() {
         let entry = mounts::Entry::parse(mount)?;
         if entry.options.bind.is_some() && !entry.options.remount {
-            let tree = mounts::open_bind(&entry, options, container)
+            let tree = binds::open_bind(&entry, options, container)
                 .map_err(|problem| entry.error(problem))?;
             sources.insert(index, tree);
         }
     }
     Ok(sources)
+}
+
+/// Everything here changes the mount namespace it is called in: it must not be somebody else's.
+fn own_mount_namespace(spec: &Spec) -> Result<()> {
+    let namespaces = spec
+        .linux()
+        .as_ref()
+        .and_then(|l| l.namespaces().as_deref());
+    let mut mount = namespaces
+        .unwrap_or_default()
+        .iter()
+        .filter(|n| n.typ() == LinuxNamespaceType::Mount);
+    match mount.next() {
+        Some(namespace) if namespace.path().is_none() => Ok(()),
+        _ => Err(RootfsError::Spec {
+            field: "linux.namespaces",
+            problem:
+                "a container needs a new mount namespace: `{\"type\": \"mount\"}` without a path"
+                    .to_owned(),
+        }),
+    }
 }
 
 /// A procfs of this process's pid namespace that is mounted nowhere: nothing can lie over it.
@@ -150,6 +174,7 @@ impl<'a> Rootfs<'a> {
     /// Cuts the mount namespace off, binds the root file system, makes the spec's mounts, the
     /// devices and the links in `/dev`. Nothing of it is visible to the host.
     pub fn prepare(spec: &'a Spec, options: &RootfsOptions) -> Result<Self> {
+        own_mount_namespace(spec)?;
         let linux = spec.linux().as_ref();
         let asked = linux.and_then(|l| l.rootfs_propagation().as_deref());
         let (kind, recursive) = root::propagation(asked)?;
@@ -175,17 +200,16 @@ impl<'a> Rootfs<'a> {
         let _umask = Umask::zero();
         let mounter = mounts::Mounter::new(root.as_fd(), spec, options);
         let mounted = mounter.run(spec.mounts().as_deref().unwrap_or_default())?;
-        if !mounted.dev_is_bound {
-            let maker = devices::Maker {
-                root: root.as_fd(),
-                bind: options.has_userns,
-            };
-            maker.run(
-                linux
-                    .and_then(|l| l.devices().as_deref())
-                    .unwrap_or_default(),
-            )?;
-        }
+        let maker = devices::Maker {
+            root: root.as_fd(),
+            bind: options.has_userns,
+            mounted: &mounted,
+        };
+        maker.run(
+            linux
+                .and_then(|l| l.devices().as_deref())
+                .unwrap_or_default(),
+        )?;
         Ok(Self {
             spec,
             root,

@@ -2,18 +2,18 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use nix::sys::stat::fstat;
 use nix::sys::statfs::{PROC_SUPER_MAGIC, fstatfs};
 use oci_spec::runtime::{LinuxNamespaceType, Mount, Spec};
 
+use super::binds::{apply, open_bind, open_source};
 use super::error::{MountProblem, Result, RootfsError};
 use super::options::MountOptions;
-use super::resolve::{Kind, Place, c_string, lexical, open_or_make, open_ordinary};
-use super::sys::{self, MountAttr, attr, resolve};
-use super::{RootfsOptions, cgroups, copy_up, filesystem, idmap};
+use super::resolve::{Kind, Place, lexical, open_or_make, open_ordinary};
+use super::sys::{self, attr};
+use super::{RootfsOptions, cgroups, copy_up, filesystem};
 
 pub(super) type Outcome<T> = std::result::Result<T, MountProblem>;
 
@@ -39,10 +39,21 @@ pub(super) struct Mounted {
     pub(super) proc: Option<OwnedFd>,
     /// The container's own devpts.
     pub(super) devpts: Option<OwnedFd>,
-    /// `/dev` is a directory of the host: nothing is made in it.
-    pub(super) dev_is_bound: bool,
+    /// Every mount in order: where it is, and whether what is in it belongs to the host.
+    at: Vec<(PathBuf, bool)>,
     /// Mounts that become read-only once everything in them is there, and where they are.
     pub(super) late_read_only: Vec<(OwnedFd, PathBuf)>,
+}
+
+impl Mounted {
+    /// Whether `path` is in something of the host's (a bind, devtmpfs), where nothing may be made.
+    pub(super) fn is_hosts(&self, path: &Path) -> bool {
+        let covering = self.at.iter().filter(|(at, _)| path.starts_with(at));
+        // The deepest one; of several at the same place the last, which lies on top.
+        covering
+            .max_by_key(|(at, _)| at.as_os_str().len())
+            .is_some_and(|(_, hosts)| *hosts)
+    }
 }
 
 /// Makes the mounts of one spec.
@@ -63,7 +74,7 @@ pub(super) struct Entry<'a> {
     pub(super) source: &'a Path,
     pub(super) destination: &'a Path,
     pub(super) options: MountOptions,
-    mount: &'a Mount,
+    pub(super) mount: &'a Mount,
 }
 
 impl<'a> Entry<'a> {
@@ -155,9 +166,7 @@ impl<'a> Mounter<'a> {
         };
         let place = self.place(entry, kind_of(tree.as_fd())?, Some(tree.as_fd()))?;
         attach(tree.as_fd(), &place)?;
-        if place.path == Path::new("/dev") {
-            self.mounted.dev_is_bound = true;
-        }
+        self.mounted.at.push((place.path, true));
         Ok(())
     }
 
@@ -191,6 +200,8 @@ impl<'a> Mounter<'a> {
                 .map_err(MountProblem::system("copy the image's files"))?;
         }
         attach(mount.as_fd(), &place)?;
+        let hosts = entry.fstype == "devtmpfs";
+        self.mounted.at.push((place.path.clone(), hosts));
         match entry.fstype {
             "proc" if is_whole_proc(entry, &place) => self.mounted.proc = Some(mount),
             "devpts" if place.path == Path::new("/dev/pts") => self.mounted.devpts = Some(mount),
@@ -302,96 +313,6 @@ fn kind_of(source: BorrowedFd<'_>) -> Outcome<Kind> {
         libc::S_IFDIR => Kind::Directory,
         _ => Kind::File,
     })
-}
-
-/// Opens a source that policy has approved. The path is canonical, so a link in it means that
-/// somebody changed it since: refused.
-pub(super) fn open_source(path: &Path) -> io::Result<OwnedFd> {
-    let path = c_string(path.as_os_str().as_bytes())?;
-    sys::openat2(sys::cwd(), &path, libc::O_PATH, 0, resolve::NO_SYMLINKS)
-}
-
-/// A detached copy of a bind's source with all its options applied.
-pub(super) fn open_bind(
-    entry: &Entry<'_>,
-    options: &RootfsOptions,
-    container_userns: Option<BorrowedFd<'_>>,
-) -> Outcome<OwnedFd> {
-    let bundled;
-    let path = if entry.source.is_absolute() {
-        entry.source
-    } else {
-        bundled = options.bundle.join(entry.source);
-        &bundled
-    };
-    let source = open_source(path).map_err(|source| MountProblem::System {
-        action: "open the source",
-        detail: if source.raw_os_error() == Some(libc::ELOOP) {
-            ": its path has become a symbolic link since it was approved".to_owned()
-        } else {
-            String::new()
-        },
-        source,
-    })?;
-    let recursive = entry.options.bind.unwrap_or(false);
-    let tree =
-        sys::clone_tree(source.as_fd(), recursive).map_err(|source| MountProblem::System {
-            action: "copy the source's mount",
-            detail: if source.raw_os_error() == Some(libc::EINVAL) {
-                ": it may be unbindable, or need `rbind` in a user namespace".to_owned()
-            } else {
-                String::new()
-            },
-            source,
-        })?;
-    if let Some(recursive) = entry.options.idmap {
-        idmap::apply(
-            tree.as_fd(),
-            recursive,
-            entry.mount.uid_mappings().as_deref(),
-            entry.mount.gid_mappings().as_deref(),
-            container_userns,
-        )?;
-    }
-    apply(tree.as_fd(), &entry.options)?;
-    Ok(tree)
-}
-
-/// Sets a bind's attributes and propagation.
-fn apply(tree: BorrowedFd<'_>, options: &MountOptions) -> Outcome<()> {
-    let failed = |source: io::Error| MountProblem::System {
-        action: "set the mount's options",
-        detail: if source.raw_os_error() == Some(libc::EPERM) {
-            ": the user namespace may not lift what the host's mount has".to_owned()
-        } else {
-            String::new()
-        },
-        source,
-    };
-    let propagation = |recursive| match options.propagation {
-        Some((kind, r)) if r == recursive => kind.flag(),
-        _ => 0,
-    };
-    for recursive in [true, false] {
-        let mut wanted = if recursive {
-            options.recursive
-        } else {
-            options.attributes
-        };
-        if !recursive {
-            // `rw`, `suid`, `dev`, `exec` say "as the source is": a container never gets more than
-            // the host's own mount gives.
-            wanted.clear &= attr::ATIME;
-        }
-        let attributes = MountAttr {
-            propagation: propagation(recursive),
-            ..wanted.to_mount_attr()
-        };
-        if !wanted.is_empty() || attributes.propagation != 0 {
-            sys::set_attributes(tree, &attributes, recursive).map_err(failed)?;
-        }
-    }
-    Ok(())
 }
 
 pub(super) fn attach(mount: BorrowedFd<'_>, place: &Place) -> Outcome<()> {

@@ -12,7 +12,7 @@ use nix::unistd::{chdir, chroot, fchdir};
 
 use super::error::{Result, RootfsError};
 use super::options::Propagation;
-use super::resolve::c_string;
+use super::resolve::{c_string, lexical};
 use super::sys::{self, MountAttr, attr};
 
 fn failed<'a>(action: &'static str, path: &'a Path) -> impl Fn(io::Error) -> RootfsError + use<'a> {
@@ -93,6 +93,12 @@ fn isolate_parent(rootfs: &Path) -> Result<()> {
 
 /// Mounts the rootfs onto itself, with what is mounted below it; the result is the new mount.
 pub(super) fn bind(rootfs: &Path) -> Result<OwnedFd> {
+    if lexical(rootfs) == Path::new("/") {
+        return Err(RootfsError::Spec {
+            field: "root.path",
+            problem: "the host's root cannot be a container's root".to_owned(),
+        });
+    }
     let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
     let directory = open(rootfs, flags, Mode::empty())
         .map_err(failed_nix("open the root file system", rootfs))?;

@@ -1,9 +1,11 @@
 //! Binds: sources, destinations, attributes, propagation, id mapping.
 
 use std::fs::{self, File};
+use std::os::fd::AsFd;
 use std::os::unix::fs::{MetadataExt, chown, symlink};
 use std::path::Path;
 
+use cofferdam_container::rootfs::open_sources;
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, setns, unshare};
 use serde_json::{Value, json};
@@ -25,7 +27,10 @@ pub(crate) const CASES: &[Case] = &[
     ("propagation_rshared", propagation_rshared),
     ("idmapped", idmapped),
     ("idmap_impossible", idmap_impossible),
+    ("sources_of_the_runtime", sources_of_the_runtime),
     ("dev_of_the_host", dev_of_the_host),
+    ("dev_leads_to_the_host", dev_leads_to_the_host),
+    ("no_mount_namespace", no_mount_namespace),
     ("source_missing", source_missing),
     ("source_became_a_link", source_became_a_link),
     ("directory_onto_file", directory_onto_file),
@@ -253,6 +258,31 @@ fn idmap_impossible(bundle: &Bundle) {
     bundle.refused(&spec(none, json!({})), "needs uidMappings");
 }
 
+/// The runtime, in the host's namespaces, opens and maps what init in a user namespace cannot.
+fn sources_of_the_runtime(bundle: &Bundle) {
+    let hidden = bundle.host_dir("hidden/volume");
+    fs::write(hidden.join("file"), "").unwrap();
+    let file = bundle.directory.join("hosts");
+    fs::write(&file, "hosts").unwrap();
+    let map = json!([{ "containerID": 0, "hostID": 1000, "size": 100 }]);
+    let mounts = with_base(vec![
+        json!({ "destination": "/data", "type": "bind", "source": hidden,
+            "options": ["rbind", "idmap", "ro"], "uidMappings": map, "gidMappings": map }),
+        bind(&file, "/etc/hosts", &["rbind", "rprivate"]),
+    ]);
+    let spec = spec(mounts, json!({}));
+    let mut options = bundle.options();
+    let user = File::open("/proc/self/ns/user").unwrap();
+    options.sources = open_sources(&spec, &options, Some(user.as_fd())).unwrap();
+    assert_eq!(options.sources.keys().collect::<Vec<_>>(), [&2, &3]);
+    // Not to be found by init: only the descriptors lead there now.
+    fs::rename(&file, bundle.directory.join("moved")).unwrap();
+    bundle.enter_with(&spec, options);
+    assert_eq!(fs::metadata("/data/file").unwrap().uid(), 1000);
+    assert!(mount_at("/data").has("ro"));
+    assert_eq!(fs::read_to_string("/etc/hosts").unwrap(), "hosts");
+}
+
 /// Nothing is made in a `/dev` that belongs to the host.
 fn dev_of_the_host(bundle: &Bundle) {
     let dev = bundle.host_dir("hostdev");
@@ -261,6 +291,31 @@ fn dev_of_the_host(bundle: &Bundle) {
     bundle.enter(&spec(mounts, json!({})));
     assert_eq!(fs::read_to_string("/dev/ptmx").unwrap(), "the host's");
     assert_eq!(fs::read_dir("/dev").unwrap().count(), 1);
+}
+
+/// The same where the image's `/dev` is a link into what is bound.
+fn dev_leads_to_the_host(bundle: &Bundle) {
+    let dev = bundle.host_dir("hostdev");
+    fs::write(dev.join("ptmx"), "the host's").unwrap();
+    symlink("/inner/dev", bundle.rootfs.join("dev")).unwrap();
+    fs::create_dir(dev.join("dev")).unwrap();
+    fs::write(dev.join("dev/ptmx"), "the host's").unwrap();
+    let mounts = json!([bind(&dev, "/inner", &["rbind"])]);
+    bundle.enter(&spec(mounts, json!({})));
+    assert_eq!(fs::read_to_string("/dev/ptmx").unwrap(), "the host's");
+    assert_eq!(fs::read_dir("/dev/").unwrap().count(), 1);
+}
+
+/// Only its own mount namespace is changed.
+fn no_mount_namespace(bundle: &Bundle) {
+    for namespaces in [
+        json!([]),
+        json!([{ "type": "pid" }]),
+        json!([{ "type": "mount", "path": "/proc/1/ns/mnt" }]),
+    ] {
+        let spec = spec(json!([]), json!({ "namespaces": namespaces }));
+        bundle.refused(&spec, "needs a new mount namespace");
+    }
 }
 
 fn source_missing(bundle: &Bundle) {

@@ -3,7 +3,7 @@
 use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode};
+use std::process::{Command, ExitCode, Stdio};
 
 use cofferdam_container::rootfs::{Rootfs, RootfsError, RootfsOptions};
 use nix::mount::{MsFlags, mount};
@@ -20,6 +20,7 @@ pub(crate) fn main(cases: &[Case]) -> ExitCode {
     let arguments: Vec<String> = env::args().skip(1).collect();
     match (env::var(STAGE).as_deref(), arguments.as_slice()) {
         (Ok("namespaces"), [name, directory]) => in_namespaces(name, directory),
+        (Ok("user"), [name, directory]) => in_user_namespace(name, directory),
         (Ok("swap"), [first, second]) => crate::attacks::swap(first, second),
         (Ok("case"), [name, directory]) => run_case(cases, name, Path::new(directory)),
         _ => run_all(cases, &arguments),
@@ -43,11 +44,15 @@ fn run_all(cases: &[Case], arguments: &[String]) -> ExitCode {
             continue;
         }
         let directory = tempfile::tempdir().unwrap();
-        let status = Command::new(env::current_exe().unwrap())
-            .args([Path::new(name), directory.path()])
-            .env(STAGE, "namespaces")
-            .status()
-            .unwrap();
+        let status = if name.starts_with(USER) {
+            with_mapping(name, directory.path())
+        } else {
+            Command::new(env::current_exe().unwrap())
+                .args([Path::new(name), directory.path()])
+                .env(STAGE, "namespaces")
+                .status()
+                .unwrap()
+        };
         println!("{name}: {}", if status.success() { "ok" } else { "FAILED" });
         if !status.success() {
             failed.push(*name);
@@ -55,6 +60,57 @@ fn run_all(cases: &[Case], arguments: &[String]) -> ExitCode {
     }
     println!("{} failed: {failed:?}", failed.len());
     ExitCode::from(u8::from(!failed.is_empty()))
+}
+
+/// Cases whose name begins like this run with a user namespace whose root is [`MAPPED`] outside.
+const USER: &str = "userns_";
+
+/// The host's id of the user namespace's root.
+pub(crate) const MAPPED: u32 = 200_000;
+
+/// How many ids are mapped.
+const IDS: u32 = 65_536;
+
+/// Makes the user namespace, waits for its mapping, becomes its root, and goes on as all cases do.
+fn in_user_namespace(name: &str, directory: &str) -> ExitCode {
+    unshare(CloneFlags::CLONE_NEWUSER).unwrap();
+    println!("unshared");
+    std::io::stdin().read_line(&mut String::new()).unwrap();
+    nix::unistd::setgroups(&[]).unwrap();
+    nix::unistd::setresgid(0.into(), 0.into(), 0.into()).unwrap();
+    nix::unistd::setresuid(0.into(), 0.into(), 0.into()).unwrap();
+    in_namespaces(name, directory)
+}
+
+/// Runs [`in_user_namespace`] and writes its mapping from outside.
+fn with_mapping(name: &str, directory: &Path) -> std::process::ExitStatus {
+    use std::io::{BufRead, BufReader, Write};
+    // As an engine that remaps users leaves it: the root belongs to the container's root.
+    fs::set_permissions(
+        directory,
+        std::os::unix::fs::PermissionsExt::from_mode(0o755),
+    )
+    .unwrap();
+    std::os::unix::fs::chown(directory, Some(MAPPED), Some(MAPPED)).unwrap();
+    // Given before there is a mapping, so that the case can map mounts as the runtime would.
+    let mut child = Command::new(env::current_exe().unwrap())
+        .args([Path::new(name), directory])
+        .env(STAGE, "user")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut output = BufReader::new(child.stdout.take().unwrap());
+    let mut line = String::new();
+    output.read_line(&mut line).unwrap();
+    assert_eq!(line, "unshared\n");
+    for file in ["uid_map", "gid_map"] {
+        let path = format!("/proc/{}/{file}", child.id());
+        fs::write(path, format!("0 {MAPPED} {IDS}\n")).unwrap();
+    }
+    child.stdin.take().unwrap().write_all(b"mapped\n").unwrap();
+    std::io::copy(&mut output, &mut std::io::stdout()).unwrap();
+    child.wait().unwrap()
 }
 
 /// Makes the namespaces; the next process is pid 1 in them.
@@ -125,7 +181,20 @@ impl Bundle {
     }
 
     pub(crate) fn try_enter(&self, spec: &Spec) -> Result<(), RootfsError> {
-        let options = self.options();
+        self.try_enter_with(spec, self.options())
+    }
+
+    pub(crate) fn enter_with(&self, spec: &Spec, options: RootfsOptions) {
+        if let Err(error) = self.try_enter_with(spec, options) {
+            panic!("{}", chain(&error));
+        }
+    }
+
+    pub(crate) fn try_enter_with(
+        &self,
+        spec: &Spec,
+        options: RootfsOptions,
+    ) -> Result<(), RootfsError> {
         let mut rootfs = Rootfs::prepare(spec, &options)?;
         rootfs.pivot()?;
         rootfs.sysctl()?;

@@ -16,6 +16,7 @@ mod binds;
 mod harness;
 mod masks;
 mod plain;
+mod userns;
 
 use std::process::ExitCode;
 
@@ -25,5 +26,6 @@ fn main() -> ExitCode {
     cases.extend_from_slice(binds::CASES);
     cases.extend_from_slice(masks::CASES);
     cases.extend_from_slice(attacks::CASES);
+    cases.extend_from_slice(userns::CASES);
     harness::main(&cases)
 }

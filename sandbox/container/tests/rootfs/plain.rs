@@ -3,6 +3,7 @@
 use std::fs;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, symlink};
 
+use cofferdam_container::rootfs::CgroupDir;
 use serde_json::{Value, json};
 
 use crate::harness::{Bundle, Case, base_mounts, errno, mount_at, spec};
@@ -12,6 +13,7 @@ pub(crate) const CASES: &[Case] = &[
     ("podman_devices", podman_devices),
     ("read_only_root", read_only_root),
     ("cgroup_hierarchies", cgroup_hierarchies),
+    ("cgroup_of_the_container", cgroup_of_the_container),
     ("sysctls", sysctls),
     ("sysctl_of_the_host", sysctl_of_the_host),
     ("sysctl_without_namespace", sysctl_without_namespace),
@@ -178,6 +180,40 @@ fn cgroup_hierarchies(bundle: &Bundle) {
     let top = mount_at("/sys/fs/cgroup");
     assert!(top.has("ro"), "{top:?}");
     assert_eq!(top.fstype, if v1 > 0 { "tmpfs" } else { "cgroup2" });
+}
+
+/// With the container's directories known, those are bound and nothing above them can be reached.
+fn cgroup_of_the_container(bundle: &Bundle) {
+    let mut mounts = containerd_mounts();
+    mounts.push(
+        json!({ "destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup",
+        "options": ["nosuid", "noexec", "nodev", "relatime", "ro"] }),
+    );
+    let spec = spec(json!(mounts), json!({}));
+    let dir = |controllers: &str, path: &str| CgroupDir {
+        controllers: controllers.to_owned(),
+        path: path.into(),
+    };
+    let mut options = bundle.options();
+    options.cgroups = vec![dir("cpu,cpuacct", bundle.directory.to_str().unwrap())];
+    let error = bundle.try_enter_with(&spec, options).unwrap_err();
+    let text = crate::harness::chain(&error);
+    assert!(text.contains("is not in a cgroup file system"), "{text}");
+    if fs::metadata("/sys/fs/cgroup/memory/tasks").is_err() {
+        return;
+    }
+    let mut options = bundle.options();
+    options.cgroups = vec![
+        dir("memory,nothing", "/sys/fs/cgroup/memory"),
+        dir("", "/sys/fs/cgroup/unified"),
+    ];
+    bundle.enter_with(&spec, options);
+    let line = mount_at("/sys/fs/cgroup/memory,nothing");
+    assert!(line.has("ro") && line.has("noexec"), "{line:?}");
+    let link = fs::read_link("/sys/fs/cgroup/memory").unwrap();
+    assert_eq!(link.to_str(), Some("memory,nothing"));
+    assert!(fs::metadata("/sys/fs/cgroup/memory/tasks").is_ok());
+    assert!(fs::metadata("/sys/fs/cgroup/unified").is_err());
 }
 
 fn sysctls(bundle: &Bundle) {

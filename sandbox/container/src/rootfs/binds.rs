@@ -1,0 +1,103 @@
+//! Binds: from the host's path to a detached copy with all its options applied.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use super::error::MountProblem;
+use super::mounts::{Entry, Outcome};
+use super::options::MountOptions;
+use super::resolve::c_string;
+use super::sys::{self, MountAttr, attr, resolve};
+use super::{RootfsOptions, idmap};
+
+/// Opens a source that policy has approved. The path is canonical, so a link in it means that
+/// somebody changed it since: refused.
+pub(super) fn open_source(path: &Path) -> io::Result<OwnedFd> {
+    let path = c_string(path.as_os_str().as_bytes())?;
+    sys::openat2(sys::cwd(), &path, libc::O_PATH, 0, resolve::NO_SYMLINKS)
+}
+
+/// A detached copy of a bind's source with all its options applied.
+pub(super) fn open_bind(
+    entry: &Entry<'_>,
+    options: &RootfsOptions,
+    container_userns: Option<BorrowedFd<'_>>,
+) -> Outcome<OwnedFd> {
+    let bundled;
+    let path = if entry.source.is_absolute() {
+        entry.source
+    } else {
+        bundled = options.bundle.join(entry.source);
+        &bundled
+    };
+    let source = open_source(path).map_err(|source| MountProblem::System {
+        action: "open the source",
+        detail: if source.raw_os_error() == Some(libc::ELOOP) {
+            ": its path has become a symbolic link since it was approved".to_owned()
+        } else {
+            String::new()
+        },
+        source,
+    })?;
+    let recursive = entry.options.bind.unwrap_or(false);
+    let tree =
+        sys::clone_tree(source.as_fd(), recursive).map_err(|source| MountProblem::System {
+            action: "copy the source's mount",
+            detail: if source.raw_os_error() == Some(libc::EINVAL) {
+                ": it may be unbindable, or need `rbind` in a user namespace".to_owned()
+            } else {
+                String::new()
+            },
+            source,
+        })?;
+    if let Some(recursive) = entry.options.idmap {
+        idmap::apply(
+            tree.as_fd(),
+            recursive,
+            entry.mount.uid_mappings().as_deref(),
+            entry.mount.gid_mappings().as_deref(),
+            container_userns,
+        )?;
+    }
+    apply(tree.as_fd(), &entry.options)?;
+    Ok(tree)
+}
+
+/// Sets a bind's attributes and propagation.
+pub(super) fn apply(tree: BorrowedFd<'_>, options: &MountOptions) -> Outcome<()> {
+    let failed = |source: io::Error| MountProblem::System {
+        action: "set the mount's options",
+        detail: if source.raw_os_error() == Some(libc::EPERM) {
+            ": the user namespace may not lift what the host's mount has".to_owned()
+        } else {
+            String::new()
+        },
+        source,
+    };
+    let propagation = |recursive| match options.propagation {
+        Some((kind, r)) if r == recursive => kind.flag(),
+        _ => 0,
+    };
+    for recursive in [true, false] {
+        let mut wanted = if recursive {
+            options.recursive
+        } else {
+            options.attributes
+        };
+        if !recursive {
+            // `rw`, `suid`, `dev`, `exec` say "as the source is": a container never gets more than
+            // the host's own mount gives.
+            wanted.clear &= attr::ATIME;
+        }
+        let attributes = MountAttr {
+            propagation: propagation(recursive),
+            ..wanted.to_mount_attr()
+        };
+        if !wanted.is_empty() || attributes.propagation != 0 {
+            sys::set_attributes(tree, &attributes, recursive).map_err(failed)?;
+        }
+    }
+    Ok(())
+}
