@@ -142,6 +142,15 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
+    /// The kernel cannot tell about events of a file.
+    #[error("cannot watch {}", path.display())]
+    Watch {
+        /// The file.
+        path: PathBuf,
+        /// The kernel's answer.
+        #[source]
+        source: io::Error,
+    },
     /// A hierarchy that the operation needs is missing.
     #[error("the container has no `{controller}` cgroup, which {operation} needs")]
     MissingController {

@@ -14,10 +14,13 @@ mod freeze;
 pub(crate) mod host;
 mod join;
 mod location;
+mod oom;
 mod path;
 mod procs;
 mod remove;
 mod resources;
+/// What a container used.
+pub mod stats;
 #[cfg(test)]
 mod tests;
 
@@ -31,6 +34,8 @@ pub use error::{Error, Unenforced};
 pub use host::Mode;
 use join::Entry;
 pub use location::{Dir, Location, Unit};
+pub use oom::OomWatch;
+pub use stats::Stats;
 
 /// Who makes the cgroup directories.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -42,10 +47,6 @@ pub enum Driver {
     /// systemd does, as a scope of its own.
     Systemd,
 }
-
-/// Figures of one container's cgroup.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
-pub struct Stats {}
 
 /// A container's cgroups.
 #[derive(Debug)]
@@ -206,7 +207,12 @@ impl Cgroup {
 
     /// The figures.
     pub fn stats(&self) -> Result<Stats, Error> {
-        Ok(Stats {})
+        stats::stats(&self.location)
+    }
+
+    /// Watches for processes killed for lack of memory.
+    pub fn oom_watch(&self) -> Result<OomWatch, Error> {
+        OomWatch::new(&self.location)
     }
 }
 

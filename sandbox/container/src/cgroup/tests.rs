@@ -350,3 +350,47 @@ fn a_failed_creation_leaves_nothing() {
         assert!(!dir.path.exists(), "{} was left", dir.path.display());
     }
 }
+
+/// Fills memory until the kernel kills it.
+const HOG: &str = "exec dd if=/dev/zero of=/dev/null bs=64M count=1";
+
+#[test]
+fn running_out_of_memory_is_reported_and_counted() {
+    let Some(mut scratch) = Scratch::new(json!({"resources": {
+        "memory": {"limit": 8_388_608, "swap": 8_388_608},
+    }})) else {
+        return;
+    };
+    let watch = scratch.cgroup.oom_watch().unwrap();
+    assert_eq!(watch.count().unwrap(), Some(0));
+    let status = scratch.shell(HOG).wait().unwrap();
+    assert!(!status.success());
+    let mut poll = [nix::poll::PollFd::new(
+        std::os::fd::AsFd::as_fd(&watch),
+        nix::poll::PollFlags::POLLIN,
+    )];
+    assert_eq!(nix::poll::poll(&mut poll, 5000u16).unwrap(), 1);
+    watch.drain().unwrap();
+    until("it is counted", || watch.count().unwrap() == Some(1));
+    let stats = scratch.cgroup.stats().unwrap();
+    assert_eq!(stats.memory.usage.limit, 8_388_608);
+    assert_eq!(stats.memory.events["oom_kill"], 1);
+    drop(scratch);
+    assert_eq!(watch.count().unwrap(), None);
+}
+
+#[test]
+fn figures_follow_what_happens() {
+    let Some(mut scratch) = Scratch::new(json!({"resources": {"pids": {"limit": 50}}})) else {
+        return;
+    };
+    scratch.shell("i=0; while [ $i -lt 100000 ]; do i=$((i+1)); done; sleep 60");
+    until("processor time is counted", || {
+        scratch.cgroup.stats().unwrap().cpu.usage.total > 10_000_000
+    });
+    let stats = scratch.cgroup.stats().unwrap();
+    assert_eq!(stats.pids.limit, 50);
+    assert!((1..=2).contains(&stats.pids.current));
+    assert!(stats.memory.usage.usage > 0 && !stats.memory.raw.is_empty());
+    assert!(!stats.cpuset.cpus.is_empty());
+}

@@ -149,4 +149,49 @@ mod tests {
             }
         }
     }
+
+    /// In the unified hierarchy, which hybrid hosts have too.
+    struct Scratch(std::path::PathBuf);
+
+    impl Drop for Scratch {
+        fn drop(&mut self) {
+            let _ = std::fs::remove_dir(&self.0);
+        }
+    }
+
+    #[test]
+    fn the_kernel_takes_the_program_and_obeys() {
+        use nix::sys::statfs::CGROUP2_SUPER_MAGIC;
+        let root = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"]
+            .into_iter()
+            .map(Path::new)
+            .find(|dir| crate::cgroup::host::is_fs(dir, CGROUP2_SUPER_MAGIC));
+        let Some(root) = root.filter(|_| nix::unistd::geteuid().is_root()) else {
+            println!("SKIPPED: needs root and a unified hierarchy");
+            return;
+        };
+        let scratch = Scratch(root.join(format!("cofferdam-bpf-{}", std::process::id())));
+        std::fs::create_dir(&scratch.0).unwrap();
+        let allow = serde_json::json!([{"allow": true, "access": "rwm"}]);
+        let some = serde_json::json!([{"allow": false, "access": "rwm"}]);
+        // Twice each: the second replaces the first.
+        for (list, expected) in [
+            (&some, "null\n"),
+            (&allow, "null\nkmsg\n"),
+            (&some, "null\n"),
+        ] {
+            let spec = serde_json::from_value::<Vec<_>>(list.clone()).unwrap();
+            apply(&scratch.0, &Rules::for_container(&spec).unwrap()).unwrap();
+            let cgroup = std::fs::File::open(&scratch.0).unwrap();
+            assert_eq!(bpf::attached(&cgroup).unwrap().len(), 1);
+            let script = "echo $$ > $0/cgroup.procs; : > /dev/null && echo null; \
+                          { : < /dev/kmsg; } 2> /dev/null && echo kmsg; :";
+            let output = std::process::Command::new("/bin/sh")
+                .args(["-c", script])
+                .arg(&scratch.0)
+                .output()
+                .unwrap();
+            assert_eq!(String::from_utf8_lossy(&output.stdout), expected);
+        }
+    }
 }
