@@ -21,6 +21,7 @@ mod remove;
 mod resources;
 /// What a container used.
 pub mod stats;
+mod systemd;
 #[cfg(test)]
 mod tests;
 
@@ -54,6 +55,8 @@ pub struct Cgroup {
     location: Location,
     /// What `join_self` writes to, opened before the clone.
     entry: Option<Entry>,
+    /// Limits that wait for `add`: systemd makes a scope only around a process.
+    pending: Option<LinuxResources>,
 }
 
 impl Cgroup {
@@ -62,9 +65,7 @@ impl Cgroup {
     pub fn plan(driver: Driver, spec: &Spec, id: &str) -> Result<Location, Error> {
         match driver {
             Driver::Fs => Location::plan(spec, id),
-            Driver::Systemd => Err(Error::SystemdUnavailable {
-                reason: "it is not built in yet",
-            }),
+            Driver::Systemd => systemd::plan(spec, id),
         }
     }
 
@@ -84,16 +85,25 @@ impl Cgroup {
         location: Location,
         spec: &Spec,
     ) -> Result<(Self, Vec<Unenforced>), Error> {
+        let resources = spec.linux().as_ref().and_then(|l| l.resources().clone());
+        let resources = resources.unwrap_or_default();
+        if location.driver == Driver::Systemd {
+            let cgroup = Self {
+                location,
+                entry: None,
+                pending: Some(resources),
+            };
+            return Ok((cgroup, vec![]));
+        }
         create::make(&location)?;
-        let resources = spec.linux().as_ref().and_then(|l| l.resources().as_ref());
-        let empty = LinuxResources::default();
-        let ready = apply_all(&location, resources.unwrap_or(&empty))
+        let ready = apply_all(&location, &resources)
             .and_then(|unenforced| Ok((Entry::into(&location)?, unenforced)));
         match ready {
             Ok((entry, unenforced)) => Ok((
                 Self {
                     location,
                     entry: Some(entry),
+                    pending: None,
                 },
                 unenforced,
             )),
@@ -113,6 +123,7 @@ impl Cgroup {
         Ok(Self {
             location: location.clone(),
             entry: None,
+            pending: None,
         })
     }
 
@@ -133,11 +144,22 @@ impl Cgroup {
         &self.location
     }
 
+    /// Whether `add` is the only way in: systemd makes the cgroup around its first process. That
+    /// process must wait until `add`, which then sets the limits too, has returned.
+    pub fn must_add(&self) -> bool {
+        self.pending.is_some()
+    }
+
     /// Moves the calling process in, all but the hierarchy of `clone_into`. It must have one
     /// thread and must not have unshared its cgroup namespace yet. Much cheaper than `add`. The
     /// files were opened by `create` or `open_to_join`, so that it works in any mount or user
     /// namespace; after `open` they are opened now.
     pub fn join_self(&self) -> Result<(), Error> {
+        if self.must_add() {
+            return Err(Error::SystemdUnavailable {
+                reason: "a process cannot join by itself before systemd has made the scope",
+            });
+        }
         match &self.entry {
             Some(entry) => entry.join(),
             None => Entry::into(&self.location)?.join(),
@@ -149,8 +171,13 @@ impl Cgroup {
         self.entry.as_ref().and_then(Entry::clone_fd)
     }
 
-    /// Moves a process in, the slow way.
+    /// Moves a process in, the slow way. With `must_add` this also makes the cgroup and sets the
+    /// limits; what cannot be enforced is an error.
     pub fn add(&self, pid: Pid) -> Result<(), Error> {
+        if let (Some(resources), Some(unit)) = (&self.pending, &self.location.unit) {
+            systemd::add(&self.location, unit, pid)?;
+            return self.apply(resources);
+        }
         match &self.entry {
             Some(entry) => entry.add(pid),
             None => Entry::into(&self.location)?.add(pid),
@@ -164,12 +191,14 @@ impl Cgroup {
 
     /// Sets limits and the device list; what cannot be enforced is an error.
     pub fn apply(&self, resources: &LinuxResources) -> Result<(), Error> {
+        self.tell_systemd(resources)?;
         fail_closed(apply_all(&self.location, resources)?)
     }
 
     /// Changes the limits of a running container. Devices stay as they are, as with runc: an
     /// update must not be a way to get at more of them.
     pub fn update(&self, resources: &LinuxResources) -> Result<(), Error> {
+        self.tell_systemd(resources)?;
         fail_closed(resources::apply(&self.location, resources)?)
     }
 
@@ -202,7 +231,20 @@ impl Cgroup {
     /// Removes what `create` made: kills what is left inside, removes nested cgroups first, and
     /// tries again for some seconds while the kernel is busy. What is gone already is no error.
     pub fn remove(&self) -> Result<(), Error> {
+        let Some(unit) = &self.location.unit else {
+            return remove::remove(&self.location);
+        };
+        // Killed by us first, so that stopping the unit does not wait for SIGTERM to be obeyed.
+        procs::kill_all(&self.location)?;
+        systemd::stop(&self.location, unit)?;
         remove::remove(&self.location)
+    }
+
+    fn tell_systemd(&self, resources: &LinuxResources) -> Result<(), Error> {
+        match &self.location.unit {
+            Some(unit) => systemd::tell(&self.location, unit, resources),
+            None => Ok(()),
+        }
     }
 
     /// The figures.
