@@ -1,8 +1,9 @@
 //! The life cycle of a container in one small program: what the tests drive, and how to use this
 //! crate.
 //!
-//! `life [--root DIR] [--policy FILE] run|create|start|exec|kill|delete|state ID [ARGUMENT...]`;
-//! `create` and `run` read the bundle in the working directory, `exec` runs its arguments.
+//! `life [--root DIR] [--policy FILE] VERB ID [ARGUMENT...]`, where VERB is run, create, start,
+//! exec, kill, delete, pause, resume or state; `create` and `run` read the bundle in the working
+//! directory, `exec` runs its arguments.
 #![expect(
     clippy::print_stdout,
     clippy::print_stderr,
@@ -16,7 +17,7 @@ use std::path::{Path, PathBuf};
 
 use cofferdam_container::{
     ContainerId, CreateOptions, ExecOptions, cgroup, create, delete, exec, kill, load, load_record,
-    self_exe, start,
+    pause, resume, self_exe, start,
 };
 use cofferdam_profiles::policy::{
     Hardened, HostFacts, NamespaceOwner, PolicyFile, Questions, Selection, harden, harden_exec,
@@ -95,6 +96,8 @@ fn verb() -> Outcome<i32> {
             kill(&root, &id, signal, rest.get(1).is_some_and(|a| a == "all"))?;
         }
         "delete" => delete(&root, &id, rest.first().is_some_and(|a| a == "force"))?,
+        "pause" => pause(&root, &id)?,
+        "resume" => resume(&root, &id)?,
         "state" => {
             let state = load(&root, &id)?;
             println!("{} {}", state.status(), state.pid.unwrap_or(0));

@@ -100,8 +100,11 @@ impl Limits {
         self.final_cpus = None;
     }
 
-    /// Sets all of them on `pid`, which is still our own code.
-    pub(crate) fn apply(&self, pid: Pid) -> Result<(), LimitError> {
+    /// Sets the resource limits of `pid`, 0 for the calling process. Of another process this takes
+    /// the same user ids or CAP_SYS_RESOURCE over its user namespace; to raise a hard limit takes
+    /// CAP_SYS_RESOURCE over the host's. So init and exec set their own while they are still
+    /// privileged, and only what is in a user namespace has it done by the parent.
+    pub(crate) fn apply_resources(&self, pid: Pid) -> Result<(), LimitError> {
         for limit in &self.rlimits {
             sched::set_limit(pid, resource(limit.typ()), limit.soft(), limit.hard()).map_err(
                 |source| LimitError {
@@ -115,6 +118,11 @@ impl Limits {
                 },
             )?;
         }
+        Ok(())
+    }
+
+    /// Sets all others on `pid`, which is still our own code.
+    pub(crate) fn apply(&self, pid: Pid) -> Result<(), LimitError> {
         if let Some(score) = self.oom_score_adj {
             set_oom_score(pid, score)?;
         }

@@ -285,7 +285,7 @@ impl ForChildren {
             guard.keep(TIME)?;
             namespace::unshare(TIME)?;
             if let Some(offsets) = &namespaces.time_offsets {
-                fs::write("/proc/thread-self/timens_offsets", offsets)?;
+                fs::write("/proc/self/timens_offsets", offsets)?;
             }
         }
         Ok(guard)
@@ -307,7 +307,11 @@ impl ForChildren {
         } else {
             "/proc/thread-self/ns/time"
         };
-        self.restore.push((kind, fs::File::open(path)?.into()));
+        let file = fs::File::open(path).map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound => io::Error::other("the kernel has no time namespaces"),
+            _ => error,
+        })?;
+        self.restore.push((kind, file.into()));
         Ok(())
     }
 }

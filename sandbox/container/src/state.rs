@@ -127,6 +127,25 @@ impl State {
             .map(Pid::from_raw)
     }
 
+    fn unreadable(id: &ContainerId, directory: PathBuf) -> Self {
+        Self {
+            oci_version: String::new(),
+            id: id.to_string(),
+            pid: None,
+            pid_start_time: 0,
+            creator: None,
+            bundle: PathBuf::new(),
+            rootfs: PathBuf::new(),
+            created: String::new(),
+            owner: String::new(),
+            cgroup: None,
+            seccomp: Vec::new(),
+            annotations: BTreeMap::new(),
+            late_hooks: false,
+            directory,
+        }
+    }
+
     fn init_is_alive(&self) -> bool {
         self.live_pid().is_some()
     }
@@ -216,8 +235,8 @@ pub fn load_record(root: &Path, id: &ContainerId) -> Result<ContainerRecord, Sta
     serde_json::from_slice(&text).map_err(|source| StateError::Damaged { path, source })
 }
 
-/// Every container below `root`, in the order of their ids. A directory without a readable state
-/// file is left out: it is either being made or being removed at this moment.
+/// Every container below `root`, in the order of their ids. One whose state cannot be read, because
+/// a `create` or a `delete` was killed, is listed with its id alone, as stopped.
 pub fn list(root: &Path) -> Result<Vec<State>, StateError> {
     let failed = |source| StateError::Io {
         action: "list",
@@ -234,8 +253,11 @@ pub fn list(root: &Path) -> Result<Vec<State>, StateError> {
         let Some(id) = name.to_str().and_then(|name| ContainerId::parse(name).ok()) else {
             continue;
         };
-        if let Ok(state) = load(root, &id) {
-            states.push(state);
+        let directory = id.directory(root);
+        match load(root, &id) {
+            Ok(state) => states.push(state),
+            Err(_) if directory.is_dir() => states.push(State::unreadable(&id, directory)),
+            Err(_) => {}
         }
     }
     states.sort_by(|a, b| a.id.cmp(&b.id));

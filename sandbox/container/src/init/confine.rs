@@ -11,7 +11,7 @@ use nix::sys::stat::{Mode, SFlag, fstat, umask};
 use nix::unistd::{Gid, Uid};
 
 use super::label::Label;
-use super::{At as _, Step, executable};
+use super::{At as _, Step, executable, failure};
 use crate::error::{Cause, InitFailure, Stage};
 use crate::process::{CapabilitySets, ProcessPlan};
 use crate::seccomp::Program;
@@ -24,6 +24,8 @@ pub(crate) struct Confinement<'a> {
     /// Attached in this order.
     pub(crate) filters: &'a [Program],
     pub(crate) preserve_fds: u32,
+    /// In a user namespace it may not raise limits: the parent sets them.
+    pub(crate) own_limits: bool,
 }
 
 /// A process that is confined but for what must come last.
@@ -65,6 +67,13 @@ impl<'a> Confinement<'a> {
             // filter comes last and need not allow what is done from here on.
             self.attach_filters()?;
         }
+        let environment = environment(process);
+        if self.own_limits {
+            process
+                .limits
+                .apply_resources(nix::unistd::Pid::from_raw(0))
+                .map_err(|error| failure(Stage::Rlimit, error.what, &error.source))?;
+        }
         // The directory may be open to root only: try while we still are, as runc does.
         let entered = nix::unistd::chdir(process.cwd.as_c_str());
         privileges(process)?;
@@ -75,11 +84,6 @@ impl<'a> Confinement<'a> {
         verify_cwd(process)?;
         umask(Mode::from_bits_truncate(process.umask));
         let program = executable::find(process)?;
-        let mut environment = process.env.clone();
-        if process.variable("HOME").is_none_or(<[u8]>::is_empty) {
-            environment.retain(|entry| !entry.to_bytes().starts_with(b"HOME="));
-            environment.push(executable::home(process.uid));
-        }
         inherit::close_from_on_exec(self.preserve_fds.saturating_add(3))
             .at(Stage::Descriptors, "close inherited descriptors on exec")?;
         Ok(Confined {
@@ -112,6 +116,16 @@ impl Confined<'_> {
         )
         .at(Stage::Execve, self.program.to_string_lossy())
     }
+}
+
+/// The spec's environment, with a `HOME` if it has none.
+fn environment(process: &ProcessPlan) -> Vec<CString> {
+    let mut environment = process.env.clone();
+    if process.variable("HOME").is_none_or(<[u8]>::is_empty) {
+        environment.retain(|entry| !entry.to_bytes().starts_with(b"HOME="));
+        environment.push(executable::home(process.uid));
+    }
+    environment
 }
 
 /// What only the process itself can set on itself.

@@ -19,7 +19,7 @@ use crate::rootfs::{Rootfs, RootfsOptions};
 use crate::seccomp::Program;
 use crate::state::{State, Status};
 use crate::sys::clone::{self, Side};
-use crate::sys::{confine as credentials, namespace};
+use crate::sys::{confine as credentials, namespace, network};
 use crate::tty::Console;
 
 /// All that init needs, prepared by the parent.
@@ -58,6 +58,9 @@ impl ContainerInit<'_> {
         }
         self.enter_namespaces(channel)?;
         nix::unistd::setsid().at(Stage::Session, "start a session")?;
+        if self.namespaces.new & namespaces::NETWORK != 0 {
+            network::loopback_up().at(Stage::Namespace, "bring the loopback interface up")?;
+        }
         confine::keyring(self.new_keyring)?;
         let label = Label::open(self.process)?;
         self.set_up_files(channel)?;
@@ -65,6 +68,7 @@ impl ContainerInit<'_> {
             process: self.process,
             filters: self.filters,
             preserve_fds: self.preserve_fds,
+            own_limits: !self.namespaces.has_user(),
         }
         .apply(label)?;
         channel

@@ -70,6 +70,7 @@ impl JoinInit<'_> {
             process: self.process,
             filters: self.filters,
             preserve_fds: self.preserve_fds,
+            own_limits: self.kinds & namespaces::USER == 0,
         }
         .apply(label)?;
         channel

@@ -34,14 +34,17 @@ pub(crate) trait At<T> {
 
 impl<T> At<T> for io::Result<T> {
     fn at(self, stage: Stage, subject: impl Into<String>) -> Step<T> {
-        self.map_err(|error| {
-            let cause = match error.raw_os_error() {
-                Some(errno) => Cause::Os(errno),
-                None => Cause::Text(error.to_string()),
-            };
-            InitFailure::new(stage, subject, cause)
-        })
+        self.map_err(|error| failure(stage, subject, &error))
     }
+}
+
+/// An I/O error as a report.
+pub(crate) fn failure(stage: Stage, subject: impl Into<String>, error: &io::Error) -> InitFailure {
+    let cause = match error.raw_os_error() {
+        Some(errno) => Cause::Os(errno),
+        None => Cause::Text(error.to_string()),
+    };
+    InitFailure::new(stage, subject, cause)
 }
 
 impl<T> At<T> for nix::Result<T> {

@@ -70,6 +70,9 @@ pub fn create(spec: &Hardened<Spec>, options: CreateOptions) -> Result<State, Cr
     state::write_whole(&making.state.directory.join(RECORD), &record)?;
     seccomp::store(&making.state.directory, &recipe.filters)?;
     let init = await_ready(&channel, &recipe, &mut making)?;
+    if recipe.namespaces.has_user() {
+        recipe.process.limits.apply_resources(init)?;
+    }
     recipe.process.limits.apply(init)?;
     making.state.pid = Some(init.as_raw());
     making.state.pid_start_time = start_time(init)?;

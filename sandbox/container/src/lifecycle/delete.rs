@@ -23,24 +23,16 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// that is half made or does not exist.
 pub fn delete(root: &Path, id: &ContainerId, force: bool) -> Result<(), DeleteError> {
     let directory = id.directory(root);
-    let state = match state::load(root, id) {
-        Ok(state) => Some(state),
-        Err(StateError::Unknown { .. }) if force => return Ok(()),
-        // Half made before its first byte, or damaged: there is nothing to find but the directory.
-        Err(StateError::Damaged { .. }) if force => None,
-        Err(error) => return Err(error.into()),
-    };
-    if let Some(state) = &state {
-        stop(state, force)?;
+    if let Some(state) = readable(root, id, &directory, force)? {
+        stop(&state, force)?;
+    } else if !directory.exists() {
+        return Ok(());
     }
-    let _lock = take_lock(&directory, force)?;
-    // Whoever had the lock may have gone on from what was read above.
-    let state = match state::load(root, id) {
-        Ok(state) => Some(state),
-        Err(StateError::Unknown { .. }) => return Ok(()),
-        Err(StateError::Damaged { .. }) if force => None,
-        Err(error) => return Err(error.into()),
+    let Some(_lock) = take_lock(&directory, force)? else {
+        return Ok(());
     };
+    // Whoever had the lock may have gone on from what was read above.
+    let state = readable(root, id, &directory, force)?;
     if let Some(state) = &state {
         stop(state, force)?;
         remove_cgroup(state)?;
@@ -49,6 +41,23 @@ pub fn delete(root: &Path, id: &ContainerId, force: bool) -> Result<(), DeleteEr
         }
     }
     remove_directory(&directory)
+}
+
+/// The container's state; `None` if there is none that can be read, but it is right to go on: a
+/// directory without a state is what a killed `create` or `delete` left, and `force` takes a damaged
+/// or an absent one too.
+fn readable(
+    root: &Path,
+    id: &ContainerId,
+    directory: &Path,
+    force: bool,
+) -> Result<Option<State>, DeleteError> {
+    match state::load(root, id) {
+        Ok(state) => Ok(Some(state)),
+        Err(StateError::Unknown { .. }) if force || directory.exists() => Ok(None),
+        Err(StateError::Damaged { .. }) if force => Ok(None),
+        Err(error) => Err(error.into()),
+    }
 }
 
 fn failed(action: &'static str) -> impl Fn(io::Error) -> DeleteError {

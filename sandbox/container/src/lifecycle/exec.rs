@@ -177,6 +177,7 @@ fn stay_within(plan: &mut ProcessPlan, bounds: &Bounds) -> Result<(), ExecError>
 struct Child {
     pid: Pid,
     file: OwnedFd,
+    in_user_namespace: bool,
 }
 
 fn spawn(joining: JoinInit<'_>) -> Result<(Child, ParentSide), ExecError> {
@@ -197,6 +198,7 @@ fn spawn(joining: JoinInit<'_>) -> Result<(Child, ParentSide), ExecError> {
         None
     };
     let into = joining.cgroup.and_then(Cgroup::clone_into);
+    let in_user_namespace = joining.kinds & namespaces::USER != 0;
     match clone::clone(0, false, into).map_err(system("clone a process"))? {
         Side::Child => {
             drop(parent);
@@ -204,7 +206,12 @@ fn spawn(joining: JoinInit<'_>) -> Result<(Child, ParentSide), ExecError> {
         }
         Side::Parent(pid, file) => {
             drop(for_children);
-            Ok((Child { pid, file }, parent))
+            let child = Child {
+                pid,
+                file,
+                in_user_namespace,
+            };
+            Ok((child, parent))
         }
     }
 }
@@ -220,6 +227,9 @@ fn see_through(
         Report::Ready => {}
         Report::Failed(failure) => return Err(ExecError::Init(failure)),
         Report::Init(_) | Report::Hooks | Report::End => return Err(ExecError::InitGone),
+    }
+    if child.in_user_namespace {
+        plan.limits.apply_resources(child.pid)?;
     }
     plan.limits.apply(child.pid)?;
     if let Some(path) = pid_file {

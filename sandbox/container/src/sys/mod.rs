@@ -14,6 +14,8 @@ pub(crate) mod inherit;
 pub(crate) mod mount;
 /// Namespaces by descriptor.
 pub(crate) mod namespace;
+/// The loopback interface.
+pub(crate) mod network;
 /// Processes by descriptor.
 pub(crate) mod pidfd;
 /// Pseudo-terminals.
