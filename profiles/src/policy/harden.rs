@@ -16,7 +16,6 @@ use super::rules::{
 };
 use super::spec::{self, SpecError};
 use crate::capability::Set;
-use crate::seccomp::allowed_native;
 
 /// Hardens a spec as the selected policy says, or refuses it.
 pub fn harden(
@@ -49,6 +48,7 @@ pub fn harden(
     sysctls::harden(&mut spec, host, &mut judge);
     let seccomp = seccomp::harden(&mut spec, summary.capabilities_kept, &mut judge);
     summary.seccomp = seccomp.origin.to_owned();
+    summary.seccomp_allowed = seccomp.allowed;
     hooks::harden(&mut spec, &mut judge);
 
     let findings = judge.so_far()?.findings;
@@ -136,6 +136,5 @@ fn summarise(spec: &Spec, summary: &mut Summary) {
     if let Some(linux) = spec.linux() {
         summary.masked_paths = linux.masked_paths().as_ref().map_or(0, Vec::len);
         summary.readonly_paths = linux.readonly_paths().as_ref().map_or(0, Vec::len);
-        summary.seccomp_allowed = linux.seccomp().as_ref().map(allowed_native);
     }
 }

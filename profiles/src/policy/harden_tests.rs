@@ -139,7 +139,20 @@ fn hardening_twice_changes_nothing() {
     let once = baseline(&plain()).unwrap();
     let json = serde_json::to_value(once.get()).unwrap();
     let twice = baseline(&json).unwrap();
-    assert_eq!(once.get(), twice.get());
+    let without_seccomp = |hardened: &Hardened<Spec>| {
+        let mut spec = hardened.get().clone();
+        spec.linux_mut().as_mut().unwrap().set_seccomp(None);
+        spec
+    };
+    assert_eq!(without_seccomp(&once), without_seccomp(&twice));
+    assert_eq!(
+        once.report().summary,
+        Summary {
+            seccomp: once.report().summary.seccomp.clone(),
+            capabilities_dropped: once.report().summary.capabilities_dropped,
+            ..twice.report().summary.clone()
+        }
+    );
 }
 
 #[test]
@@ -461,4 +474,62 @@ fn selection_follows_the_order_and_annotations_only_tighten() {
         choose(&typo, None, None),
         Err(Refusal::UnknownAnnotation { .. })
     ));
+}
+
+#[test]
+fn the_engines_seccomp_profile_only_tightens() {
+    let profile = |default: &str, names: &[&str], action: &str| {
+        json!({"defaultAction": default, "architectures": ["SCMP_ARCH_X86_64"],
+               "syscalls": [{"names": names, "action": action}]})
+    };
+    let allowed = |json: &Value| {
+        let hardened = baseline(json).unwrap();
+        assert!(hardened.stacked_seccomp().is_none(), "{json}");
+        hardened.report().summary.seccomp_allowed.unwrap().always
+    };
+    let ours = allowed(&plain());
+    assert!(ours > 250, "{ours}");
+    let few = profile(
+        "SCMP_ACT_ERRNO",
+        &["read", "mount", "nosuchcall"],
+        "SCMP_ACT_ALLOW",
+    );
+    let json = with("/linux/seccomp", few);
+    assert_eq!(allowed(&json), 1);
+    let hardened = baseline(&json).unwrap();
+    let findings = &hardened.report().findings;
+    assert!(findings.iter().any(|f| f.asked == "nosuchcall"));
+    let lax = profile("SCMP_ACT_ALLOW", &["mkdir"], "SCMP_ACT_ERRNO");
+    assert_eq!(allowed(&with("/linux/seccomp", lax)), ours - 1);
+}
+
+/// How long hardening takes; run by hand in release mode with `--ignored --nocapture`.
+#[test]
+#[ignore = "a measurement"]
+fn hardening_is_quick() {
+    let profile = crate::seccomp::default_profile(
+        &capability::ENGINE_DEFAULT.to_oci(),
+        crate::seccomp::Arch::NATIVE,
+    );
+    for json in [
+        plain(),
+        with("/linux/seccomp", serde_json::to_value(profile).unwrap()),
+    ] {
+        let bytes = json.to_string().into_bytes();
+        let mut times = Vec::new();
+        for _ in 0..200 {
+            let start = std::time::Instant::now();
+            let spec = parse_spec(&bytes).unwrap();
+            let parsed = start.elapsed();
+            let host = host(&spec);
+            harden(spec, &PolicyFile::builtin(), &Selection::default(), &host).unwrap();
+            times.push((start.elapsed(), parsed));
+        }
+        times.sort();
+        println!(
+            "{} bytes: total and parsing alone {:?}",
+            bytes.len(),
+            times[100]
+        );
+    }
 }

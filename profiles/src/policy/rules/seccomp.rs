@@ -6,7 +6,9 @@ use crate::capability::Set;
 use crate::policy::judge::Judge;
 use crate::policy::model::SeccompChoice;
 use crate::policy::report::{Action, Rule};
-use crate::seccomp::{Arch, Warning, allowed_native, default_profile, validate};
+use crate::seccomp::{
+    Allowed, Arch, Intersection, Warning, allowed_native, default_profile, intersect, validate,
+};
 
 const FIELD: &str = "linux.seccomp";
 
@@ -14,6 +16,8 @@ const FIELD: &str = "linux.seccomp";
 pub(crate) struct Outcome {
     pub(crate) origin: &'static str,
     pub(crate) stacked: Option<LinuxSeccomp>,
+    /// What the profile lets through; of stacked ones, what the engine's does.
+    pub(crate) allowed: Option<Allowed>,
 }
 
 /// Puts the profile the policy wants into the spec. `bounding` is what the container kept.
@@ -21,79 +25,80 @@ pub(crate) fn harden(spec: &mut Spec, bounding: Set, judge: &mut Judge<'_>) -> O
     let nothing = Outcome {
         origin: "none",
         stacked: None,
+        allowed: None,
     };
     let Some(linux) = spec.linux_mut() else {
         return nothing;
     };
     let asked = linux.seccomp().clone();
+    let had_one = asked.is_some();
     if let Some(profile) = &asked {
         unknown_names(profile, judge);
     }
     let ours = || default_profile(&bounding.to_oci(), Arch::NATIVE);
-    let (profile, stacked, action, origin, reason) = match (judge.policy.seccomp, asked) {
+    let choice = judge.policy.seccomp;
+    let (profile, stacked, origin, reason) = match (choice, asked) {
         (SeccompChoice::Engine, None) => {
             let reason = "the policy takes the engine's profile as it is, and there is none";
-            judge.note(
-                Rule::Seccomp,
-                FIELD,
-                Action::Granted,
-                "no filter",
-                "no filter",
-                reason,
-            );
+            let none = "no filter";
+            judge.note(Rule::Seccomp, FIELD, Action::Granted, none, none, reason);
             return nothing;
         }
         (SeccompChoice::Engine, Some(engine)) => (
             engine,
             None,
-            Action::Granted,
             "the engine's profile",
             "the policy takes the engine's profile as it is",
         ),
-        (SeccompChoice::Intersect, None) | (SeccompChoice::Default, None) => (
-            ours(),
-            None,
-            Action::Added,
-            "the built-in default",
-            "no container runs without a filter",
-        ),
+        (SeccompChoice::Intersect, Some(engine)) => {
+            let (profile, stacked) = both(engine, ours());
+            (
+                profile,
+                stacked,
+                "what the engine's profile and the built-in default both allow",
+                "a call passes only if both profiles let it pass",
+            )
+        }
         (SeccompChoice::Default, Some(_)) => (
             ours(),
             None,
-            Action::Tightened,
             "the built-in default",
             "the policy wants the built-in default whatever the engine asks for",
         ),
-        (SeccompChoice::Intersect, Some(engine)) => (
-            engine,
-            Some(ours()),
-            Action::Tightened,
-            "what the engine's profile and the built-in default both allow",
-            "a call passes only if both profiles let it pass",
+        (SeccompChoice::Intersect | SeccompChoice::Default, None) => (
+            ours(),
+            None,
+            "the built-in default",
+            "no container runs without a filter",
         ),
     };
-    let before = match linux.seccomp() {
-        Some(engine) => describe(engine),
-        None => "no filter".to_owned(),
+    let (action, before) = match (choice, had_one) {
+        (SeccompChoice::Engine, _) => (Action::Granted, "the engine's profile"),
+        (_, true) => (Action::Tightened, "the engine's profile"),
+        (_, false) => (Action::Added, "no filter"),
     };
-    judge.note(
-        Rule::Seccomp,
-        FIELD,
-        action,
-        before,
-        describe(&profile),
-        reason,
+    let allowed = allowed_native(&profile);
+    let after = format!(
+        "{origin}: {} calls allowed, {} more with conditions",
+        allowed.always, allowed.conditional
     );
+    judge.note(Rule::Seccomp, FIELD, action, before, after, reason);
     linux.set_seccomp(Some(profile));
-    Outcome { origin, stacked }
+    Outcome {
+        origin,
+        stacked,
+        allowed: Some(allowed),
+    }
 }
 
-fn describe(profile: &LinuxSeccomp) -> String {
-    let allowed = allowed_native(profile);
-    format!(
-        "{} calls allowed, {} more with conditions",
-        allowed.always, allowed.conditional
-    )
+/// One profile that allows what both allow, or both to be stacked where there is no such one.
+fn both(engine: LinuxSeccomp, ours: LinuxSeccomp) -> (LinuxSeccomp, Option<LinuxSeccomp>) {
+    match intersect(&engine, &ours) {
+        Ok(Intersection::Single(profile)) => (profile, None),
+        Ok(Intersection::Stacked { upper, lower }) => (upper, Some(lower)),
+        // Both were validated before; stacking is right for any two.
+        Err(_) => (engine, Some(ours)),
+    }
 }
 
 /// Names that no kernel knows have no effect; that is worth a line, it may be a typing error.
