@@ -77,14 +77,18 @@ pub(super) struct Place {
 /// Opens `path` below `root`, making what is missing.
 pub(super) fn open_or_make(root: BorrowedFd<'_>, path: &Path, kind: Kind) -> io::Result<Place> {
     // The usual case in one call: everything is there and nothing is a link.
-    if let Ok(fd) = open_ordinary(root, path) {
-        return Ok(Place {
+    match open_ordinary(root, path) {
+        Ok(fd) => Ok(Place {
             fd,
             path: lexical(path),
             made: false,
-        });
+        }),
+        // Something is missing or is a link.
+        Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ELOOP)) => {
+            Walk::new(root, path).run(kind)
+        }
+        Err(error) => Err(error),
     }
-    Walk::new(root, path).run(kind)
 }
 
 /// One walk from the root towards a path, a component at a time.

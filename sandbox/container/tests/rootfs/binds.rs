@@ -30,6 +30,7 @@ pub(crate) const CASES: &[Case] = &[
     ("sources_of_the_runtime", sources_of_the_runtime),
     ("dev_of_the_host", dev_of_the_host),
     ("dev_leads_to_the_host", dev_leads_to_the_host),
+    ("absurd_destinations", absurd_destinations),
     ("no_mount_namespace", no_mount_namespace),
     ("source_missing", source_missing),
     ("source_became_a_link", source_became_a_link),
@@ -304,6 +305,21 @@ fn dev_leads_to_the_host(bundle: &Bundle) {
     bundle.enter(&spec(mounts, json!({})));
     assert_eq!(fs::read_to_string("/dev/ptmx").unwrap(), "the host's");
     assert_eq!(fs::read_dir("/dev/").unwrap().count(), 1);
+}
+
+/// Paths that no kernel call takes are refused before anything is made.
+fn absurd_destinations(bundle: &Bundle) {
+    let dir = bundle.host_dir("volume");
+    for (destination, words) in [
+        ("/a".repeat(3000), "File name too long"),
+        (format!("/{}", "a".repeat(300)), "File name too long"),
+        ("/nul\0byte".to_owned(), "Invalid argument"),
+        (String::new(), "container's root"),
+    ] {
+        let mounts = json!([bind(&dir, &destination, &["rbind"])]);
+        bundle.refused(&spec(mounts, json!({})), words);
+    }
+    assert!(fs::metadata(bundle.rootfs.join("a")).is_err());
 }
 
 /// Only its own mount namespace is changed.
