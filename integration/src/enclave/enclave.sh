@@ -11,12 +11,20 @@ unshare --mount --propagation private --pid --net --fork --kill-child -- bash -c
     mount -t tmpfs -o mode=755 tmpfs /run
     mkdir -p /run/lock
     mount -t proc proc /proc
-    mount -t tmpfs -o mode=755 tmpfs /etc/cni/net.d 2>/dev/null || true
+    # Engines write into these (keys, network state): they get a layer that goes with the enclave.
+    mkdir "$1/layers"
+    mount -t tmpfs -o mode=755 tmpfs "$1/layers"
+    for top in etc var/lib; do
+        layer=$1/layers/${top//\//-}
+        mkdir -p "$layer/upper" "$layer/work"
+        mount -t overlay -o "lowerdir=/$top,upperdir=$layer/upper,workdir=$layer/work" overlay "/$top"
+    done
+    rm -f /etc/cni/net.d/*
     ip link set lo up
     echo "$host_pid"
     # Bash reaps what is handed over to process 1.
     while read -r _; do :; done
-' enclave
+' enclave "$dir"
 for _ in $(seq 50); do
     left=$(find /sys/fs/cgroup -depth -type d -path "*$tag*" -exec rmdir {} + 2>&1) || true
     [ -z "$left" ] && break
