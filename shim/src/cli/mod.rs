@@ -65,7 +65,10 @@ pub fn main() -> ExitCode {
     let words = env::args_os().skip(1);
     match run(words, &mut settings, &mut verb_name) {
         Ok(status) => ExitCode::from(status),
+        // The standard error of the hidden verb is a container's.
+        Err(_) if verb_name == crate::helper::VERB => ExitCode::FAILURE,
         Err(error) => {
+            log::install(settings.clone());
             let what = match verb_name {
                 // runc's own prefixes, which people grep for.
                 "create" => "cofferdam create failed: ",
@@ -118,7 +121,6 @@ fn run(
     let verb = find(&name)?;
     *verb_name = verb.name;
     if !verb.hidden {
-        // The standard error of the hidden verb is a container's.
         log::install(settings.clone());
     }
     let words = Words::parse(verb.flags, verb.until, plain).map_err(|source| CliError::Flag {

@@ -5,6 +5,8 @@ use crate::cli::flags::Words;
 use crate::cli::process::container_id;
 use crate::cli::{CliError, Context};
 
+use cofferdam_container::{ContainerId, Status, load};
+
 pub(super) const VERB: Verb = Verb {
     name: "delete",
     summary: "delete what is left of a container",
@@ -21,6 +23,13 @@ pub(super) const VERB: Verb = Verb {
 
 fn run(context: &Context, words: &Words) -> Result<u8, CliError> {
     let id = container_id(words)?;
-    cofferdam_container::delete(&context.root, &id, words.on("force"))?;
+    let force = words.on("force") || was_never_started(context, &id);
+    cofferdam_container::delete(&context.root, &id, force)?;
     Ok(0)
+}
+
+/// runc deletes a created container without being forced to: nothing of the user's runs in it yet.
+fn was_never_started(context: &Context, id: &ContainerId) -> bool {
+    // Of a state that cannot be read delete itself knows what to say.
+    load(&context.root, id).is_ok_and(|state| state.status() == Status::Created)
 }

@@ -4,7 +4,8 @@ use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
 use cofferdam_container::{self as container, ExecOptions};
-use oci_spec::runtime::{Capability, Process, UserBuilder};
+use cofferdam_profiles::capability;
+use oci_spec::runtime::{Process, UserBuilder};
 
 use super::create::protect;
 use super::{Flag, PLAIN, Verb, flag};
@@ -216,7 +217,7 @@ fn add_capabilities(process: &mut Process, names: &[&str]) -> Result<(), CliErro
     }
     let mut sets = process.capabilities().clone().unwrap_or_default();
     for name in names {
-        let capability: Capability = name.parse().map_err(|_| CliError::Value {
+        let capability = capability::parse(name).ok_or_else(|| CliError::Value {
             what: "capability",
             value: (*name).to_owned(),
             expected: "a name such as CAP_NET_RAW expected",

@@ -1,5 +1,6 @@
 //! `features`: what this runtime can do, as the OCI runtime specification wants it (features.md).
 
+use cofferdam_profiles::capability;
 use serde_json::json;
 
 use super::{PLAIN, Verb, pretty};
@@ -120,5 +121,18 @@ const MOUNT_OPTIONS: &[&str] = &[
 
 /// Every capability the profiles know, by its name in a spec.
 fn capabilities() -> Vec<String> {
-    Vec::new()
+    let names = capability::ALL.iter();
+    names.map(|name| format!("CAP_{name}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn capabilities_are_named_as_in_a_spec() {
+        let names = capabilities();
+        assert!(names.contains(&"CAP_NET_ADMIN".to_owned()), "{names:?}");
+        assert_eq!(names.len(), 41);
+    }
 }

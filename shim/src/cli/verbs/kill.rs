@@ -5,7 +5,7 @@ use crate::cli::flags::Words;
 use crate::cli::process::container_id;
 use crate::cli::{CliError, Context};
 
-use cofferdam_container::Signal;
+use cofferdam_container::{KillError, Signal};
 
 pub(super) const VERB: Verb = Verb {
     name: "kill",
@@ -29,6 +29,10 @@ fn run(context: &Context, words: &Words) -> Result<u8, CliError> {
         None => Signal::TERM,
         Some(word) => word.to_string_lossy().parse()?,
     };
-    cofferdam_container::kill(&context.root, &id, signal, words.on("all"))?;
-    Ok(0)
+    let all = words.on("all");
+    match cofferdam_container::kill(&context.root, &id, signal, all) {
+        // As runc: of a stopped container that has no processes left, all were signalled.
+        Err(KillError::NotRunning) if all => Ok(0),
+        other => Ok(other.map(|()| 0)?),
+    }
 }

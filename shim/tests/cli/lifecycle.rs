@@ -1,0 +1,295 @@
+//! create, start, kill, delete and what lies between, as engines call them.
+
+use std::fs;
+use std::io::Read as _;
+use std::os::fd::AsRawFd as _;
+use std::os::unix::process::CommandExt as _;
+
+use serde_json::{Value, json};
+
+use super::harness::{Bench, needs_root, wait};
+
+#[test]
+fn a_container_lives_as_the_specification_says() {
+    if !needs_root() {
+        return;
+    }
+    let bench = Bench::new(&["/bin/sleep", "1000"]);
+    bench.configure(|spec| spec["annotations"] = json!({"org.example": "x"}));
+    let pid_file = bench.path("pid");
+    bench
+        .run(&["create", "--pid-file", pid_file.to_str().unwrap(), "c1"])
+        .ok();
+    let state = bench.state("c1");
+    assert_eq!(state["status"], "created");
+    assert_eq!(state["id"], "c1");
+    assert_eq!(state["bundle"], bench.bundle().to_str().unwrap());
+    assert_eq!(
+        state["rootfs"],
+        bench.bundle().join("rootfs").to_str().unwrap()
+    );
+    assert_eq!(state["annotations"]["org.example"], "x");
+    assert_eq!(
+        fs::read_to_string(&pid_file).unwrap(),
+        state["pid"].to_string()
+    );
+    for field in ["ociVersion", "created", "owner"] {
+        assert!(state[field].is_string(), "{state}");
+    }
+
+    let refused = bench.run(&["create", "c1"]);
+    assert_eq!(refused.code(), 1);
+    assert!(
+        refused.stderr.contains("already exists"),
+        "{}",
+        refused.stderr
+    );
+
+    bench.run(&["start", "c1"]).ok();
+    bench.wait_for_status("c1", "running");
+    let again = bench.run(&["start", "c1"]);
+    assert_eq!(again.code(), 1, "{again:?}");
+
+    let running = bench.run(&["delete", "c1"]);
+    assert_eq!(running.code(), 1);
+    assert!(running.stderr.contains("not stopped"), "{}", running.stderr);
+
+    bench.run(&["kill", "c1", "KILL"]).ok();
+    bench.wait_for_status("c1", "stopped");
+    let stopped = bench.state("c1");
+    assert_eq!(stopped["pid"], 0);
+    let late = bench.run(&["kill", "c1", "TERM"]);
+    assert_eq!(late.code(), 1);
+    assert!(
+        late.stderr.contains("container not running"),
+        "{}",
+        late.stderr
+    );
+
+    bench.run(&["delete", "c1"]).ok();
+    assert!(
+        bench
+            .run(&["state", "c1"])
+            .stderr
+            .contains("does not exist")
+    );
+    bench.run(&["delete", "--force", "c1"]).ok();
+    bench.assert_nothing_left("delete");
+}
+
+#[test]
+fn run_returns_what_the_program_returned() {
+    if !needs_root() {
+        return;
+    }
+    for (script, code) in [
+        ("exit 0", 0),
+        ("exit 7", 7),
+        ("exit 255", 255),
+        ("sh -c 'kill -9 $$'; exit $?", 137),
+        ("sh -c 'kill -TERM $$'; exit $?", 143),
+    ] {
+        let bench = Bench::new(&["/bin/sh", "-c", script]);
+        let got = bench.run(&["run", "r"]);
+        assert_eq!(got.code(), code, "{script}: {got:?}");
+        bench.assert_nothing_left(script);
+    }
+}
+
+#[test]
+fn run_passes_signals_and_output_on() {
+    if !needs_root() {
+        return;
+    }
+    let script = "trap 'echo got it; exit 5' TERM; echo ready; while :; do sleep 0.05; done";
+    let bench = Bench::new(&["/bin/sh", "-c", script]);
+    let mut command = bench.command(&["run", "r"]);
+    let (mut reader, writer) = std::io::pipe().unwrap();
+    command.stdout(writer);
+    let child = command.spawn().unwrap();
+    drop(command);
+    let mut text = [0; 6];
+    reader.read_exact(&mut text).unwrap();
+    assert_eq!(&text, b"ready\n");
+    let pid = nix::unistd::Pid::from_raw(child.id().cast_signed());
+    nix::sys::signal::kill(pid, nix::sys::signal::SIGTERM).unwrap();
+    assert_eq!(wait(child).code(), Some(5));
+    let mut rest = String::new();
+    reader.read_to_string(&mut rest).unwrap();
+    assert_eq!(rest, "got it\n");
+    bench.assert_nothing_left("run");
+}
+
+#[test]
+fn detached_and_kept_containers_stay() {
+    if !needs_root() {
+        return;
+    }
+    let bench = Bench::new(&["/bin/sleep", "1000"]);
+    bench.run(&["run", "--detach", "d1"]).ok();
+    assert_eq!(bench.state("d1")["status"], "running");
+    bench.run(&["delete", "-f", "d1"]).ok();
+    bench.configure(|spec| spec["process"]["args"] = json!(["/bin/sh", "-c", "exit 3"]));
+    assert_eq!(bench.run(&["run", "--keep", "k1"]).code(), 3);
+    assert_eq!(bench.state("k1")["status"], "stopped");
+    bench.run(&["delete", "k1"]).ok();
+    bench.assert_nothing_left("delete");
+}
+
+#[test]
+fn pause_update_and_figures() {
+    if !needs_root() {
+        return;
+    }
+    let bench = Bench::new(&["/bin/sleep", "1000"]);
+    bench.run(&["run", "-d", "c1"]).ok();
+    bench.run(&["pause", "c1"]).ok();
+    assert_eq!(bench.state("c1")["status"], "paused");
+    assert_eq!(bench.run(&["pause", "c1"]).code(), 1);
+    let refused = bench.run(&["exec", "c1", "true"]);
+    assert_eq!(refused.code(), 255, "{refused:?}");
+    bench.run(&["resume", "c1"]).ok();
+    assert_eq!(bench.state("c1")["status"], "running");
+    assert_eq!(bench.run(&["resume", "c1"]).code(), 1);
+
+    bench.run(&["update", "--pids-limit", "37", "c1"]).ok();
+    let mut command = bench.command(&["update", "-r", "-", "c1"]);
+    let (reader, mut writer) = std::io::pipe().unwrap();
+    std::io::Write::write_all(&mut writer, b"{\"memory\": {\"limit\": 67108864}}").unwrap();
+    drop(writer);
+    command.stdin(reader);
+    bench.finish(command).ok();
+    let event = bench.run(&["events", "--stats", "c1"]).json();
+    assert_eq!(event["type"], "stats");
+    assert_eq!(event["id"], "c1");
+    assert_eq!(event["data"]["pids"]["limit"], 37, "{event}");
+    assert_eq!(
+        event["data"]["memory"]["usage"]["limit"], 67_108_864,
+        "{event}"
+    );
+
+    let pids = bench.run(&["ps", "--format", "json", "c1"]).json();
+    assert_eq!(pids, json!([bench.state("c1")["pid"]]));
+    let table = bench.run(&["ps", "c1"]).ok();
+    assert_eq!(table.lines().count(), 2, "{table}");
+    assert!(table.contains("sleep 1000"), "{table}");
+    let chosen = bench.run(&["ps", "c1", "-o", "pid,comm"]).ok();
+    assert!(chosen.contains("sleep"), "{chosen}");
+}
+
+#[test]
+fn list_shows_what_there_is() {
+    if !needs_root() {
+        return;
+    }
+    let bench = Bench::new(&["/bin/sleep", "1000"]);
+    assert_eq!(bench.run(&["list", "--format", "json"]).json(), json!([]));
+    bench.run(&["create", "b"]).ok();
+    bench.configure(|spec| spec["linux"]["cgroupsPath"] = json!(null));
+    bench.run(&["create", "a"]).ok();
+    assert_eq!(bench.run(&["list", "-q"]).ok(), "a\nb\n");
+    let listed = bench.run(&["list", "-f", "json"]).json();
+    let fields = [
+        "ociVersion",
+        "id",
+        "pid",
+        "status",
+        "bundle",
+        "rootfs",
+        "created",
+        "owner",
+    ];
+    for field in fields {
+        assert!(!listed[0][field].is_null(), "{field}: {listed}");
+    }
+    let table = bench.run(&["list"]).ok();
+    let heading: Vec<_> = table.lines().next().unwrap().split_whitespace().collect();
+    assert_eq!(
+        heading,
+        ["ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER"]
+    );
+    assert_eq!(table.lines().count(), 3, "{table}");
+}
+
+#[test]
+fn descriptors_are_passed_on_only_when_asked() {
+    if !needs_root() {
+        return;
+    }
+    let bench = Bench::new(&["/bin/sh", "-c", "ls /proc/self/fd; cat <&3"]);
+    let file = bench.path("passed");
+    fs::write(&file, "through 3\n").unwrap();
+    let with_fd_3 = |words: &[&str]| {
+        let mut command = bench.command(words);
+        let opened = fs::File::open(&file).unwrap();
+        // SAFETY: dup2 is async-signal-safe, and `opened` is moved in, so it is open in the child.
+        #[expect(
+            unsafe_code,
+            reason = "only pre_exec can give a child a descriptor by number"
+        )]
+        unsafe {
+            command.pre_exec(move || {
+                // dup2 onto itself would keep close-on-exec.
+                let rc = if opened.as_raw_fd() == 3 {
+                    libc::fcntl(3, libc::F_SETFD, 0)
+                } else {
+                    libc::dup2(opened.as_raw_fd(), 3)
+                };
+                if rc < 0 {
+                    Err(std::io::Error::last_os_error())
+                } else {
+                    Ok(())
+                }
+            });
+        }
+        bench.finish(command)
+    };
+    let passed = with_fd_3(&["run", "--preserve-fds", "1", "r"]);
+    assert!(passed.stdout.contains("through 3"), "{passed:?}");
+    let kept = with_fd_3(&["run", "r"]);
+    assert!(!kept.stdout.contains("through 3"), "{kept:?}");
+    // ls itself has the directory open as 3.
+    let fds: Vec<_> = kept.stdout.lines().collect();
+    assert_eq!(fds, ["0", "1", "2", "3"], "{kept:?}");
+}
+
+#[test]
+fn log_lines_are_what_engines_read() {
+    if !needs_root() {
+        return;
+    }
+    let bench = Bench::new(&["nosuch"]);
+    let log = bench.path("log.json");
+    let log_path = log.to_str().unwrap();
+    let got = bench.run(&["--log", log_path, "--log-format", "json", "run", "web-1"]);
+    assert_eq!(got.code(), 1);
+    assert!(!got.stderr.contains("level="), "{}", got.stderr);
+    let text = fs::read_to_string(&log).unwrap();
+    let last: Value = serde_json::from_str(text.lines().last().unwrap()).unwrap();
+    assert_eq!(last["level"], "error");
+    assert_eq!(last["id"], "web-1");
+    let message = last["msg"].as_str().unwrap();
+    assert!(
+        message.contains("executable file not found in $PATH"),
+        "{message}"
+    );
+    assert_eq!(message, got.stderr.trim_end());
+    let time = last["time"].as_str().unwrap();
+    assert!(time.len() == 20 && time.ends_with('Z'), "{time}");
+}
+
+/// The environment may hold secrets; the log never does.
+#[test]
+fn the_log_holds_no_secrets() {
+    if !needs_root() {
+        return;
+    }
+    let bench = Bench::new(&["nosuch"]);
+    bench.configure(|spec| spec["process"]["env"] = json!(["PATH=/bin", "TOKEN=hunter2"]));
+    let log = bench.path("log");
+    let log_path = log.to_str().unwrap();
+    let got = bench.run(&["--debug", "--log", log_path, "run", "web-1"]);
+    let text = fs::read_to_string(&log).unwrap() + &got.stderr + &got.stdout;
+    assert!(text.contains("level=debug"), "{text}");
+    assert!(!text.contains("hunter2"), "{text}");
+}
