@@ -52,7 +52,7 @@ fn main() -> ExitCode {
         "mknod" => make_device(),
         "mount-proc" => mount_fresh("proc", ""),
         "core-pattern" => open_for_writing("/proc/sys/kernel/core_pattern"),
-        "sysrq" => open_for_writing("/proc/sysrq-trigger"),
+        "drop-caches" => open_for_writing("/proc/sys/vm/drop_caches"),
         "release-agent" => release_agent(),
         "ptrace" => match argument.parse() {
             Ok(pid) => raw::seize(pid).map_or_else(stopped, worked),
