@@ -318,8 +318,19 @@ impl Backend for HostBackend {
                 kind: FailureKind::InvalidArgument,
                 source: Box::new(source),
             })?;
-        container::kill(&task.target.root, &id, signal, true)
-            .map_err(failed("signal", &task.target))
+        container::kill(&task.target.root, &id, signal, true).map_err(|source| {
+            // containerd takes "not found" for "has ended", and then goes on with removing it.
+            let kind = match source {
+                container::KillError::NotRunning => FailureKind::NotFound,
+                _ => FailureKind::Internal,
+            };
+            BackendError::Container {
+                action: "signal",
+                id: task.target.id.clone(),
+                kind,
+                source: Box::new(source),
+            }
+        })
     }
 
     fn delete(&self, task: &Task) -> Result<(), BackendError> {
