@@ -74,24 +74,10 @@ impl Instruction {
 
 /// `body`, run only if the accumulator equals `value`; afterwards it falls through.
 pub(crate) fn when_equal(value: u32, body: Vec<Instruction>) -> Vec<Instruction> {
-    guarded(JEQ_K, value, body)
-}
-
-/// `body`, run only if the accumulator is above `value`.
-pub(crate) fn when_above(value: u32, body: Vec<Instruction>) -> Vec<Instruction> {
-    guarded(JGT_K, value, body)
-}
-
-/// `body`, run only if the accumulator is `value` or above.
-pub(crate) fn when_at_least(value: u32, body: Vec<Instruction>) -> Vec<Instruction> {
-    guarded(JGE_K, value, body)
-}
-
-fn guarded(code: u16, value: u32, body: Vec<Instruction>) -> Vec<Instruction> {
     let mut out = Vec::with_capacity(body.len() + 2);
     match u8::try_from(body.len()) {
         Ok(jf) => out.push(Instruction {
-            code,
+            code: JEQ_K,
             jt: 0,
             jf,
             k: value,
@@ -99,7 +85,7 @@ fn guarded(code: u16, value: u32, body: Vec<Instruction>) -> Vec<Instruction> {
         Err(_) => {
             // Conditional jumps reach 255 instructions, the unconditional one any distance.
             out.push(Instruction {
-                code,
+                code: JEQ_K,
                 jt: 1,
                 jf: 0,
                 k: value,
@@ -111,8 +97,32 @@ fn guarded(code: u16, value: u32, body: Vec<Instruction>) -> Vec<Instruction> {
     out
 }
 
+/// `body`, run only if the accumulator is below `value`; what follows is for the others.
+pub(crate) fn unless_at_least(value: u32, body: Vec<Instruction>) -> Vec<Instruction> {
+    let mut out = Vec::with_capacity(body.len() + 2);
+    match u8::try_from(body.len()) {
+        Ok(jt) => out.push(Instruction {
+            code: JGE_K,
+            jt,
+            jf: 0,
+            k: value,
+        }),
+        Err(_) => {
+            out.push(Instruction {
+                code: JGE_K,
+                jt: 0,
+                jf: 1,
+                k: value,
+            });
+            out.push(jump(body.len()));
+        }
+    }
+    out.extend(body);
+    out
+}
+
 /// Skips `distance` instructions. Programs have at most 4096, so a distance fits.
-pub(crate) fn jump(distance: usize) -> Instruction {
+fn jump(distance: usize) -> Instruction {
     Instruction::new(JA, u32::try_from(distance).unwrap_or(u32::MAX))
 }
 

@@ -23,7 +23,7 @@ use super::bpf::{Instruction, MAX_INSTRUCTIONS};
 use super::compile::{CompileError, Filter, compile, hex};
 
 /// Of the file and of the compiler: a change of what `compile` makes of a profile must raise it.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 const MAGIC: [u8; 8] = *b"cofferd\n";
 const DIGEST: usize = 32;
 /// Magic, version, flags, the program's length, the key, the filter's id, the digest of these.

@@ -68,10 +68,6 @@ const DIRECT_X86: &[(&str, u32)] = &[
     ("msgctl", 402),
 ];
 
-/// The multiplexers of 32-bit x86. libseccomp rewrites rules for the calls above into rules on
-/// these and drops the argument conditions on the way, so it is never left to decide them.
-pub(crate) const MULTIPLEXERS_X86: &[(&str, u32)] = &[("socketcall", 102), ("ipc", 117)];
-
 /// The number of `name` on `arch`, or `None` where the call does not exist there.
 pub fn resolve(arch: Arch, name: &str) -> Option<u32> {
     let find = |table: &[(&str, u32)]| table.iter().find(|(n, _)| *n == name).map(|(_, nr)| *nr);
@@ -91,8 +87,8 @@ pub fn resolve(arch: Arch, name: &str) -> Option<u32> {
     own.or_else(|| by_libseccomp(arch, name))
 }
 
-/// The number libseccomp alone has for `name`; its pseudo numbers (negative) do not count.
-pub(crate) fn by_libseccomp(arch: Arch, name: &str) -> Option<u32> {
+/// The number libseccomp has for `name`; its pseudo numbers (negative) do not count.
+fn by_libseccomp(arch: Arch, name: &str) -> Option<u32> {
     let call = ScmpSyscall::from_name_by_arch(name, arch.to_libseccomp()).ok()?;
     u32::try_from(i32::from(call)).ok()
 }

@@ -92,7 +92,7 @@ fn the_default_and_the_engines_profiles_agree_with_their_filters() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(400))]
+    #![proptest_config(ProptestConfig::with_cases(100))]
     #[test]
     fn random_profiles_agree_with_their_filters(
         profile in profile(),

@@ -2,6 +2,9 @@
 
 /// A compiled filter answers every call as its profile says.
 mod agree;
+/// The loaded filter against what it is there for.
+#[expect(unsafe_code, reason = "raw system calls are what is tested")]
+mod attack;
 /// The built-in default against its promises and against Docker's.
 mod builtin;
 /// The filter cache against damage, poison and neighbours.

@@ -56,7 +56,7 @@ fn met(engine: &LinuxSeccomp, ours: &LinuxSeccomp) -> Option<Met> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(1500))]
+    #![proptest_config(ProptestConfig::with_cases(300))]
     #[test]
     fn random_profiles(
         engine in profile(),
