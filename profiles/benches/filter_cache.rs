@@ -56,14 +56,14 @@ fn run(directory: &PathBuf) -> Result<(), Box<dyn Error>> {
             .collect();
         writeln!(out, "{round},{}", row.join(","))?;
     }
-    let medians: Vec<String> = columns
-        .iter_mut()
-        .map(|column| {
-            column.sort_by(f64::total_cmp);
-            format!("{:.1}", column.get(ROUNDS / 2).copied().unwrap_or(f64::NAN))
-        })
-        .collect();
-    writeln!(out, "median,{}", medians.join(","))?;
+    for column in &mut columns {
+        column.sort_by(f64::total_cmp);
+    }
+    for (name, rank) in [("min", 0), ("median", ROUNDS / 2)] {
+        let row = columns.iter().filter_map(|column| column.get(rank));
+        let row: Vec<String> = row.map(|took| format!("{took:.1}")).collect();
+        writeln!(out, "{name},{}", row.join(","))?;
+    }
     Ok(())
 }
 

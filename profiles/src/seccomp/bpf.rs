@@ -51,6 +51,23 @@ impl Instruction {
         Self::new(LD_W_ABS, NUMBER)
     }
 
+    pub(crate) fn compare(compare: Compare, value: u32, jt: u8, jf: u8) -> Self {
+        let code = match compare {
+            Compare::Equal => JEQ_K,
+            Compare::AtLeast => JGE_K,
+        };
+        Self {
+            code,
+            jt,
+            jf,
+            k: value,
+        }
+    }
+
+    pub(crate) fn is_return(self) -> bool {
+        self.code == RET_K
+    }
+
     pub(crate) fn ret(action: Action) -> Self {
         Self::new(RET_K, action.ret())
     }
@@ -72,57 +89,15 @@ impl Instruction {
     }
 }
 
-/// `body`, run only if the accumulator equals `value`; afterwards it falls through.
-pub(crate) fn when_equal(value: u32, body: Vec<Instruction>) -> Vec<Instruction> {
-    let mut out = Vec::with_capacity(body.len() + 2);
-    match u8::try_from(body.len()) {
-        Ok(jf) => out.push(Instruction {
-            code: JEQ_K,
-            jt: 0,
-            jf,
-            k: value,
-        }),
-        Err(_) => {
-            // Conditional jumps reach 255 instructions, the unconditional one any distance.
-            out.push(Instruction {
-                code: JEQ_K,
-                jt: 1,
-                jf: 0,
-                k: value,
-            });
-            out.push(jump(body.len()));
-        }
-    }
-    out.extend(body);
-    out
-}
-
-/// `body`, run only if the accumulator is below `value`; what follows is for the others.
-pub(crate) fn unless_at_least(value: u32, body: Vec<Instruction>) -> Vec<Instruction> {
-    let mut out = Vec::with_capacity(body.len() + 2);
-    match u8::try_from(body.len()) {
-        Ok(jt) => out.push(Instruction {
-            code: JGE_K,
-            jt,
-            jf: 0,
-            k: value,
-        }),
-        Err(_) => {
-            out.push(Instruction {
-                code: JGE_K,
-                jt: 0,
-                jf: 1,
-                k: value,
-            });
-            out.push(jump(body.len()));
-        }
-    }
-    out.extend(body);
-    out
+/// A comparison of the accumulator with a constant.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Compare {
+    Equal,
+    AtLeast,
 }
 
 /// Skips `distance` instructions. Programs have at most 4096, so a distance fits.
-fn jump(distance: usize) -> Instruction {
+pub(crate) fn jump(distance: usize) -> Instruction {
     Instruction::new(JA, u32::try_from(distance).unwrap_or(u32::MAX))
 }
 

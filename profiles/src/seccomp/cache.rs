@@ -15,15 +15,16 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use libseccomp::ScmpVersion;
 use nix::fcntl::OFlag;
 use nix::unistd::geteuid;
-use oci_spec::runtime::LinuxSeccomp;
+use oci_spec::runtime::{LinuxSeccomp, LinuxSeccompFilterFlag};
 use sha2::{Digest, Sha256};
 
+use super::action::Action;
 use super::arch::Arch;
 use super::bpf::{Instruction, MAX_INSTRUCTIONS};
 use super::compile::{CompileError, Filter, compile, hex};
 
 /// Of the file and of the compiler: a change of what `compile` makes of a profile must raise it.
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 const MAGIC: [u8; 8] = *b"cofferd\n";
 const DIGEST: usize = 32;
 /// Magic, version, flags, the program's length, the key, the filter's id, the digest of these.
@@ -105,11 +106,58 @@ fn key(profile: &LinuxSeccomp) -> [u8; DIGEST] {
             Arch::NATIVE
         )
     });
-    // The struct's fields and the lists have one order, so one profile has one text; the
-    // serialiser fails on maps and foreign code only, of which a profile has none.
-    let text = serde_json::to_vec(profile).unwrap_or_default();
+    let mut text = Vec::with_capacity(16 * 1024);
+    describe(profile, &mut text);
     let hasher = Sha256::new().chain_update(compiler).chain_update(text);
     hasher.finalize().into()
+}
+
+/// All of a profile that its filter depends on. No two profiles have the same description: every
+/// list and text comes after its length. (JSON would do too, but this is on the path of every
+/// start, and writing and hashing the JSON took longer than reading the filter.)
+fn describe(profile: &LinuxSeccomp, out: &mut Vec<u8>) {
+    let number = |out: &mut Vec<u8>, value: u64| out.extend(value.to_le_bytes());
+    let length = |out: &mut Vec<u8>, value: usize| {
+        out.extend(u32::try_from(value).unwrap_or(u32::MAX).to_le_bytes());
+    };
+    let action = |out: &mut Vec<u8>, action, errno: Option<u32>| {
+        // Invalid errnos differ from valid ones too, lest an invalid profile find a filter.
+        out.extend(Action::from_oci(action, None).ret().to_le_bytes());
+        number(out, errno.map_or(u64::MAX, u64::from));
+    };
+    action(out, profile.default_action(), profile.default_errno_ret());
+    let arches = profile.architectures().as_deref().unwrap_or_default();
+    length(out, arches.len());
+    for arch in arches {
+        out.extend((*arch as u32).to_le_bytes());
+    }
+    let flags = profile.flags().as_deref().unwrap_or_default();
+    length(out, flags.len());
+    out.extend(flags.iter().map(|flag| match flag {
+        LinuxSeccompFilterFlag::SeccompFilterFlagLog => 0u8,
+        LinuxSeccompFilterFlag::SeccompFilterFlagTsync => 1,
+        LinuxSeccompFilterFlag::SeccompFilterFlagSpecAllow => 2,
+        LinuxSeccompFilterFlag::SeccompFilterFlagWaitKillableRecv => 3,
+    }));
+    out.push(u8::from(profile.listener_path().is_some()));
+    let rules = profile.syscalls().as_deref().unwrap_or_default();
+    length(out, rules.len());
+    for rule in rules {
+        action(out, rule.action(), rule.errno_ret());
+        let args = rule.args().as_deref().unwrap_or_default();
+        length(out, args.len());
+        for arg in args {
+            length(out, arg.index());
+            number(out, arg.value());
+            number(out, arg.value_two().unwrap_or(0));
+            out.extend((arg.op() as u32).to_le_bytes());
+        }
+        length(out, rule.names().len());
+        for name in rule.names() {
+            length(out, name.len());
+            out.extend(name.as_bytes());
+        }
+    }
 }
 
 fn encode(key: &[u8; DIGEST], filter: &Filter) -> Vec<u8> {

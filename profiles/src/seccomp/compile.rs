@@ -2,9 +2,7 @@
 //!
 //! At attach time the kernel checks and translates a filter, and runs it once for every number to
 //! learn which need no filter at all. Both cost by the instruction, so the program matters: a
-//! binary search over ranges of numbers with the same answer. For the built-in default that is a
-//! quarter of the instructions libseccomp makes of it, and attaches in a seventh of the time (the
-//! bench `filter_cache`). libseccomp also has no numbers for calls newer than itself, and drops the
+//! binary search over ranges of numbers with the same answer, see `assembly`. libseccomp also has no numbers for calls newer than itself, and drops the
 //! argument conditions of calls that 32-bit x86 multiplexes. It resolves names here, and the tests
 //! hold our programs against the ones it makes.
 
@@ -13,6 +11,7 @@ use sha2::{Digest, Sha256};
 
 use super::action::{Action, ENOSYS};
 use super::arch::{Arch, X32_BIT};
+use super::assembly::{Assembly, Segment};
 use super::bpf::{self, Instruction, MAX_INSTRUCTIONS};
 use super::model::{Decision, Model, Table};
 use super::validate::{self, InvalidProfile};
@@ -115,20 +114,16 @@ fn flags(profile: &LinuxSeccomp) -> u32 {
 
 /// The architecture first, then the number, then, for some calls, the arguments.
 fn program(model: &Model) -> Vec<Instruction> {
-    let mut code = vec![Instruction::load_arch()];
-    for arch in model.tables.keys().filter(|arch| **arch != Arch::X32) {
-        let mut body = vec![Instruction::load_number()];
-        body.extend(search(&segments(model, *arch)));
-        code.extend(bpf::when_equal(arch.audit(), body));
+    let mut code = Assembly::default();
+    let mut other = code.answer(&Decision::Always(model.foreign()));
+    let arches = model.tables.keys().filter(|arch| **arch != Arch::X32);
+    for arch in arches.rev() {
+        let search = code.search(&segments(model, *arch));
+        let body = code.load_number(search);
+        other = code.branch(bpf::Compare::Equal, arch.audit(), body, other);
     }
-    code.push(Instruction::ret(model.foreign()));
-    code
-}
-
-/// Numbers from `first` up to the next segment, and their answer.
-struct Segment {
-    first: u32,
-    decision: Decision,
+    code.load_arch(other);
+    code.finish()
 }
 
 /// The whole number line of an audit value: on x86-64 its upper part is x32's.
@@ -180,20 +175,5 @@ fn push(out: &mut Vec<Segment>, first: u32, decision: Decision) {
     }
     if out.last().is_none_or(|last| last.decision != decision) {
         out.push(Segment { first, decision });
-    }
-}
-
-/// A binary search for the accumulator; returns in every case. The depth is the logarithm of the
-/// number of segments.
-fn search(segments: &[Segment]) -> Vec<Instruction> {
-    let (lower, upper) = segments.split_at(segments.len() / 2);
-    match (lower, upper.first()) {
-        (_, None) => Vec::new(),
-        ([], Some(only)) => bpf::decide(&only.decision),
-        (_, Some(first_above)) => {
-            let mut code = bpf::unless_at_least(first_above.first, search(lower));
-            code.extend(search(upper));
-            code
-        }
     }
 }

@@ -14,7 +14,7 @@ use oci_spec::runtime::{LinuxSeccomp, LinuxSeccompFilterFlag, LinuxSyscall};
 use super::action::{Action, ENOSYS};
 use super::arch::Arch;
 use super::args::{Both, Test};
-use super::model::{Decision, Model, Rule};
+use super::model::{self, Decision, Rule, Rules};
 use super::numbers;
 use super::validate::{self, InvalidProfile};
 
@@ -42,11 +42,12 @@ pub fn intersect(
 ) -> Result<Intersection, InvalidProfile> {
     validate::check(engine)?;
     validate::check(ours)?;
+    let arches = &model::architectures(engine) & &model::architectures(ours);
     let single = Meet {
-        engine: Model::new(engine),
-        ours: Model::new(ours),
+        engine: Side::new(engine),
+        ours: Side::new(ours),
     }
-    .profile();
+    .profile(arches);
     Ok(match single {
         Some(mut profile) => {
             settings(&mut profile, engine, ours);
@@ -92,8 +93,36 @@ fn settings(profile: &mut LinuxSeccomp, engine: &LinuxSeccomp, ours: &LinuxSecco
 }
 
 struct Meet {
-    engine: Model,
-    ours: Model,
+    engine: Side,
+    ours: Side,
+}
+
+/// One of the two profiles.
+struct Side {
+    rules: Rules,
+    /// Calls that came after this one are newer than the profile.
+    newest: Option<u32>,
+}
+
+impl Side {
+    fn new(profile: &LinuxSeccomp) -> Self {
+        let rules = Rules::new(profile);
+        let newest = rules
+            .names
+            .keys()
+            .filter_map(|name| numbers::joined(name))
+            .max();
+        Self { rules, newest }
+    }
+
+    /// The decision on a name, be it listed or not.
+    fn decision(&self, name: &str) -> Decision {
+        let newer = || numbers::joined(name) > self.newest;
+        if self.rules.hides_newer() && !self.rules.names.contains_key(name) && newer() {
+            return Decision::Always(Action::Errno(ENOSYS));
+        }
+        self.rules.by_name(name)
+    }
 }
 
 /// One side's view of a call.
@@ -106,26 +135,20 @@ struct Answer {
 
 impl Meet {
     /// One profile, or `None` if there is no exact one.
-    fn profile(&self) -> Option<LinuxSeccomp> {
-        let arches: BTreeSet<Arch> = self
-            .engine
-            .tables
-            .keys()
-            .copied()
-            .filter(|arch| self.ours.tables.contains_key(arch))
-            .collect();
+    fn profile(&self, arches: BTreeSet<Arch>) -> Option<LinuxSeccomp> {
         let names: BTreeSet<&str> = self
             .engine
+            .rules
             .names
             .keys()
-            .chain(self.ours.names.keys())
+            .chain(self.ours.rules.names.keys())
             .map(String::as_str)
             .collect();
         if self.names_share_a_number_and_differ(&arches, &names) {
             return None;
         }
-        let unlisted = |model: &Model| Answer {
-            action: model.default,
+        let unlisted = |side: &Side| Answer {
+            action: side.rules.default,
             explicit: false,
         };
         let default = combine(unlisted(&self.engine), unlisted(&self.ours));
@@ -179,26 +202,28 @@ impl Meet {
         arches: &BTreeSet<Arch>,
         names: &BTreeSet<&str>,
     ) -> bool {
-        arches.iter().any(|arch| {
-            let mut first: BTreeMap<u32, &str> = BTreeMap::new();
-            names.iter().any(|name| {
-                let Some(number) = numbers::resolve(*arch, name) else {
-                    return false;
-                };
-                let other = first.entry(number).or_insert(name);
-                [&self.engine, &self.ours]
-                    .into_iter()
-                    .any(|model| model.by_name(other) != model.by_name(name))
+        arches
+            .iter()
+            .filter(|arch| **arch == Arch::Arm)
+            .any(|arch| {
+                let mut first: BTreeMap<u32, &str> = BTreeMap::new();
+                names.iter().any(|name| {
+                    let Some(number) = numbers::resolve(*arch, name) else {
+                        return false;
+                    };
+                    let other = first.entry(number).or_insert(name);
+                    [&self.engine, &self.ours]
+                        .into_iter()
+                        .any(|side| side.rules.by_name(other) != side.rules.by_name(name))
+                })
             })
-        })
     }
 
     fn decision(&self, name: &str) -> Option<Decision> {
-        let (engine, ours) = (side(&self.engine, name), side(&self.ours, name));
-        let explicit = |model: &Model| model.names.contains_key(name);
-        let answer = |model, action| Answer {
+        let (engine, ours) = (self.engine.decision(name), self.ours.decision(name));
+        let answer = |side: &Side, action| Answer {
             action,
-            explicit: explicit(model),
+            explicit: side.rules.names.contains_key(name),
         };
         match (engine, ours) {
             (Decision::Always(a), Decision::Always(b)) => Some(Decision::Always(combine(
@@ -228,21 +253,6 @@ impl Meet {
             }
         }
     }
-}
-
-/// A side's decision on a name, be it listed or not.
-fn side(model: &Model, name: &str) -> Decision {
-    let newer = || {
-        let mut numbers = model.tables.iter().filter_map(|(arch, table)| {
-            numbers::resolve(*arch, name)
-                .map(|number| table.newest.is_some_and(|newest| number > newest))
-        });
-        numbers.next() == Some(true) && numbers.all(|newer| newer)
-    };
-    if !model.names.contains_key(name) && newer() {
-        return Decision::Always(Action::Errno(ENOSYS));
-    }
-    model.by_name(name)
 }
 
 /// The stricter of two answers; of two errnos the more telling one.

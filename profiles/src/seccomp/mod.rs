@@ -6,6 +6,8 @@ mod action;
 mod arch;
 /// Argument conditions and their algebra.
 mod args;
+/// Puts a program together from its end to its start.
+mod assembly;
 /// Classic BPF: instructions, code for a decision, an interpreter.
 mod bpf;
 /// Compiled filters on disk, by the content of the profile.

@@ -107,28 +107,20 @@ pub(crate) struct Table {
     pub(crate) newest: Option<u32>,
 }
 
-/// A profile with every name resolved.
+/// A profile by names.
 #[derive(Debug, Clone)]
-pub(crate) struct Model {
+pub(crate) struct Rules {
     pub(crate) default: Action,
     /// The rules of each name, in the profile's order.
     pub(crate) names: BTreeMap<String, Vec<Rule>>,
-    pub(crate) tables: BTreeMap<Arch, Table>,
 }
 
-impl Model {
+impl Rules {
     /// Reads a profile that [`super::validate`] accepted.
     pub(crate) fn new(profile: &LinuxSeccomp) -> Self {
-        let default = Action::from_oci(profile.default_action(), profile.default_errno_ret());
-        let names = rules_by_name(profile);
-        let tables = architectures(profile)
-            .into_iter()
-            .map(|arch| (arch, table(arch, &names, default)))
-            .collect();
         Self {
-            default,
-            names,
-            tables,
+            default: Action::from_oci(profile.default_action(), profile.default_errno_ret()),
+            names: rules_by_name(profile),
         }
     }
 
@@ -136,6 +128,34 @@ impl Model {
     pub(crate) fn by_name(&self, name: &str) -> Decision {
         let rules = self.names.get(name).map(Vec::as_slice).unwrap_or_default();
         Decision::of(rules.iter(), self.default)
+    }
+
+    /// Whether calls newer than those listed get ENOSYS instead of the default.
+    pub(crate) fn hides_newer(&self) -> bool {
+        let refuses = self.default.denies() || self.default == Action::Notify;
+        refuses && self.default != Action::Errno(ENOSYS)
+    }
+}
+
+/// A profile with every name resolved.
+#[derive(Debug, Clone)]
+pub(crate) struct Model {
+    pub(crate) default: Action,
+    pub(crate) tables: BTreeMap<Arch, Table>,
+}
+
+impl Model {
+    /// Reads a profile that [`super::validate`] accepted.
+    pub(crate) fn new(profile: &LinuxSeccomp) -> Self {
+        let rules = Rules::new(profile);
+        let tables = architectures(profile)
+            .into_iter()
+            .map(|arch| (arch, table(arch, &rules)))
+            .collect();
+        Self {
+            default: rules.default,
+            tables,
+        }
     }
 
     /// The answer to calls of architectures that the profile does not list.
@@ -203,21 +223,19 @@ fn rules_by_name(profile: &LinuxSeccomp) -> BTreeMap<String, Vec<Rule>> {
     names
 }
 
-fn table(arch: Arch, names: &BTreeMap<String, Vec<Rule>>, default: Action) -> Table {
+fn table(arch: Arch, rules: &Rules) -> Table {
     let mut by_number: BTreeMap<u32, Vec<&Rule>> = BTreeMap::new();
-    for (name, rules) in names {
+    for (name, rules) in &rules.names {
         if let Some(number) = numbers::resolve(arch, name) {
             by_number.entry(number).or_default().extend(rules);
         }
     }
     let listed = by_number.keys().next_back().copied().unwrap_or(0);
-    let refuses = default.denies() || default == Action::Notify;
     Table {
-        newest: (refuses && default != Action::Errno(ENOSYS))
-            .then_some(listed.max(arch.long_known())),
+        newest: rules.hides_newer().then_some(listed.max(arch.long_known())),
         decisions: by_number
             .into_iter()
-            .map(|(number, rules)| (number, Decision::of(rules.into_iter(), default)))
+            .map(|(number, of)| (number, Decision::of(of.into_iter(), rules.default)))
             .collect(),
     }
 }

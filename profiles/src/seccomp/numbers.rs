@@ -8,8 +8,36 @@ use libseccomp::ScmpSyscall;
 
 use super::arch::{Arch, X32_BIT};
 
-/// Calls newer than libseccomp 2.5.4. From 424 on a number is the same on every architecture.
-const NEW: &[(&str, u32)] = &[
+/// The calls since the architectures' tables were joined (Linux 5.1): from 424 on a number is the
+/// same everywhere. libseccomp 2.5.4 ends at 450.
+const JOINED: &[(&str, u32)] = &[
+    ("pidfd_send_signal", 424),
+    ("io_uring_setup", 425),
+    ("io_uring_enter", 426),
+    ("io_uring_register", 427),
+    ("open_tree", 428),
+    ("move_mount", 429),
+    ("fsopen", 430),
+    ("fsconfig", 431),
+    ("fsmount", 432),
+    ("fspick", 433),
+    ("pidfd_open", 434),
+    ("clone3", 435),
+    ("close_range", 436),
+    ("openat2", 437),
+    ("pidfd_getfd", 438),
+    ("faccessat2", 439),
+    ("process_madvise", 440),
+    ("epoll_pwait2", 441),
+    ("mount_setattr", 442),
+    ("quotactl_fd", 443),
+    ("landlock_create_ruleset", 444),
+    ("landlock_add_rule", 445),
+    ("landlock_restrict_self", 446),
+    ("memfd_secret", 447),
+    ("process_mrelease", 448),
+    ("futex_waitv", 449),
+    ("set_mempolicy_home_node", 450),
     ("cachestat", 451),
     ("fchmodat2", 452),
     ("map_shadow_stack", 453),
@@ -71,7 +99,7 @@ const DIRECT_X86: &[(&str, u32)] = &[
 /// The number of `name` on `arch`, or `None` where the call does not exist there.
 pub fn resolve(arch: Arch, name: &str) -> Option<u32> {
     let find = |table: &[(&str, u32)]| table.iter().find(|(n, _)| *n == name).map(|(_, nr)| *nr);
-    if let Some(number) = find(NEW) {
+    if let Some(number) = find(JOINED) {
         return Some(if arch == Arch::X32 {
             number | X32_BIT
         } else {
@@ -85,6 +113,14 @@ pub fn resolve(arch: Arch, name: &str) -> Option<u32> {
         _ => None,
     };
     own.or_else(|| by_libseccomp(arch, name))
+}
+
+/// The number of a call that came since Linux 5.1.
+pub(crate) fn joined(name: &str) -> Option<u32> {
+    JOINED
+        .iter()
+        .find(|(own, _)| *own == name)
+        .map(|(_, number)| *number)
 }
 
 /// The number libseccomp has for `name`; its pseudo numbers (negative) do not count.

@@ -160,3 +160,46 @@ fn many_at_once_all_get_the_right_filter() {
     let left: Vec<_> = fs::read_dir(directory.path()).unwrap().collect();
     assert_eq!(left.len(), 1, "{left:?}");
 }
+
+/// Profiles that differ in anything a filter depends on never share a file.
+#[test]
+fn every_difference_has_its_own_file() {
+    let cache = FilterCache::at(std::path::Path::new("unused"));
+    let rule = |args: serde_json::Value| {
+        json!({"defaultAction": "SCMP_ACT_ERRNO", "syscalls": [
+            {"names": ["read", "write"], "action": "SCMP_ACT_ALLOW", "args": args}]})
+    };
+    let arg = |index, value, two, op| {
+        rule(json!([{"index": index, "value": value, "valueTwo": two, "op": op}]))
+    };
+    let variants = [
+        json!({"defaultAction": "SCMP_ACT_ERRNO"}),
+        json!({"defaultAction": "SCMP_ACT_ALLOW"}),
+        json!({"defaultAction": "SCMP_ACT_ERRNO", "defaultErrnoRet": 38}),
+        json!({"defaultAction": "SCMP_ACT_ERRNO", "defaultErrnoRet": 70000}),
+        json!({"defaultAction": "SCMP_ACT_ERRNO", "architectures": ["SCMP_ARCH_X86"]}),
+        json!({"defaultAction": "SCMP_ACT_ERRNO", "architectures": ["SCMP_ARCH_ARM"]}),
+        json!({"defaultAction": "SCMP_ACT_ERRNO", "flags": ["SECCOMP_FILTER_FLAG_LOG"]}),
+        json!({"defaultAction": "SCMP_ACT_ERRNO", "flags": ["SECCOMP_FILTER_FLAG_SPEC_ALLOW"]}),
+        json!({"defaultAction": "SCMP_ACT_ERRNO", "listenerPath": "/l"}),
+        rule(json!([])),
+        json!({"defaultAction": "SCMP_ACT_ERRNO", "syscalls": [
+            {"names": ["readwrite"], "action": "SCMP_ACT_ALLOW"}]}),
+        json!({"defaultAction": "SCMP_ACT_ERRNO", "syscalls": [
+            {"names": ["read"], "action": "SCMP_ACT_ALLOW"},
+            {"names": ["write"], "action": "SCMP_ACT_ALLOW"}]}),
+        json!({"defaultAction": "SCMP_ACT_ERRNO", "syscalls": [
+            {"names": ["read", "write"], "action": "SCMP_ACT_LOG"}]}),
+        arg(0, 1, 0, "SCMP_CMP_EQ"),
+        arg(1, 1, 0, "SCMP_CMP_EQ"),
+        arg(0, 2, 0, "SCMP_CMP_EQ"),
+        arg(0, 1, 1, "SCMP_CMP_MASKED_EQ"),
+        arg(0, 1, 0, "SCMP_CMP_MASKED_EQ"),
+        arg(0, 1, 0, "SCMP_CMP_NE"),
+    ];
+    let paths: std::collections::BTreeSet<_> = variants
+        .iter()
+        .map(|variant| cache.path_of(&serde_json::from_value(variant.clone()).unwrap()))
+        .collect();
+    assert_eq!(paths.len(), variants.len());
+}
