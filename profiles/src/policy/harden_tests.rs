@@ -386,6 +386,60 @@ fn binds_carry_the_canonical_source() {
 }
 
 #[test]
+fn read_only_binds_are_read_only_with_all_below_them() {
+    for (asked, got) in [
+        (&["rbind", "ro"][..], &["rbind", "ro", "rro"][..]),
+        (&["rbind", "rrw", "ro"], &["rbind", "ro", "rro"]),
+        (&["bind", "rrw", "ro"], &["bind", "ro"]),
+        (&["rbind", "ro", "rw"], &["rbind", "ro", "rw"]),
+    ] {
+        let hardened = baseline(&bind("/srv", "/data", asked)).unwrap();
+        let mount = hardened.get().mounts().as_ref().unwrap().last().unwrap();
+        assert_eq!(mount.options().as_deref().unwrap(), got);
+    }
+    assert_eq!(
+        refused_by(&bind("/etc/hosts", "/x", &["bind", "ro", "rrw"])),
+        [Rule::SensitiveMounts]
+    );
+}
+
+#[test]
+fn a_device_is_refused_once_with_its_numbers() {
+    let mut json = with(
+        "/linux/devices",
+        json!([{"path": "/dev/fuse", "type": "c", "major": 10, "minor": 229}]),
+    );
+    let rule = json!({"allow": true, "type": "c", "major": 10, "minor": 229, "access": "rwm"});
+    let rules = json["linux"]["resources"]["devices"]
+        .as_array_mut()
+        .unwrap();
+    rules.push(rule);
+    let refusal = baseline(&json).unwrap_err();
+    let [denial] = refusal.denials() else {
+        panic!("{refusal}");
+    };
+    assert!(
+        denial.remedy.contains("devices.allow = [\"c 10:229\"]"),
+        "{denial}"
+    );
+
+    let mut policy = builtin::baseline();
+    policy.devices.allow.insert("/dev/fuse".parse().unwrap());
+    let hardened = under(&policy, &json).unwrap();
+    let linux = hardened.get().linux().clone().unwrap();
+    assert_eq!(linux.devices().as_ref().unwrap().len(), 1);
+    let resources = linux.resources().clone().unwrap();
+    let last = resources
+        .devices()
+        .as_ref()
+        .unwrap()
+        .last()
+        .unwrap()
+        .to_string();
+    assert_eq!(last, "c 10:229 rwm");
+}
+
+#[test]
 fn a_privileged_container_is_one_refusal_or_an_ordinary_container() {
     let all: Set = capability::ALL.iter().copied().collect();
     let mut json = with(

@@ -7,8 +7,6 @@ use crate::policy::device::{DeviceKind, DeviceMatch, ENGINE_DEFAULT};
 use crate::policy::judge::{Judge, Request};
 use crate::policy::report::{Action, Rule};
 
-const CGROUP_FIELD: &str = "linux.resources.devices";
-
 /// How many devices an error or report names before it only counts.
 const NAMED: usize = 8;
 
@@ -17,13 +15,42 @@ pub(crate) fn harden(spec: &mut Spec, judge: &mut Judge<'_>) {
     let Some(linux) = spec.linux_mut() else {
         return;
     };
-    let mut granted = Granted::default();
-    if let Some(devices) = linux.devices_mut() {
-        nodes(devices, &mut granted, judge);
-    }
+    let mut devices = linux.devices().clone().unwrap_or_default();
     let mut resources = linux.resources().clone().unwrap_or_else(no_resources);
-    let asked = resources.devices().clone().unwrap_or_default();
-    rules(&asked, &mut granted, judge);
+    let rules = resources.devices().clone().unwrap_or_default();
+
+    let mut beyond: Vec<Beyond> = devices.iter().filter_map(|d| node(d, judge)).collect();
+    for rule in rules.iter().filter_map(|rule| cgroup_rule(rule, judge)) {
+        // Engines write a rule for each node; one line for both is enough.
+        let known = beyond
+            .iter()
+            .any(|b| b.device.is_some() && b.device == rule.device);
+        if !known {
+            beyond.push(rule);
+        }
+    }
+    let keep = beyond.is_empty() || ask(&beyond, judge);
+    if !keep {
+        devices.retain(|device| node(device, judge).is_none());
+    }
+    let mut granted = Granted::default();
+    for device in devices.iter().filter_map(numbers) {
+        // The runtime makes the node from inside the container's cgroup.
+        if !is_default(&device) {
+            granted.some.push((device, Access::MKNOD));
+        }
+    }
+    for rule in &rules {
+        if !rule.allow() {
+            granted.withdraw(device_of(rule), Access::of(rule));
+        } else if keep || cgroup_rule(rule, judge).is_none() {
+            granted.give(rule);
+        }
+    }
+    note_listed(&granted, judge);
+    if linux.devices().is_some() {
+        linux.set_devices(Some(devices));
+    }
     resources.set_devices(Some(granted.into_rules()));
     linux.set_resources(Some(resources));
 }
@@ -100,81 +127,61 @@ fn is_default(device: &DeviceMatch) -> bool {
     ENGINE_DEFAULT.iter().any(|m| m.covers(device))
 }
 
-/// Device nodes: `linux.devices`.
-fn nodes(devices: &mut Vec<LinuxDevice>, granted: &mut Granted, judge: &mut Judge<'_>) {
-    let matches = |device: &LinuxDevice| {
-        let kind = DeviceKind::of(device.typ())?;
-        DeviceMatch::asked(kind, device.major(), Some(device.minor()))
-    };
-    // A FIFO is no device: it reaches nothing.
-    let fine = |device: &LinuxDevice, judge: &Judge<'_>| {
-        device.typ() == LinuxDeviceType::P
-            || matches(device).is_some_and(|m| is_default(&m) || is_listed(&m, judge))
-    };
-    let beyond: Vec<String> = devices
-        .iter()
-        .filter(|device| !fine(device, judge))
-        .map(|device| {
-            let kind = device.typ().as_str().to_owned();
-            format!(
-                "{} ({kind} {}:{})",
-                device.path().display(),
-                device.major(),
-                device.minor()
-            )
-        })
-        .collect();
-    if !beyond.is_empty() && !ask("linux.devices", &beyond, judge) {
-        devices.retain(|device| fine(device, judge));
-    }
-    for device in devices.iter() {
-        // The runtime makes the node from inside the container's cgroup.
-        if let Some(device) = matches(device).filter(|m| !is_default(m)) {
-            granted.some.push((device, Access::MKNOD));
-        }
-    }
+/// A device or rule beyond the defaults and the policy's list.
+struct Beyond {
+    words: String,
+    /// Its numbers, if it names some.
+    device: Option<DeviceMatch>,
 }
 
-/// Rules of the cgroup: `linux.resources.devices`.
-fn rules(asked: &[LinuxDeviceCgroup], granted: &mut Granted, judge: &mut Judge<'_>) {
-    let is_beyond = |rule: &LinuxDeviceCgroup, judge: &Judge<'_>| match device_of(rule) {
-        Some(device) => !is_default(&device) && !is_listed(&device, judge),
+fn is_beyond(device: &DeviceMatch, judge: &Judge<'_>) -> bool {
+    !is_default(device) && !is_listed(device, judge)
+}
+
+/// A node of `linux.devices`, if it is beyond.
+fn node(device: &LinuxDevice, judge: &Judge<'_>) -> Option<Beyond> {
+    let asked = numbers(device);
+    // A FIFO is no device: it reaches nothing.
+    let fine = device.typ() == LinuxDeviceType::P
+        || asked.is_some_and(|device| !is_beyond(&device, judge));
+    let (typ, major, minor) = (device.typ(), device.major(), device.minor());
+    (!fine).then(|| Beyond {
+        words: format!(
+            "{} ({} {major}:{minor})",
+            device.path().display(),
+            typ.as_str()
+        ),
+        device: asked,
+    })
+}
+
+fn numbers(device: &LinuxDevice) -> Option<DeviceMatch> {
+    let kind = DeviceKind::of(device.typ())?;
+    DeviceMatch::asked(kind, device.major(), Some(device.minor()))
+}
+
+/// A rule of `linux.resources.devices`, if it allows and is beyond.
+fn cgroup_rule(rule: &LinuxDeviceCgroup, judge: &Judge<'_>) -> Option<Beyond> {
+    let device = device_of(rule);
+    let fine = match &device {
+        Some(device) => !is_beyond(device, judge),
         // runc gives every container mknod for every device and relies on what reading and
         // writing need; nothing that makes no nodes misses it.
-        None => Access::of(rule) != Access::MKNOD,
+        None => Access::of(rule) == Access::MKNOD,
     };
-    let beyond: Vec<String> = asked
-        .iter()
-        .filter(|rule| rule.allow() && is_beyond(rule, judge))
-        .map(ToString::to_string)
-        .collect();
-    let keep = beyond.is_empty() || ask(CGROUP_FIELD, &beyond, judge);
-    for rule in asked {
-        let access = Access::of(rule);
-        match device_of(rule) {
-            device if !rule.allow() => granted.withdraw(device, access),
-            _ if is_beyond(rule, judge) && !keep => {}
-            Some(device) if is_default(&device) => {}
-            Some(device) => granted.some.push((device, access)),
-            None if access == Access::MKNOD => {}
-            None => {
-                let typ = rule.typ().unwrap_or_default();
-                granted.wildcards.push((typ, access.without(Access::MKNOD)));
-            }
-        }
-    }
+    (rule.allow() && !fine).then(|| Beyond {
+        words: rule.to_string(),
+        device,
+    })
+}
+
+fn note_listed(granted: &Granted, judge: &mut Judge<'_>) {
     for (device, access) in &granted.some {
         if is_listed(device, judge) && *access != Access::MKNOD {
             let name = device.to_string();
+            let field = "linux.resources.devices";
             let why = "the policy lists it";
-            judge.note(
-                Rule::Devices,
-                CGROUP_FIELD,
-                Action::Granted,
-                &name,
-                &name,
-                why,
-            );
+            judge.note(Rule::Devices, field, Action::Granted, &name, &name, why);
         }
     }
 }
@@ -187,6 +194,20 @@ fn device_of(rule: &LinuxDeviceCgroup) -> Option<DeviceMatch> {
 }
 
 impl Granted {
+    /// Adds what a rule allows. Wildcards never get to make nodes.
+    fn give(&mut self, rule: &LinuxDeviceCgroup) {
+        let access = Access::of(rule);
+        match device_of(rule) {
+            Some(device) if is_default(&device) => {}
+            Some(device) => self.some.push((device, access)),
+            None if access == Access::MKNOD => {}
+            None => {
+                let typ = rule.typ().unwrap_or_default();
+                self.wildcards.push((typ, access.without(Access::MKNOD)));
+            }
+        }
+    }
+
     /// Takes back what an earlier rule gave; a rule that overlaps a wildcard takes all of it.
     fn withdraw(&mut self, device: Option<DeviceMatch>, access: Access) {
         let Some(device) = device else {
@@ -231,25 +252,33 @@ impl Granted {
     }
 }
 
-fn ask(field: &str, beyond: &[String], judge: &mut Judge<'_>) -> bool {
-    let mut names = beyond
-        .iter()
-        .take(NAMED)
-        .cloned()
-        .collect::<Vec<_>>()
-        .join(", ");
-    if beyond.len() > NAMED {
-        names.push_str(&format!(" and {} more", beyond.len() - NAMED));
-    }
+fn ask(beyond: &[Beyond], judge: &mut Judge<'_>) -> bool {
+    let list = |texts: Vec<String>, separator: &str| {
+        let shown = texts.len().min(NAMED);
+        let mut list = texts.get(..shown).unwrap_or_default().join(separator);
+        if texts.len() > shown {
+            list.push_str(&format!(" and {} more", texts.len() - shown));
+        }
+        list
+    };
+    let words = list(beyond.iter().map(|b| b.words.clone()).collect(), ", ");
+    let named = beyond.iter().filter_map(|b| b.device);
+    let named = list(named.map(|device| format!("\"{device}\"")).collect(), ", ");
+    let all_named = beyond.iter().all(|b| b.device.is_some());
+    let line = if all_named {
+        format!("devices.allow = [{named}]")
+    } else {
+        "devices.beyond = \"allow\"".to_owned()
+    };
     judge.keeps(
         judge.policy.devices.beyond,
         Request {
             rule: Rule::Devices,
-            field,
-            asked: format!("the devices {names}"),
+            field: "linux.devices, linux.resources.devices",
+            asked: format!("the devices {words}"),
             stripped: "none of them",
             why: "a raw device is a way round every other confinement",
-            allow: "devices.allow = [\"c MAJOR:MINOR\", ...]",
+            allow: &line,
             instead: "leave out --device",
         },
     )

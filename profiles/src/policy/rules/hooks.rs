@@ -7,8 +7,8 @@ use crate::policy::report::Rule;
 
 /// Judges the hooks of a spec.
 pub(crate) fn harden(spec: &mut Spec, judge: &mut Judge<'_>) {
-    let count = spec.hooks().as_ref().map_or(0, count);
-    if count == 0 {
+    let paths: Vec<String> = spec.hooks().iter().flat_map(paths).collect();
+    if paths.is_empty() {
         return;
     }
     let kept = judge.keeps(
@@ -16,7 +16,7 @@ pub(crate) fn harden(spec: &mut Spec, judge: &mut Judge<'_>) {
         Request {
             rule: Rule::Hooks,
             field: "hooks",
-            asked: format!("{count} hooks"),
+            asked: format!("hooks: {}", paths.join(" ")),
             stripped: "no hooks",
             why: "hooks run on the host with the engine's rights",
             allow: "hooks = \"allow\"",
@@ -28,7 +28,8 @@ pub(crate) fn harden(spec: &mut Spec, judge: &mut Judge<'_>) {
     }
 }
 
-fn count(hooks: &Hooks) -> usize {
+/// The programs of all hooks, in the order in which they run.
+fn paths(hooks: &Hooks) -> Vec<String> {
     [
         hooks.prestart(),
         hooks.create_runtime(),
@@ -39,6 +40,7 @@ fn count(hooks: &Hooks) -> usize {
     ]
     .into_iter()
     .flatten()
-    .map(Vec::len)
-    .sum()
+    .flatten()
+    .map(|hook| hook.path().display().to_string())
+    .collect()
 }

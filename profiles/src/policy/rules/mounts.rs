@@ -38,6 +38,7 @@ pub(crate) fn harden(spec: &mut Spec, host: &HostFacts, judge: &mut Judge<'_>) {
         return;
     };
     mounts.retain_mut(|mount| {
+        settle_access(mount);
         if own_ipc {
             replace_host_ipc(mount, host, judge);
         }
@@ -106,6 +107,15 @@ fn root(spec: &Spec, host: &HostFacts, judge: &mut Judge<'_>) {
             allow: "",
             instead: "use a directory that holds nothing but the container's files",
         });
+    }
+}
+
+/// Leaves one word about writing, the last, so that nobody reads the options another way.
+fn settle_access(mount: &mut Mount) {
+    if is_read_only(mount) {
+        for options in mount.options_mut().iter_mut() {
+            options.retain(|option| option != "rw" && option != "rrw");
+        }
     }
 }
 
@@ -220,7 +230,18 @@ fn bind(mount: &mut Mount, host: &HostFacts, judge: &mut Judge<'_>) -> bool {
         }
     }
     mount.set_source(Some(canonical));
+    all_read_only(mount);
     true
+}
+
+/// A recursive bind that is read-only is so with all mounts below it: `ro` alone means the topmost
+/// one, which is not what anybody who writes `-v /srv:/srv:ro` expects.
+fn all_read_only(mount: &mut Mount) {
+    if is_read_only(mount) && has_option(mount, &["rbind"]) && !has_option(mount, &["rro"]) {
+        let mut options = mount.options().clone().unwrap_or_default();
+        options.push("rro".to_owned());
+        mount.set_options(Some(options));
+    }
 }
 
 fn describe(mount: &Mount, source: &Path) -> String {
@@ -274,8 +295,8 @@ fn writable_kernel_mount(mount: &mut Mount, judge: &mut Judge<'_>) {
     );
     if !kept {
         let mut options = mount.options().clone().unwrap_or_default();
-        options.retain(|option| option != "rw" && option != "rrw");
         options.push("ro".to_owned());
         mount.set_options(Some(options));
+        settle_access(mount);
     }
 }

@@ -58,6 +58,9 @@ pub(crate) fn harden(spec: &mut Spec, host: &HostFacts, judge: &mut Judge<'_>) {
         policy.readonly_paths.iter(),
         &bases,
     );
+    // What is hidden need not be read-only too (Podman lists /proc/asound there).
+    let mut readonly = readonly;
+    readonly.paths.retain(|path| !masked.paths.contains(path));
     note(judge, Rule::MaskedPaths, "linux.maskedPaths", &masked);
     note(judge, Rule::ReadonlyPaths, "linux.readonlyPaths", &readonly);
     linux.set_masked_paths(Some(masked.paths));
