@@ -23,6 +23,10 @@ pub trait Engine {
     /// # Errors
     /// If the engine no longer answers.
     fn clear(&self) -> Result<()>;
+    /// Whether something that is left is the engine's own, and comes and goes whatever the runtime.
+    fn is_own(&self, _left: &str) -> bool {
+        false
+    }
     /// What to show when a case fails: the end of the engine's log.
     fn log(&self) -> String;
 }
@@ -43,7 +47,7 @@ pub fn run<E: Engine>(engine: &E, cases: &[Case<E>]) -> Result<()> {
         let outcome = catch_unwind(AssertUnwindSafe(|| case(engine)));
         let outcome = match outcome {
             Ok(Ok(())) => before
-                .regained(engine.enclave(), Duration::from_secs(10))
+                .regained(engine, Duration::from_secs(10))
                 .map_err(|error| error.chain()),
             Ok(Err(error)) => Err(error.chain()),
             Err(_) => Err("panicked; the message is above".to_owned()),

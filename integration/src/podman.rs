@@ -133,6 +133,11 @@ impl Engine for Podman {
             .map(drop)
     }
 
+    fn is_own(&self, left: &str) -> bool {
+        // Each podman process binds its storage over itself and undoes that, unless it is in a hurry.
+        left == format!("mount {}/storage/overlay", self.enclave.dir().display())
+    }
+
     fn log(&self) -> String {
         "podman keeps no log".to_owned()
     }

@@ -10,6 +10,7 @@ use std::{
 };
 
 use crate::{
+    cases::Engine,
     command::eventually,
     enclave::Enclave,
     error::{At, Error, Result},
@@ -56,21 +57,24 @@ impl Residue {
         self.items.difference(&before.items).cloned().collect()
     }
 
-    /// Waits until the enclave holds nothing beyond this snapshot.
+    /// Waits until the engine's enclave holds nothing beyond this snapshot.
     ///
     /// # Errors
     /// [`Error::Timeout`] naming what is left.
-    pub fn regained(&self, enclave: &Enclave, within: Duration) -> Result<()> {
+    pub fn regained(&self, engine: &impl Engine, within: Duration) -> Result<()> {
+        let beyond = || -> Result<Vec<String>> {
+            let mut left = Self::of(engine.enclave())?.beyond(self);
+            left.retain(|item| !engine.is_own(item));
+            Ok(left)
+        };
         let mut broken: Option<Error> = None;
-        eventually("nothing is left behind", within, || {
-            match Self::of(enclave).map(|now| now.beyond(self)) {
-                Ok(left) if left.is_empty() => Ok(()),
-                Ok(left) => Err(left.join("; ")),
-                Err(error) => {
-                    let text = error.to_string();
-                    broken = Some(error);
-                    Err(text)
-                }
+        eventually("nothing is left behind", within, || match beyond() {
+            Ok(left) if left.is_empty() => Ok(()),
+            Ok(left) => Err(left.join("; ")),
+            Err(error) => {
+                let text = error.to_string();
+                broken = Some(error);
+                Err(text)
             }
         })
         .map_err(|late| broken.unwrap_or(late))
