@@ -17,6 +17,7 @@ mod location;
 mod oom;
 mod path;
 mod procs;
+mod readback;
 mod remove;
 mod resources;
 /// What a container used.
@@ -36,6 +37,7 @@ pub use host::Mode;
 use join::Entry;
 pub use location::{Dir, Location, Unit};
 pub use oom::OomWatch;
+pub use readback::Limits;
 pub use stats::Stats;
 
 /// Who makes the cgroup directories.
@@ -250,6 +252,11 @@ impl Cgroup {
     /// The figures.
     pub fn stats(&self) -> Result<Stats, Error> {
         stats::stats(&self.location)
+    }
+
+    /// The limits in force.
+    pub fn limits(&self) -> Result<Limits, Error> {
+        readback::limits(&self.location)
     }
 
     /// Watches for processes killed for lack of memory.

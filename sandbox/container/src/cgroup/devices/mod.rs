@@ -31,3 +31,8 @@ pub(super) fn apply(location: &Location, spec: &[LinuxDeviceCgroup]) -> Result<(
         }
     }
 }
+
+/// How many device programs the v2 kernel asks about this cgroup, those of its parents left out.
+pub(super) fn count_filters(dir: &std::path::Path) -> Result<usize, Error> {
+    v2::count(dir)
+}

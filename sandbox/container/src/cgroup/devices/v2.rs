@@ -40,6 +40,20 @@ pub(super) fn apply(dir: &Path, rules: &Rules) -> Result<(), Error> {
     Ok(())
 }
 
+/// How many programs are attached.
+pub(super) fn count(dir: &Path) -> Result<usize, Error> {
+    let cgroup = std::fs::File::open(dir).map_err(|source| Error::Open {
+        path: dir.to_owned(),
+        source,
+    })?;
+    let attached = bpf::attached(&cgroup).map_err(|source| Error::DeviceFilter {
+        path: dir.to_owned(),
+        action: "list",
+        source,
+    })?;
+    Ok(attached.len())
+}
+
 /// The program. Registers: r2 type, r3 access, r4 major, r5 minor.
 fn program(rules: &Rules) -> Vec<Insn> {
     let mut code = vec![
