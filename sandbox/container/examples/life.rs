@@ -22,6 +22,7 @@ use cofferdam_container::{
 use cofferdam_profiles::policy::{
     Hardened, HostFacts, NamespaceOwner, PolicyFile, Questions, Selection, harden, harden_exec,
 };
+use nix::sys::resource::{Resource, getrlimit};
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::Pid;
 use oci_spec::runtime::{Process, Spec};
@@ -145,6 +146,13 @@ fn hardened_spec(policy: &PolicyFile) -> Outcome<Hardened<Spec>> {
             .into_iter()
             .map(|path| (path, NamespaceOwner::Other))
             .collect(),
+        limits: [
+            ("nofile", Resource::RLIMIT_NOFILE),
+            ("core", Resource::RLIMIT_CORE),
+        ]
+        .into_iter()
+        .filter_map(|(name, resource)| Some((name.to_owned(), getrlimit(resource).ok()?)))
+        .collect(),
         ..HostFacts::default()
     };
     Ok(harden(spec, policy, &Selection::default(), &host)?)

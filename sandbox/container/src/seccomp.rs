@@ -58,7 +58,7 @@ fn path(directory: &Path, number: usize) -> PathBuf {
 pub(crate) fn store(directory: &Path, programs: &[Program]) -> Result<(), StateError> {
     for (number, program) in programs.iter().enumerate() {
         let bytes = [&program.flags.to_le_bytes()[..], &program.program].concat();
-        state::write_whole(&path(directory, number), &bytes)?;
+        state::write_new(&path(directory, number), &bytes)?;
     }
     Ok(())
 }

@@ -1,8 +1,10 @@
 //! What is kept about a container, and what the kernel says about it now.
 //!
-//! `<root>/<id>/` (0700 in a 0711 root): `state.json`, `record.json` (the hardened spec, policy and
-//! report), `seccomp-N.bpf` (the programs that init got, byte for byte; exec attaches the same),
-//! `start.fifo` (init waits on it). Files are written beside and renamed, so none is ever half there.
+//! `<root>/<id>/` (0700 in a 0711 root): `intent.json` (what is about to be made), `record.json` (the
+//! hardened spec, policy and report), `seccomp-N.bpf` (the programs that init got, byte for byte;
+//! exec attaches the same), `start.fifo` (init waits on it), and last of all `state.json`, written
+//! beside and renamed: once it is there, all others are whole. It never replaces another file:
+//! a rename over a file makes ext4 write the new one out at once.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -21,6 +23,8 @@ use crate::id::ContainerId;
 
 /// The state file's name.
 pub(crate) const STATE: &str = "state.json";
+/// The name of what stands in for the state file until there is one.
+const INTENT: &str = "intent.json";
 /// The record file's name.
 pub(crate) const RECORD: &str = "record.json";
 /// The name of the FIFO that init waits on.
@@ -150,14 +154,43 @@ impl State {
         self.live_pid().is_some()
     }
 
-    /// Writes the state file, whole or not at all.
-    pub(crate) fn store(&self) -> Result<(), StateError> {
+    /// Writes down what is about to be made.
+    pub(crate) fn store_intent(&self) -> Result<(), StateError> {
+        let path = self.directory.join(INTENT);
+        write_new(&path, &self.to_json(&path)?)
+    }
+
+    /// Writes the state file under another name; [`Prepared::publish`] gives it its own.
+    pub(crate) fn prepare(&self) -> Result<Prepared, StateError> {
         let path = self.directory.join(STATE);
-        let text = serde_json::to_vec(self).map_err(|source| StateError::Damaged {
-            path: path.clone(),
+        let beside = path.with_extension("json.new");
+        write_new(&beside, &self.to_json(&path)?)?;
+        Ok(Prepared { beside, path })
+    }
+
+    fn to_json(&self, path: &Path) -> Result<Vec<u8>, StateError> {
+        serde_json::to_vec(self).map_err(|source| StateError::Damaged {
+            path: path.to_owned(),
             source,
-        })?;
-        write_whole(&path, &text)
+        })
+    }
+}
+
+/// A state file that nobody sees yet.
+#[derive(Debug)]
+pub(crate) struct Prepared {
+    beside: PathBuf,
+    path: PathBuf,
+}
+
+impl Prepared {
+    /// From now on the container is created.
+    pub(crate) fn publish(self) -> Result<(), StateError> {
+        fs::rename(&self.beside, &self.path).map_err(|source| StateError::Io {
+            action: "write",
+            path: self.path,
+            source,
+        })
     }
 }
 
@@ -181,44 +214,43 @@ fn parse_stat(text: &[u8]) -> Option<(u8, u64)> {
     Some((state, fields.nth(18)?.parse().ok()?))
 }
 
-/// Writes `path` by way of a new file beside it, so that a reader sees all of it or none.
-pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), StateError> {
-    let mut beside = path.as_os_str().to_owned();
-    beside.push(".new");
-    let beside = PathBuf::from(beside);
-    let write = || -> io::Result<()> {
-        let mut file = fs::OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(&beside)?;
-        file.write_all(bytes)?;
-        fs::rename(&beside, path)
-    };
-    write().map_err(|source| StateError::Io {
-        action: "write",
-        path: path.to_owned(),
-        source,
-    })
+/// Writes a file that is not there yet.
+pub(crate) fn write_new(path: &Path, bytes: &[u8]) -> Result<(), StateError> {
+    fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path)
+        .and_then(|mut file| file.write_all(bytes))
+        .map_err(|source| StateError::Io {
+            action: "write",
+            path: path.to_owned(),
+            source,
+        })
 }
 
 /// Reads what is kept about the container `id` below `root`.
 pub fn load(root: &Path, id: &ContainerId) -> Result<State, StateError> {
     let directory = id.directory(root);
-    let path = directory.join(STATE);
-    let text = fs::read(&path).map_err(|source| match source.kind() {
-        io::ErrorKind::NotFound => StateError::Unknown { id: id.to_string() },
-        _ => StateError::Io {
-            action: "read",
-            path: path.clone(),
-            source,
-        },
-    })?;
-    let mut state: State =
-        serde_json::from_slice(&text).map_err(|source| StateError::Damaged { path, source })?;
-    state.directory = directory;
-    Ok(state)
+    for name in [STATE, INTENT] {
+        let path = directory.join(name);
+        let text = match fs::read(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            Err(source) => {
+                return Err(StateError::Io {
+                    action: "read",
+                    path,
+                    source,
+                });
+            }
+        };
+        let mut state: State =
+            serde_json::from_slice(&text).map_err(|source| StateError::Damaged { path, source })?;
+        state.directory = directory;
+        return Ok(state);
+    }
+    Err(StateError::Unknown { id: id.to_string() })
 }
 
 /// Reads the hardened spec, the policy and the report of the container `id`.

@@ -26,7 +26,7 @@ use crate::options::CreateOptions;
 use crate::process::{ProcessPlan, Unacceptable};
 use crate::rootfs::{self, CgroupDir, RootfsOptions};
 use crate::seccomp::{self, Program};
-use crate::state::{self, FIFO, RECORD, State, Status};
+use crate::state::{self, FIFO, Prepared, RECORD, State, Status};
 use crate::sys::clone::{self, Side};
 use crate::sys::pidfd;
 
@@ -67,17 +67,14 @@ pub fn create(spec: &Hardened<Spec>, options: CreateOptions) -> Result<State, Cr
         path: PathBuf::from(RECORD),
         source,
     })?;
-    state::write_whole(&making.state.directory.join(RECORD), &record)?;
+    state::write_new(&making.state.directory.join(RECORD), &record)?;
     seccomp::store(&making.state.directory, &recipe.filters)?;
-    let init = await_ready(&channel, &recipe, &mut making)?;
+    let (init, state) = await_ready(&channel, &recipe, &mut making)?;
     if recipe.namespaces.has_user() {
         recipe.process.limits.apply_resources(init)?;
     }
     recipe.process.limits.apply(init)?;
-    making.state.pid = Some(init.as_raw());
-    making.state.pid_start_time = start_time(init)?;
-    making.state.creator = None;
-    making.state.store()?;
+    state.publish()?;
     if let Some(path) = &options.pid_file {
         write_pid_file(path, init).map_err(|source| StateError::Io {
             action: "write",
@@ -218,13 +215,24 @@ impl<'a> Recipe<'a> {
     }
 }
 
+impl Recipe<'_> {
+    /// How many processes are cloned to get to init.
+    fn generations(&self) -> usize {
+        if self.namespaces.need_intermediate() {
+            2
+        } else {
+            1
+        }
+    }
+}
+
 fn canonical(path: &Path, field: &'static str) -> Result<PathBuf, CreateError> {
     fs::canonicalize(path)
         .map_err(|error| Unacceptable::new(field, format!("{}: {error}", path.display())).into())
 }
 
 /// When a process started; see [`State::pid_start_time`].
-fn start_time(pid: Pid) -> Result<u64, CreateError> {
+pub(super) fn start_time(pid: Pid) -> Result<u64, CreateError> {
     let (_, start) = state::process_stat(pid.as_raw()).map_err(system("read a process's state"))?;
     Ok(start)
 }
@@ -372,20 +380,26 @@ fn spawn(
     }
 }
 
-/// Serves the new process until it is ready; gives init's pid.
+/// Serves the new process until it is ready; gives init's pid and the state to publish.
 fn await_ready(
     channel: &ParentSide,
     recipe: &Recipe<'_>,
     making: &mut Making,
-) -> Result<Pid, CreateError> {
+) -> Result<(Pid, Prepared), CreateError> {
+    let mut prepared = None;
     loop {
+        // With a process in between the first child is not init.
+        if prepared.is_none()
+            && making.children.len() == recipe.generations()
+            && let Some((pid, _)) = making.children.last()
+        {
+            prepared = Some((*pid, making.prepare_state(*pid)?));
+        }
         match channel.next().map_err(system("hear from init"))? {
             Report::Init(pid) => {
                 // It is our child, so its number is not reused before we reap it.
                 let file = pidfd::open(pid).map_err(system("open init"))?;
-                for (between, _) in std::mem::replace(&mut making.children, vec![(pid, file)]) {
-                    pidfd::reap(between);
-                }
+                making.children.push((pid, file));
             }
             Report::Hooks => {
                 let hooks = recipe.spec.hooks().as_ref();
@@ -396,11 +410,11 @@ fn await_ready(
                 channel.go().map_err(system("let init go on"))?;
             }
             Report::Ready => {
-                return making
-                    .children
-                    .last()
-                    .map(|(pid, _)| *pid)
-                    .ok_or(CreateError::InitGone);
+                if recipe.generations() == 2 {
+                    let (between, _) = making.children.remove(0);
+                    pidfd::reap(between);
+                }
+                return prepared.ok_or(CreateError::InitGone);
             }
             Report::Failed(failure) => return Err(CreateError::Init(failure)),
             Report::End => return Err(CreateError::InitGone),

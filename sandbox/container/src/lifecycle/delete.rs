@@ -13,7 +13,7 @@ use crate::cgroup::Cgroup;
 use crate::error::{DeleteError, StateError};
 use crate::hooks::{self, Point};
 use crate::id::ContainerId;
-use crate::state::{self, RECORD, STATE, State, Status};
+use crate::state::{self, STATE, State, Status};
 use crate::sys::pidfd;
 
 /// How long processes get to end after SIGKILL, and a creator to let go.
@@ -157,11 +157,16 @@ fn remove_directory(directory: &Path) -> Result<(), DeleteError> {
     let remove = || -> io::Result<()> {
         for entry in fs::read_dir(directory)? {
             let entry = entry?;
-            if entry.file_name() != STATE && entry.file_name() != RECORD {
+            if entry.file_name() != STATE {
                 fs::remove_file(entry.path())?;
             }
         }
-        fs::remove_dir_all(directory)
+        if let Err(error) = fs::remove_file(directory.join(STATE))
+            && error.kind() != io::ErrorKind::NotFound
+        {
+            return Err(error);
+        }
+        fs::remove_dir(directory)
     };
     match remove() {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {

@@ -12,7 +12,9 @@ use nix::unistd::Pid;
 use crate::cgroup::Cgroup;
 use crate::error::{CreateError, StateError};
 use crate::id::ContainerId;
-use crate::state::State;
+use crate::state::{Prepared, State};
+
+use super::create::start_time;
 use crate::sys::pidfd;
 
 /// Whoever holds it is the only one to change a container's state directory.
@@ -87,8 +89,16 @@ impl Making {
             done: false,
             _lock: lock,
         };
-        making.state.store()?;
+        making.state.store_intent()?;
         Ok(making)
+    }
+
+    /// Writes the state of a created container with this init, for nobody to see yet.
+    pub(super) fn prepare_state(&mut self, init: Pid) -> Result<Prepared, CreateError> {
+        self.state.pid = Some(init.as_raw());
+        self.state.pid_start_time = start_time(init)?;
+        self.state.creator = None;
+        Ok(self.state.prepare()?)
     }
 
     /// Keeps it.
