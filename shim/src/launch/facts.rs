@@ -12,16 +12,26 @@ use oci_spec::runtime::Spec;
 
 use super::LaunchError;
 
-/// Looks at everything that the spec of the bundle points to.
-pub(super) fn find(bundle: &Path, spec: &Spec) -> Result<HostFacts, LaunchError> {
-    let questions = Questions::of(spec);
+/// Looks at everything that the spec of the bundle points to; its root is known already.
+pub(super) fn find(
+    bundle: &Path,
+    rootfs: Option<&Path>,
+    spec: &Spec,
+) -> Result<HostFacts, LaunchError> {
+    let mut questions = Questions::of(spec);
+    let mut known = BTreeMap::new();
+    if let (Some(root), Some(rootfs)) = (spec.root(), rootfs) {
+        questions.mount_sources.remove(root.path());
+        known.insert(root.path().clone(), rootfs.to_owned());
+    }
+    known.extend(resolve(bundle, spec, questions.mount_sources)?);
     let apparmor = fs::read("/sys/module/apparmor/parameters/enabled");
     Ok(HostFacts {
         apparmor: apparmor.is_ok_and(|flag| flag.starts_with(b"Y")),
         selinux: Path::new("/sys/fs/selinux/enforce").exists(),
         cgroup_v2: statfs("/sys/fs/cgroup")
             .is_ok_and(|fs| fs.filesystem_type() == CGROUP2_SUPER_MAGIC),
-        mount_sources: resolve(bundle, spec, questions.mount_sources)?,
+        mount_sources: known,
         namespaces: owners(questions.namespaces)?,
         limits: limits(),
         masked_paths: thermal_throttle(),

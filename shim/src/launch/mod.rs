@@ -4,7 +4,7 @@
 mod facts;
 
 use std::env;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, OpenOptions};
 use std::io::{self, Read as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
@@ -185,10 +185,12 @@ impl Bundle {
             source,
         })?;
         let spec = read_spec(&real.join("config.json"))?;
-        if let Some(root) = spec.root() {
-            check_rootfs(&real.join(root.path()))?;
-        }
-        let facts = facts::find(&real, &spec)?;
+        // A spec without a root is for the policy to refuse.
+        let rootfs = match spec.root() {
+            Some(root) => Some(check_rootfs(&real.join(root.path()))?),
+            None => None,
+        };
+        let facts = facts::find(&real, rootfs.as_deref(), &spec)?;
         Ok(Self {
             path: real,
             spec,
@@ -235,35 +237,39 @@ fn read_spec(path: &Path) -> Result<Spec, LaunchError> {
             source,
         },
     };
-    let file = open_regular(path)
+    // One byte more than the parser takes, so that it sees what is too long.
+    let text = read_regular(path, MAX_SPEC_BYTES as u64 + 1)
         .map_err(failed)?
         .ok_or_else(|| LaunchError::NotAFile {
             path: path.to_owned(),
         })?;
-    // One byte more than the parser takes, so that it sees what is too long.
-    let mut text = Vec::new();
-    file.take(MAX_SPEC_BYTES as u64 + 1)
-        .read_to_end(&mut text)
-        .map_err(failed)?;
     parse_spec(&text).map_err(|source| LaunchError::Spec {
         path: path.to_owned(),
         source,
     })
 }
 
-/// Opens a file for reading; `None` if it is not a regular one. Never waits for a FIFO's writer.
-pub(crate) fn open_regular(path: &Path) -> io::Result<Option<File>> {
+/// Reads a file, but no more than `most` bytes of it; `None` if it is not a regular one. Never waits
+/// for a FIFO's writer.
+pub(crate) fn read_regular(path: &Path, most: u64) -> io::Result<Option<Vec<u8>>> {
     let file = OpenOptions::new()
         .read(true)
         .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)
         .open(path)?;
-    let regular = file.metadata()?.is_file();
-    Ok(regular.then_some(file))
+    let found = file.metadata()?;
+    if !found.is_file() {
+        return Ok(None);
+    }
+    // Room for all of it at once, and to see its end without growing.
+    let expected = usize::try_from(found.len().min(most)).unwrap_or(0) + 1;
+    let mut text = Vec::with_capacity(expected);
+    file.take(most).read_to_end(&mut text)?;
+    Ok(Some(text))
 }
 
 /// The root must be a directory that is named by its real path: whoever owns a symlink on the way
 /// could exchange it between this check and the mount.
-fn check_rootfs(path: &Path) -> Result<(), LaunchError> {
+fn check_rootfs(path: &Path) -> Result<PathBuf, LaunchError> {
     let target = fs::canonicalize(path).map_err(|source| LaunchError::Rootfs {
         path: path.to_owned(),
         source,
@@ -276,7 +282,7 @@ fn check_rootfs(path: &Path) -> Result<(), LaunchError> {
         });
     }
     match fs::symlink_metadata(&target) {
-        Ok(found) if found.is_dir() => Ok(()),
+        Ok(found) if found.is_dir() => Ok(target),
         Ok(_) => Err(LaunchError::RootfsKind {
             path: path.to_owned(),
         }),

@@ -171,7 +171,7 @@ fn broken_specs_are_refused() {
     ];
     for (what, break_it, expected) in cases {
         let bench = Bench::new(&["/bin/true"]);
-        bench.configure(|spec| break_it(spec));
+        bench.configure(break_it);
         check(&bench, what, &bench.run(&["create", "broken"]), expected);
         check(&bench, what, &bench.run(&["run", "broken"]), expected);
     }
@@ -451,7 +451,7 @@ fn failures_during_init_leave_nothing() {
     ];
     for (what, break_it, expected) in cases {
         let bench = Bench::new(&["/bin/true"]);
-        bench.configure(|spec| break_it(spec));
+        bench.configure(break_it);
         check(&bench, what, &bench.run(&["run", "broken"]), expected);
         check(&bench, what, &bench.run(&["create", "broken"]), expected);
     }

@@ -1,4 +1,8 @@
 //! create, start, kill, delete and what lies between, as engines call them.
+#![expect(
+    unsafe_code,
+    reason = "only pre_exec can give a child a descriptor by number"
+)]
 
 use std::fs;
 use std::io::Read as _;
@@ -223,10 +227,6 @@ fn descriptors_are_passed_on_only_when_asked() {
         let mut command = bench.command(words);
         let opened = fs::File::open(&file).unwrap();
         // SAFETY: dup2 is async-signal-safe, and `opened` is moved in, so it is open in the child.
-        #[expect(
-            unsafe_code,
-            reason = "only pre_exec can give a child a descriptor by number"
-        )]
         unsafe {
             command.pre_exec(move || {
                 // dup2 onto itself would keep close-on-exec.

@@ -1,4 +1,8 @@
 //! Terminals: over a console socket, and relayed in the foreground.
+#![expect(
+    unsafe_code,
+    reason = "pre_exec, and a descriptor out of a control message"
+)]
 
 use std::fs::File;
 use std::io::{IoSliceMut, Read as _, Write as _};
@@ -57,10 +61,6 @@ fn the_terminal_comes_over_the_console_socket() {
         panic!("no descriptor came");
     };
     // SAFETY: the kernel has just made this descriptor for this process.
-    #[expect(
-        unsafe_code,
-        reason = "a descriptor from a control message is a bare number"
-    )]
     let mut master = unsafe { File::from_raw_fd(fds[0]) };
     bench.run(&["start", "t1"]).ok();
     master.write_all(b"over here\n").unwrap();
@@ -103,7 +103,6 @@ fn on_terminal(bench: &Bench, words: &[&str]) -> (File, std::process::Child) {
         .stdout(copy(&slave))
         .stderr(slave);
     // SAFETY: setsid is async-signal-safe and has no preconditions.
-    #[expect(unsafe_code, reason = "only pre_exec can start a session")]
     unsafe {
         command.pre_exec(|| nix::unistd::setsid().map(drop).map_err(Into::into));
     }

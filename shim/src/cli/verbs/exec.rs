@@ -16,7 +16,7 @@ use crate::cli::process::{
     listen_fds,
 };
 use crate::cli::{CliError, Context};
-use crate::launch::{self, open_regular};
+use crate::launch::{self, read_regular};
 
 /// The longest process.json that is read, in bytes.
 const MAX_PROCESS: u64 = 4 << 20;
@@ -152,15 +152,15 @@ fn read_process(path: &Path) -> Result<Process, CliError> {
         path: path.to_owned(),
         source,
     };
-    let mut text = Vec::new();
-    if path == Path::new("-") {
-        io::stdin().take(MAX_PROCESS).read_to_end(&mut text)
+    let text = if path == Path::new("-") {
+        let mut text = Vec::new();
+        let read = io::stdin().take(MAX_PROCESS).read_to_end(&mut text);
+        read.map(|_| text)
     } else {
-        let file = open_regular(path).map_err(failed)?;
-        let file = file.ok_or_else(|| failed(io::ErrorKind::InvalidInput.into()))?;
-        file.take(MAX_PROCESS).read_to_end(&mut text)
-    }
-    .map_err(failed)?;
+        read_regular(path, MAX_PROCESS)
+            .and_then(|text| text.ok_or_else(|| io::ErrorKind::InvalidInput.into()))
+    };
+    let text = text.map_err(failed)?;
     serde_json::from_slice(&text).map_err(|source| CliError::Json {
         path: path.to_owned(),
         expected: "an OCI process",

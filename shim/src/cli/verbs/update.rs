@@ -9,7 +9,7 @@ use super::{Flag, PLAIN, Verb, flag};
 use crate::cli::flags::{FlagError, Words, bad};
 use crate::cli::process::container_id;
 use crate::cli::{CliError, Context};
-use crate::launch::open_regular;
+use crate::launch::read_regular;
 
 /// The longest resources file that is read, in bytes.
 const MAX_RESOURCES: u64 = 1 << 20;
@@ -92,15 +92,15 @@ fn read(path: &Path) -> Result<LinuxResources, CliError> {
         path: path.to_owned(),
         source,
     };
-    let mut text = Vec::new();
-    if path == Path::new("-") {
-        io::stdin().take(MAX_RESOURCES).read_to_end(&mut text)
+    let text = if path == Path::new("-") {
+        let mut text = Vec::new();
+        let read = io::stdin().take(MAX_RESOURCES).read_to_end(&mut text);
+        read.map(|_| text)
     } else {
-        let file = open_regular(path).map_err(failed)?;
-        let file = file.ok_or_else(|| failed(io::ErrorKind::InvalidInput.into()))?;
-        file.take(MAX_RESOURCES).read_to_end(&mut text)
-    }
-    .map_err(failed)?;
+        read_regular(path, MAX_RESOURCES)
+            .and_then(|text| text.ok_or_else(|| io::ErrorKind::InvalidInput.into()))
+    };
+    let text = text.map_err(failed)?;
     serde_json::from_slice(&text).map_err(|source| CliError::Json {
         path: path.to_owned(),
         expected: "an OCI resources object",
