@@ -15,8 +15,6 @@ mod help;
 mod log;
 /// Descriptors, console sockets and ids: what create, run and exec have in common.
 mod process;
-/// The creation report as text.
-mod report;
 /// The system calls of the command line that have no safe wrapper elsewhere.
 pub(crate) mod sys;
 /// Tables of text.
@@ -196,6 +194,15 @@ pub(crate) fn print(text: &str) -> Result<u8, CliError> {
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(CliError::output(error)),
         _ => Ok(0),
+    }
+}
+
+/// How wide a text for the standard output may be, in characters.
+pub(crate) fn width() -> usize {
+    const WITHOUT_A_TERMINAL: usize = 100;
+    match sys::window_size(io::stdout()) {
+        Ok(size) if size.ws_col > 0 => size.ws_col.into(),
+        _ => WITHOUT_A_TERMINAL,
     }
 }
 

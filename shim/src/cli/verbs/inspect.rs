@@ -4,7 +4,7 @@
 use super::{FORMAT, Flag, Output, PLAIN, Verb, output, pretty};
 use crate::cli::flags::Words;
 use crate::cli::process::container_id;
-use crate::cli::{CliError, Context, print, report};
+use crate::cli::{CliError, Context, print, width};
 
 pub(super) const VERB: Verb = Verb {
     name: "inspect",
@@ -26,6 +26,6 @@ fn run(context: &Context, words: &Words) -> Result<u8, CliError> {
     let record = cofferdam_container::state::load_record(&context.root, &id)?;
     match output {
         Output::Json => print(&pretty(&record.report)?),
-        Output::Table => print(&report::render(&record.report)),
+        Output::Table => print(&record.report.render(width())),
     }
 }

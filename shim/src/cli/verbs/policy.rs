@@ -6,17 +6,18 @@ use cofferdam_profiles::policy::PolicyFile;
 
 use super::{FORMAT, Flag, Output, PLAIN, Verb, output, pretty};
 use crate::cli::flags::Words;
-use crate::cli::{CliError, Context, print, report};
+use crate::cli::{CliError, Context, print, width};
 use crate::launch::Bundle;
 
 pub(super) const VERB: Verb = Verb {
     name: "policy",
-    arguments: "show [name] | check FILE | explain",
+    arguments: "show [name] | check FILE | explain | example",
     count: (1, 2),
     summary: "show, check and explain policies",
     description: "show lists the policies, or prints one whole; check reads a policy file and says\n\
                   what is wrong with it; explain tells what the policy would do to a bundle,\n\
-                  without starting anything and without being root.",
+                  without starting anything and without being root; example prints a policy file to\n\
+                  start from.",
     example: "cofferdam policy explain --bundle /containers/web\n\
               cofferdam policy check /etc/cofferdam/policy.toml",
     flags: &[
@@ -39,6 +40,7 @@ fn run(context: &Context, words: &Words) -> Result<u8, CliError> {
         (Some("show"), None) => names(&context.policy.load()?, output),
         (Some("show"), Some(name)) => one(&context.policy.load()?, &name),
         (Some("check"), Some(path)) => check(Path::new(path.as_ref())),
+        (Some("example"), None) => print(PolicyFile::example()),
         (Some("explain"), None) => explain(context, words, output),
         _ => Err(CliError::Arguments {
             verb: "policy",
@@ -87,6 +89,6 @@ fn explain(context: &Context, words: &Words, output: Output) -> Result<u8, CliEr
     let hardened = bundle.harden(&context.policy)?;
     match output {
         Output::Json => print(&pretty(hardened.report())?),
-        Output::Table => print(&report::render(hardened.report())),
+        Output::Table => print(&hardened.report().render(width())),
     }
 }
