@@ -37,6 +37,8 @@ mod text;
 mod harden_tests;
 #[cfg(test)]
 mod meet_tests;
+#[cfg(test)]
+mod rule_tests;
 
 pub use facts::{HostFacts, NamespaceOwner, Questions};
 pub use file::{MAX_POLICY_BYTES, PolicyFile, PolicyFileError};

@@ -429,3 +429,7 @@ fn no_nul(field: &str, path: &Path) -> Result<(), SpecError> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+#[path = "spec_tests.rs"]
+mod tests;
