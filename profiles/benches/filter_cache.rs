@@ -7,23 +7,27 @@
 
 use std::collections::HashSet;
 use std::error::Error;
+use std::hint::black_box;
 use std::io::{Write, stdout};
-use std::path::PathBuf;
+use std::path::Path;
 use std::thread;
 use std::time::Instant;
 
 use cofferdam_profiles::seccomp::{
-    Arch, Filter, FilterCache, Intersection, compile, default_profile, intersect,
+    Arch, Filter, FilterCache, Intersection, allowed_native, compile, default_profile, intersect,
+    validate,
 };
 use oci_spec::runtime::{Capability, LinuxSeccomp};
 
 const ROUNDS: usize = 51;
-const MEASURES: [&str; 5] = [
+const MEASURES: [&str; 7] = [
     "compile",
     "cache_hit",
     "attach",
     "hit_and_attach",
     "intersect",
+    "validate",
+    "count",
 ];
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -33,7 +37,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     result
 }
 
-fn run(directory: &PathBuf) -> Result<(), Box<dyn Error>> {
+fn run(directory: &Path) -> Result<(), Box<dyn Error>> {
     let mut out = stdout().lock();
     let capabilities = HashSet::from([Capability::NetRaw, Capability::SysChroot]);
     let profile = default_profile(&capabilities, Arch::NATIVE);
@@ -83,11 +87,15 @@ fn measure(
                 1 => drop(cache.get_or_compile(profile).map_err(|e| e.to_string())?),
                 2 => attach(filter)?,
                 3 => attach(&cache.get_or_compile(profile).map_err(|e| e.to_string())?)?,
-                _ => {
+                4 => {
                     let both = intersect(profile, profile).map_err(|e| e.to_string())?;
                     if matches!(both, Intersection::Stacked { .. }) {
                         return Err("a profile with itself needs two filters".to_owned());
                     }
+                }
+                5 => drop(validate(profile).map_err(|e| e.to_string())?),
+                _ => {
+                    black_box(allowed_native(profile));
                 }
             }
             Ok(start.elapsed().as_secs_f64() * 1e6)

@@ -45,10 +45,10 @@ impl Assembly {
     /// Code that returns a decision's answer.
     pub(crate) fn answer(&mut self, decision: &Decision) -> Place {
         let known = self.answers.iter().position(|(own, _)| own == decision);
-        if let Some((_, place)) = known.and_then(|at| self.answers.get(at)) {
-            if self.distance(*place) < usize::from(u8::MAX) {
-                return *place;
-            }
+        if let Some((_, place)) = known.and_then(|at| self.answers.get(at))
+            && self.distance(*place) < usize::from(u8::MAX)
+        {
+            return *place;
         }
         for instruction in bpf::decide(decision).into_iter().rev() {
             self.push(instruction);

@@ -161,10 +161,11 @@ fn fill(out: &mut Vec<Segment>, model: &Model, table: &Table, start: u32, end: u
         }
     }
     // The last listed number may lie below the first that is taken for newer.
-    if let Some(next) = table.newest.map(|newest| newest.wrapping_add(1)) {
-        if next != end && out.last().is_none_or(|last| last.first < next) {
-            push(out, next, unlisted(next));
-        }
+    if let Some(next) = table.newest.map(|newest| newest.wrapping_add(1))
+        && next != end
+        && out.last().is_none_or(|last| last.first < next)
+    {
+        push(out, next, unlisted(next));
     }
 }
 

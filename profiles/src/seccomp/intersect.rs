@@ -92,33 +92,29 @@ fn settings(profile: &mut LinuxSeccomp, engine: &LinuxSeccomp, ours: &LinuxSecco
     profile.set_listener_metadata(metadata);
 }
 
-struct Meet {
-    engine: Side,
-    ours: Side,
+struct Meet<'a> {
+    engine: Side<'a>,
+    ours: Side<'a>,
 }
 
 /// One of the two profiles.
-struct Side {
-    rules: Rules,
+struct Side<'a> {
+    rules: Rules<'a>,
     /// Calls that came after this one are newer than the profile.
     newest: Option<u32>,
 }
 
-impl Side {
-    fn new(profile: &LinuxSeccomp) -> Self {
+impl<'a> Side<'a> {
+    fn new(profile: &'a LinuxSeccomp) -> Self {
         let rules = Rules::new(profile);
-        let newest = rules
-            .names
-            .keys()
-            .filter_map(|name| numbers::joined(name))
-            .max();
+        let newest = numbers::newest_joined(|name| rules.lists(name));
         Self { rules, newest }
     }
 
     /// The decision on a name, be it listed or not.
     fn decision(&self, name: &str) -> Decision {
         let newer = || numbers::joined(name) > self.newest;
-        if self.rules.hides_newer() && !self.rules.names.contains_key(name) && newer() {
+        if self.rules.hides_newer() && !self.rules.lists(name) && newer() {
             return Decision::Always(Action::Errno(ENOSYS));
         }
         self.rules.by_name(name)
@@ -133,17 +129,13 @@ struct Answer {
     explicit: bool,
 }
 
-impl Meet {
+impl Meet<'_> {
     /// One profile, or `None` if there is no exact one.
     fn profile(&self, arches: BTreeSet<Arch>) -> Option<LinuxSeccomp> {
-        let names: BTreeSet<&str> = self
-            .engine
-            .rules
-            .names
-            .keys()
-            .chain(self.ours.rules.names.keys())
-            .map(String::as_str)
-            .collect();
+        let listed = self.engine.rules.names().chain(self.ours.rules.names());
+        let mut names: Vec<&str> = listed.collect();
+        names.sort();
+        names.dedup();
         if self.names_share_a_number_and_differ(&arches, &names) {
             return None;
         }
@@ -197,11 +189,7 @@ impl Meet {
     }
 
     /// Two names of one number (only 32-bit ARM has such) must say the same on each side.
-    fn names_share_a_number_and_differ(
-        &self,
-        arches: &BTreeSet<Arch>,
-        names: &BTreeSet<&str>,
-    ) -> bool {
+    fn names_share_a_number_and_differ(&self, arches: &BTreeSet<Arch>, names: &[&str]) -> bool {
         arches
             .iter()
             .filter(|arch| **arch == Arch::Arm)
@@ -223,7 +211,7 @@ impl Meet {
         let (engine, ours) = (self.engine.decision(name), self.ours.decision(name));
         let answer = |side: &Side, action| Answer {
             action,
-            explicit: side.rules.names.contains_key(name),
+            explicit: side.rules.lists(name),
         };
         match (engine, ours) {
             (Decision::Always(a), Decision::Always(b)) => Some(Decision::Always(combine(

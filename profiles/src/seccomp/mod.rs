@@ -38,7 +38,7 @@ pub use intersect::{Intersection, intersect};
 pub use numbers::{known, resolve};
 pub use validate::{InvalidProfile, Warning, validate};
 
-use model::{Decision, Model};
+use model::{Decision, Model, Rules};
 use oci_spec::runtime::LinuxSeccomp;
 
 /// How many of the native architecture's calls a profile lets through.
@@ -53,16 +53,14 @@ pub struct Allowed {
 /// Counts the native calls a profile lets through. Of a profile that allows by default only the
 /// calls it names can be counted.
 pub fn allowed_native(profile: &LinuxSeccomp) -> Allowed {
-    let model = Model::new(profile);
     let mut allowed = Allowed {
         always: 0,
         conditional: 0,
     };
-    let decisions = model
-        .tables
-        .get(&Arch::NATIVE)
-        .map(|table| table.decisions.values());
-    for decision in decisions.into_iter().flatten() {
+    for decision in model::table(Arch::NATIVE, &Rules::new(profile))
+        .decisions
+        .values()
+    {
         match decision {
             Decision::Always(action) if action.allows() => allowed.always += 1,
             Decision::Always(_) => {}

@@ -15,7 +15,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use oci_spec::runtime::LinuxSeccomp;
+use oci_spec::runtime::{LinuxSeccomp, LinuxSyscall};
 
 use super::action::{Action, ENOSYS};
 use super::arch::{Arch, X32_BIT};
@@ -107,27 +107,59 @@ pub(crate) struct Table {
     pub(crate) newest: Option<u32>,
 }
 
-/// A profile by names.
+/// A profile by names, which it borrows: intersecting is on the path of every start.
 #[derive(Debug, Clone)]
-pub(crate) struct Rules {
+pub(crate) struct Rules<'a> {
     pub(crate) default: Action,
-    /// The rules of each name, in the profile's order.
-    pub(crate) names: BTreeMap<String, Vec<Rule>>,
+    /// What each entry of the profile says.
+    entries: Vec<Vec<Rule>>,
+    /// Each name with the entries it stands in, sorted, in the profile's order within a name.
+    names: Vec<(&'a str, usize)>,
 }
 
-impl Rules {
+impl<'a> Rules<'a> {
     /// Reads a profile that [`super::validate`] accepted.
-    pub(crate) fn new(profile: &LinuxSeccomp) -> Self {
+    pub(crate) fn new(profile: &'a LinuxSeccomp) -> Self {
+        let syscalls = profile.syscalls().as_deref().unwrap_or_default();
+        let mut names: Vec<(&str, usize)> = syscalls
+            .iter()
+            .enumerate()
+            .flat_map(|(at, entry)| entry.names().iter().map(move |name| (name.as_str(), at)))
+            .collect();
+        names.sort_unstable();
         Self {
             default: Action::from_oci(profile.default_action(), profile.default_errno_ret()),
-            names: rules_by_name(profile),
+            entries: syscalls.iter().map(entry_rules).collect(),
+            names,
         }
+    }
+
+    /// Every name, once, sorted.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &'a str> {
+        let firsts = self.names.chunk_by(|(a, _), (b, _)| a == b);
+        firsts.filter_map(|same| same.first().map(|(name, _)| *name))
+    }
+
+    pub(crate) fn lists(&self, name: &str) -> bool {
+        self.names
+            .binary_search_by(|(own, _)| (*own).cmp(name))
+            .is_ok()
+    }
+
+    /// The rules of a name, in the profile's order.
+    fn of(&self, name: &str) -> impl Iterator<Item = &Rule> {
+        let start = self.names.partition_point(|(own, _)| *own < name);
+        let own = self
+            .names
+            .iter()
+            .skip(start)
+            .take_while(move |(own, _)| *own == name);
+        own.filter_map(|(_, at)| self.entries.get(*at)).flatten()
     }
 
     /// The decision on a name alone, on an architecture where no other name has its number.
     pub(crate) fn by_name(&self, name: &str) -> Decision {
-        let rules = self.names.get(name).map(Vec::as_slice).unwrap_or_default();
-        Decision::of(rules.iter(), self.default)
+        Decision::of(self.of(name), self.default)
     }
 
     /// Whether calls newer than those listed get ENOSYS instead of the default.
@@ -193,41 +225,32 @@ pub(crate) fn architectures(profile: &LinuxSeccomp) -> BTreeSet<Arch> {
         .collect()
 }
 
-fn rules_by_name(profile: &LinuxSeccomp) -> BTreeMap<String, Vec<Rule>> {
-    let mut names: BTreeMap<String, Vec<Rule>> = BTreeMap::new();
-    for entry in profile.syscalls().iter().flatten() {
-        let action = Action::from_oci(entry.action(), entry.errno_ret());
-        let args = entry.args().as_deref().unwrap_or_default();
-        let mut tests: Vec<Test> = args.iter().map(Test::from_oci).collect();
-        tests.sort_unstable();
-        tests.dedup();
-        let twice = tests
-            .windows(2)
-            .any(|pair| matches!(pair, [a, b] if a.index == b.index));
-        let rules: Vec<Rule> = if twice {
-            let single = |test| Rule {
-                tests: vec![test],
-                action,
-            };
-            tests.into_iter().map(single).collect()
-        } else {
-            vec![Rule { tests, action }]
-        };
-        for name in entry.names() {
-            names
-                .entry(name.clone())
-                .or_default()
-                .extend(rules.iter().cloned());
-        }
+/// What one entry says of each of its names.
+fn entry_rules(entry: &LinuxSyscall) -> Vec<Rule> {
+    let action = Action::from_oci(entry.action(), entry.errno_ret());
+    let args = entry.args().as_deref().unwrap_or_default();
+    let mut tests: Vec<Test> = args.iter().map(Test::from_oci).collect();
+    tests.sort_unstable();
+    tests.dedup();
+    let twice = tests
+        .windows(2)
+        .any(|pair| matches!(pair, [a, b] if a.index == b.index));
+    if !twice {
+        return vec![Rule { tests, action }];
     }
-    names
+    let single = |test| Rule {
+        tests: vec![test],
+        action,
+    };
+    tests.into_iter().map(single).collect()
 }
 
-fn table(arch: Arch, rules: &Rules) -> Table {
+/// What the rules say of one architecture's numbers.
+pub(crate) fn table(arch: Arch, rules: &Rules) -> Table {
     let mut by_number: BTreeMap<u32, Vec<&Rule>> = BTreeMap::new();
-    for (name, rules) in &rules.names {
+    for name in rules.names() {
         if let Some(number) = numbers::resolve(arch, name) {
-            by_number.entry(number).or_default().extend(rules);
+            by_number.entry(number).or_default().extend(rules.of(name));
         }
     }
     let listed = by_number.keys().next_back().copied().unwrap_or(0);

@@ -123,6 +123,12 @@ pub(crate) fn joined(name: &str) -> Option<u32> {
         .map(|(_, number)| *number)
 }
 
+/// The newest call since Linux 5.1 that is `listed`.
+pub(crate) fn newest_joined(listed: impl Fn(&str) -> bool) -> Option<u32> {
+    let found = JOINED.iter().rev().find(|(name, _)| listed(name));
+    found.map(|(_, number)| *number)
+}
+
 /// The number libseccomp has for `name`; its pseudo numbers (negative) do not count.
 fn by_libseccomp(arch: Arch, name: &str) -> Option<u32> {
     let call = ScmpSyscall::from_name_by_arch(name, arch.to_libseccomp()).ok()?;

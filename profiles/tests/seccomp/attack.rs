@@ -244,10 +244,8 @@ pub(crate) fn attach(filter: &Filter) {
         filter: filter.program.as_ptr().cast_mut().cast(),
     };
     // SAFETY: prctl with PR_SET_NO_NEW_PRIVS takes plain numbers only.
-    assert_eq!(
-        unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) },
-        0
-    );
+    let result = unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) };
+    assert_eq!(result, 0);
     // SAFETY: `program` points to `len` records of 8 bytes that live until the call returns; the
     // kernel copies them and needs no alignment of the records.
     let result = unsafe {

@@ -118,7 +118,7 @@ fn numbers_nobody_knows_and_foreign_calls_are_absent() {
                 number,
                 args: [0; 6],
             };
-            assert_eq!(evaluator.answer(&call), ENOSYS, "{call:x?}");
+            assert_eq!(evaluator.answer(&call), ENOSYS, "{call:?}");
         }
     }
     for number in (0..600).map(|n| 0x4000_0000 | n) {
@@ -127,14 +127,14 @@ fn numbers_nobody_knows_and_foreign_calls_are_absent() {
             number,
             args: [0; 6],
         };
-        assert_eq!(evaluator.answer(&call), ENOSYS, "x32: {call:x?}");
+        assert_eq!(evaluator.answer(&call), ENOSYS, "x32: {call:?}");
     }
     let call = Call {
         audit: 0x8000_0016,
         number: 1,
         args: [0; 6],
     };
-    assert_eq!(evaluator.answer(&call), ENOSYS, "s390x: {call:x?}");
+    assert_eq!(evaluator.answer(&call), ENOSYS, "s390x: {call:?}");
 }
 
 /// 32-bit x86 hides the socket family from filters: `socketcall` takes it from memory.
@@ -272,7 +272,7 @@ fn at_least_as_tight_as_dockers() {
                         if ours.answer(&call).allows() {
                             assert!(
                                 theirs.answer(&call).allows(),
-                                "{call:x?} with {capabilities:?}"
+                                "{call:?} with {capabilities:?}"
                             );
                         }
                     }

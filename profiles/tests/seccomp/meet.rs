@@ -37,7 +37,7 @@ impl Met {
         if strictness(got) == wanted || denied_either_way && unknown {
             return Ok(());
         }
-        Err(format!("{call:x?}: {a:?} and {b:?} give {got:?}"))
+        Err(format!("{call:?}: {a:?} and {b:?} give {got:?}"))
     }
 }
 

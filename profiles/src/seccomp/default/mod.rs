@@ -110,12 +110,9 @@ impl DefaultProfile<'_> {
             let none = test(0, Op::MaskedEq(CLONE_NAMESPACES), 0);
             rules.push(rule(&["clone"], Action::Allow, &[none]));
         }
-        let families = FAMILIES.iter().chain(
-            self.capabilities
-                .contains(&Capability::NetAdmin)
-                .then_some(FAMILIES_OF_ADMINS)
-                .unwrap_or_default(),
-        );
+        let administers = self.capabilities.contains(&Capability::NetAdmin);
+        let more = if administers { FAMILIES_OF_ADMINS } else { &[] };
+        let families = FAMILIES.iter().chain(more);
         for family in families {
             let names = ["socket", "socketpair"];
             rules.push(rule(&names, Action::Allow, &[test(0, Op::Eq, *family)]));
