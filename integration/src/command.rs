@@ -136,7 +136,9 @@ impl Cmd {
         command
     }
 
-    fn line(&self) -> String {
+    /// The command line, without what runs it elsewhere. Words are not quoted.
+    #[must_use]
+    pub fn line(&self) -> String {
         let words: Vec<_> = self
             .argv
             .iter()

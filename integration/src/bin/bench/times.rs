@@ -1,0 +1,180 @@
+use std::{
+    io::Read,
+    process::{Command, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use cofferdam_integration::{
+    binaries::{Runtime, on_path},
+    bundle::Bundle,
+    cases::Engine,
+    containerd::{Containerd, Options, Version},
+    enclave::Enclave,
+    error::{At, Error, Result},
+    image::Image,
+};
+
+use crate::sample::{Rows, turns};
+
+/// A pause after each, in which the engine finishes what it does after its client has gone.
+const PAUSE: Duration = Duration::from_millis(150);
+
+/// `ctr run --rm` through Debian's containerd, with our shim and with the Go shim.
+pub(crate) fn containerd(rows: &mut Rows, rounds: usize) -> Result<()> {
+    let what = "ctr run --rm busybox true";
+    let options = Options::default();
+    let engine = Containerd::start_with(Version::V1_6, Runtime::Cofferdam, &options)?;
+    let ctr = on_path("ctr")?.display().to_string();
+    let socket = engine.socket().display().to_string();
+    for who in turns(&["cofferdam", "runc"], rounds + 1) {
+        let runtime = match who {
+            "cofferdam" => Runtime::Cofferdam,
+            _ => Runtime::Runc,
+        };
+        let command = [
+            &ctr,
+            "--address",
+            &socket,
+            "--namespace",
+            engine.namespace(),
+            "run",
+            "--rm",
+            "--runtime",
+            runtime.containerd_name(),
+            engine.image(),
+            "bench",
+            "true",
+        ];
+        rows.add(what, who, time_inside(engine.enclave(), &command)?);
+        thread::sleep(PAUSE);
+    }
+    Ok(())
+}
+
+/// `run` of the three command lines in the same bundle, in an enclave without the cgroup v2 mount of a
+/// hybrid set-up (crun refuses that).
+pub(crate) fn command_line(rows: &mut Rows, rounds: usize) -> Result<()> {
+    let what = "OCI command line, run true";
+    let (enclave, bundle) = enclave_with_bundle(&["true"])?;
+    let programs = programs()?;
+    let names: Vec<&str> = programs.iter().map(|(name, _)| *name).collect();
+    let path = bundle.dir().display().to_string();
+    for who in turns(&names, rounds + 1) {
+        let Some((_, program)) = programs.iter().find(|(name, _)| *name == who) else {
+            continue;
+        };
+        let root = format!("/run/bench-{who}");
+        let command = [program, "--root", &root, "run", "--bundle", &path, "bench"];
+        rows.add(what, who, time_inside(&enclave, &command)?);
+        thread::sleep(PAUSE);
+    }
+    Ok(())
+}
+
+/// From the start of our command line to the container's first output, with nothing else running and
+/// with a hundred containers.
+pub(crate) fn crowd(rows: &mut Rows, rounds: usize) -> Result<()> {
+    let what = "start to first output, 100 running";
+    let (enclave, bundle) = enclave_with_bundle(&["echo", "here"])?;
+    let program = Runtime::Cofferdam.oci()?.display().to_string();
+    let path = bundle.dir().display().to_string();
+    let root = "/run/bench";
+    let command = [&program, "--root", root, "run", "--bundle", &path, "bench"];
+    for _ in 0..=rounds {
+        rows.add(what, "with none", time_inside(&enclave, &command)?);
+        thread::sleep(PAUSE);
+    }
+    for number in 0..100 {
+        let name = format!("sleeper-{number}");
+        let (_, path) = bundle_in(&enclave, &name, &["sleep", "1000"])?;
+        let command = ["--root", root, "run", "--detach", "--bundle", &path, &name];
+        // The containers outlive the command: they must not hold its pipes.
+        let line = format!("{program} {} >/dev/null 2>&1 </dev/null", command.join(" "));
+        enclave.cmd("sh").args(["-c", &line]).ok()?;
+    }
+    for _ in 0..=rounds {
+        rows.add(what, "with 100", time_inside(&enclave, &command)?);
+        thread::sleep(PAUSE);
+    }
+    Ok(())
+}
+
+fn enclave_with_bundle(argv: &[&str]) -> Result<(Enclave, Bundle)> {
+    let enclave = Enclave::new()?;
+    // Absent on a machine with cgroup v2 only.
+    enclave.cmd("umount").arg("/sys/fs/cgroup/unified").run()?;
+    let (bundle, _) = bundle_in(&enclave, "bundle", argv)?;
+    Ok((enclave, bundle))
+}
+
+fn bundle_in(enclave: &Enclave, name: &str, argv: &[&str]) -> Result<(Bundle, String)> {
+    let dir = enclave.dir().join(name);
+    let mut bundle = Bundle::ordinary(&dir, &Image::busybox()?, argv)?;
+    // Below the enclave's own cgroup, so that nothing is left on the machine.
+    bundle.spec["linux"]["cgroupsPath"] = format!("/{}/{name}", enclave.tag()).into();
+    bundle.save()?;
+    Ok((bundle, dir.display().to_string()))
+}
+
+fn programs() -> Result<Vec<(&'static str, String)>> {
+    let mut found = vec![("cofferdam", Runtime::Cofferdam.oci()?.display().to_string())];
+    for name in ["crun", "runc"] {
+        found.push((name, on_path(name)?.display().to_string()));
+    }
+    Ok(found)
+}
+
+/// Has this program time a command inside the enclave; milliseconds.
+fn time_inside(enclave: &Enclave, command: &[&str]) -> Result<f64> {
+    let own = std::env::current_exe().at("find", "/proc/self/exe")?;
+    let done = enclave.cmd(own).arg("inside").args(command).ok()?;
+    done.stdout.trim().parse().map_err(|_| Error::Missing {
+        what: format!("a time in {:?}", done.stdout),
+        remedy: "report this",
+    })
+}
+
+/// Runs the command and prints how long it took to its end, or to its first output if it prints
+/// something, in milliseconds.
+pub(crate) fn inside(command: &[String]) -> Result<()> {
+    let [program, arguments @ ..] = command else {
+        return Err(Error::Missing {
+            what: "a command".to_owned(),
+            remedy: "bench inside COMMAND ...",
+        });
+    };
+    let failed = |source| Error::Spawn {
+        program: program.clone(),
+        source,
+    };
+    let started = Instant::now();
+    let mut child = Command::new(program)
+        .args(arguments)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .map_err(failed)?;
+    let mut first = [0];
+    let printed = child
+        .stdout
+        .as_mut()
+        .is_some_and(|pipe| pipe.read(&mut first).is_ok_and(|n| n > 0));
+    let to_output = started.elapsed();
+    let status = child.wait().map_err(failed)?;
+    let took = if printed {
+        to_output
+    } else {
+        started.elapsed()
+    };
+    if !status.success() {
+        return Err(Error::Command {
+            command: command.join(" "),
+            status,
+            stdout: String::new(),
+            stderr: "(printed above)\n".to_owned(),
+        });
+    }
+    println!("{}", took.as_secs_f64() * 1000.0);
+    Ok(())
+}
