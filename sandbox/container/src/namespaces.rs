@@ -134,6 +134,16 @@ impl Namespaces {
         self.joined() & USER != 0
     }
 
+    /// What the parent joins for its children. A process in between joins the pid namespace itself:
+    /// were it in there already, it would see init's pid as it is in there.
+    pub(crate) fn joined_by_parent(&self) -> u64 {
+        if self.need_intermediate() {
+            TIME
+        } else {
+            TIME | PID
+        }
+    }
+
     /// The user namespace that will be joined.
     pub(crate) fn user(&self) -> Option<std::os::fd::BorrowedFd<'_>> {
         self.joins
@@ -276,7 +286,7 @@ impl ForChildren {
             restore: Vec::new(),
         };
         for join in &namespaces.joins {
-            if join.kind & (PID | TIME) != 0 {
+            if join.kind & namespaces.joined_by_parent() != 0 {
                 guard.keep(join.kind)?;
                 namespace::join(&join.file, join.kind)?;
             }

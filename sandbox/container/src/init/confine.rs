@@ -106,6 +106,7 @@ impl Confined<'_> {
     /// The last steps: the filter, where it can wait until now, and the program.
     pub(crate) fn execute(self) -> Step<Infallible> {
         inherit::reset_signals().at(Stage::Execve, "reset the signals")?;
+        // Landlock rules belong here, before a filter that may forbid to set them.
         if self.confinement.process.no_new_privileges {
             self.confinement.attach_filters()?;
         }

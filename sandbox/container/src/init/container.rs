@@ -54,7 +54,11 @@ impl ContainerInit<'_> {
     pub(crate) fn run(mut self, channel: &mut InitSide) -> Step<Infallible> {
         // The cgroup before anything else: nothing may run, fork or allocate outside of its limits.
         if let Some(cgroup) = self.cgroup {
-            enter_cgroup(cgroup)?;
+            if cgroup.must_add() {
+                channel.wait().at(Stage::Sync, "wait for the cgroup")?;
+            } else {
+                enter_cgroup(cgroup)?;
+            }
         }
         self.enter_namespaces(channel)?;
         nix::unistd::setsid().at(Stage::Session, "start a session")?;
@@ -81,8 +85,9 @@ impl ContainerInit<'_> {
     }
 
     fn enter_namespaces(&self, channel: &InitSide) -> Step {
-        let here = |kind| kind & (namespaces::PID | namespaces::TIME | namespaces::USER) == 0;
-        for join in self.namespaces.joins.iter().filter(|j| here(j.kind)) {
+        let elsewhere = self.namespaces.joined_by_parent() | namespaces::USER;
+        let joins = self.namespaces.joins.iter();
+        for join in joins.filter(|join| join.kind & elsewhere == 0) {
             let name = namespaces::name(join.kind);
             namespace::join(&join.file, join.kind)
                 .at(Stage::Namespace, format!("join the {name} namespace"))?;

@@ -62,6 +62,12 @@ pub fn create(spec: &Hardened<Spec>, options: CreateOptions) -> Result<State, Cr
             new_keyring: !options.no_new_keyring,
         },
     )?;
+    if let (Some(cgroup), Some((child, _))) = (&making.cgroup, making.children.last())
+        && cgroup.must_add()
+    {
+        cgroup.add(*child)?;
+        channel.go().map_err(system("let init go on"))?;
+    }
     // Written while init works.
     let record = serde_json::to_vec(&spec.record()).map_err(|source| StateError::Damaged {
         path: PathBuf::from(RECORD),

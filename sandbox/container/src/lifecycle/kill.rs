@@ -66,19 +66,18 @@ fn signal_all(state: &State, signal: Signal) -> Result<(), KillError> {
         cgroup.kill_all()?;
         return Ok(());
     }
-    for pid in pids {
-        let result = pidfd::open(pid).and_then(|file| {
-            // Opened first, then looked at: it is still in the cgroup, so it is the container's.
-            if cgroup.pids(true).is_ok_and(|pids| pids.contains(&pid)) {
-                pidfd::signal(file, signal.number())
-            } else {
-                Ok(())
+    let opened: Vec<(Pid, OwnedFd)> = pids
+        .into_iter()
+        .filter_map(|pid| Some((pid, pidfd::open(pid).ok()?)))
+        .collect();
+    // Opened first, then looked at again: what is still in the cgroup is what was opened.
+    let still = cgroup.pids(true)?;
+    for (_, process) in opened.iter().filter(|(pid, _)| still.contains(pid)) {
+        match pidfd::signal(process, signal.number()) {
+            Err(error) if error.raw_os_error() != Some(libc::ESRCH) => {
+                return Err(KillError::System(error));
             }
-        });
-        match result {
-            Ok(()) => {}
-            Err(error) if error.raw_os_error() == Some(libc::ESRCH) => {}
-            Err(error) => return Err(KillError::System(error)),
+            _ => {}
         }
     }
     Ok(())

@@ -57,10 +57,40 @@ fn a_pods_user_namespace_is_joined_by_path() {
     ]);
     bundle.config["hostname"] = json!(null);
     let bundle = bundle.up();
+    let within = within_pid_namespace(&pod);
     let look = "readlink /proc/self/ns/user; readlink /proc/self/ns/net; cat /proc/self/uid_map";
     let said = bundle.exec(look);
     assert_eq!(said.status, 0, "{}", said.err);
     assert_eq!(said.out, pod.exec(look).out);
+    drop(within);
+}
+
+/// One that joins the pod's pid namespace too: its pid must still be told as the host sees it.
+fn within_pid_namespace(pod: &Bundle) -> Bundle {
+    let path = |file: &str| format!("/proc/{}/ns/{file}", pod.pid());
+    let mut bundle = mapped(Bundle::new().script("echo $$; exec sleep 100"));
+    bundle.config["linux"]["namespaces"] = json!([
+        {"type": "user", "path": path("user")}, {"type": "pid", "path": path("pid")},
+        {"type": "network"}, {"type": "ipc"}, {"type": "uts"}, {"type": "mount"},
+        {"type": "cgroup"},
+    ]);
+    let bundle = bundle.up();
+    crate::bundle::eventually("its pid", || !bundle.output().is_empty());
+    let status = std::fs::read_to_string(format!("/proc/{}/status", bundle.pid())).unwrap();
+    let inner = bundle.output().trim().to_owned();
+    assert_ne!(inner, "1");
+    assert!(
+        status.contains(&format!("NSpid:\t{}\t{inner}\n", bundle.pid())),
+        "{status}"
+    );
+    let said = bundle.exec("readlink /proc/self/ns/pid");
+    assert_eq!(
+        said.out,
+        pod.exec("readlink /proc/self/ns/pid").out,
+        "{}",
+        said.err
+    );
+    bundle
 }
 
 #[test]
