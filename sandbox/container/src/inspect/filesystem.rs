@@ -136,7 +136,7 @@ fn mask(root: &OwnedFd, path: &Path) -> Cover {
         SFlag::S_IFCHR if (major(stat.st_rdev), minor(stat.st_rdev)) == (1, 3) => Cover::Null,
         SFlag::S_IFDIR if fs.filesystem_type() == TMPFS_MAGIC => {
             let listed = inside(root, path, OFlag::O_RDONLY | OFlag::O_DIRECTORY)
-                .and_then(|fd| Dir::from_fd(fd))
+                .and_then(Dir::from_fd)
                 .map(|mut dir| dir.iter().flatten().count());
             match (listed, read_only(fd.as_fd())) {
                 // "." and ".." only.
