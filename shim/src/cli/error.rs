@@ -72,6 +72,9 @@ pub enum CliError {
         /// Those that exist.
         known: String,
     },
+    /// The container cannot be looked at.
+    #[error(transparent)]
+    Inspect(#[from] container::inspect::InspectError),
     /// What is stored about the container.
     #[error(transparent)]
     State(#[from] container::StateError),

@@ -1,22 +1,31 @@
 //! `doctor`: what this kernel can enforce.
 
-use super::{FORMAT, PLAIN, Verb, output};
+use cofferdam_container::doctor::{Status, doctor};
+
+use super::{FORMAT, Output, PLAIN, Verb, output, pretty};
 use crate::cli::flags::Words;
-use crate::cli::{CliError, Context};
+use crate::cli::{CliError, Context, print};
 
 pub(super) const VERB: Verb = Verb {
     name: "doctor",
     arguments: "",
     count: (0, 0),
     summary: "show what this kernel can enforce",
-    description: "Probes the kernel for everything a policy may ask for.",
+    description: "Probes the kernel for everything a policy may ask for, and the engines on PATH.\n\
+                  Exits 1 where containers cannot be run safely.",
     example: "cofferdam doctor",
     flags: &[FORMAT],
     run,
     ..PLAIN
 };
 
-fn run(_: &Context, words: &Words) -> Result<u8, CliError> {
-    output("doctor", words)?;
-    Err(CliError::Usage("no probes yet"))
+fn run(context: &Context, words: &Words) -> Result<u8, CliError> {
+    let output = output("doctor", words)?;
+    let found = doctor(&context.policy.file);
+    match output {
+        Output::Json => print(&pretty(&found)?)?,
+        Output::Table => print(&found.render())?,
+    };
+    // 1: containers cannot be run here, or not safely.
+    Ok(u8::from(found.worst() == Status::Missing))
 }
