@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use cofferdam_profiles::capability::Set;
-use oci_spec::runtime::{Linux, LinuxNamespace, Process as SpecProcess, Spec};
+use oci_spec::runtime::{Linux, LinuxNamespace, LinuxNamespaceType, Process as SpecProcess, Spec};
 use serde::Serialize;
 
 use super::filesystem::Cover;
@@ -241,9 +241,7 @@ fn filters(out: &mut Findings, actual: &seccomp::Seccomp, state: &State) {
 fn namespaces(out: &mut Findings, found: &Inspection, linux: &Linux) {
     let wanted: Vec<&LinuxNamespace> = linux.namespaces().iter().flatten().collect();
     for namespace in &found.namespaces {
-        let asked = wanted
-            .iter()
-            .find(|w| w.typ().to_string() == namespace.kind);
+        let asked = wanted.iter().find(|w| word(w.typ()) == namespace.kind);
         let Some(asked) = asked else {
             if namespace.own {
                 out.different(
@@ -270,6 +268,20 @@ fn namespaces(out: &mut Findings, found: &Inspection, linux: &Linux) {
                 }
             }
         }
+    }
+}
+
+/// The spec's word for a kind: oci-spec prints the kernel's.
+fn word(kind: LinuxNamespaceType) -> &'static str {
+    match kind {
+        LinuxNamespaceType::Mount => "mount",
+        LinuxNamespaceType::Cgroup => "cgroup",
+        LinuxNamespaceType::Uts => "uts",
+        LinuxNamespaceType::Ipc => "ipc",
+        LinuxNamespaceType::User => "user",
+        LinuxNamespaceType::Pid => "pid",
+        LinuxNamespaceType::Network => "network",
+        LinuxNamespaceType::Time => "time",
     }
 }
 

@@ -16,7 +16,11 @@ pub(super) fn render(found: &Inspection) -> String {
         table.row("init", "does not run: there is nothing to read back");
     }
     if let Some(seccomp) = &found.seccomp {
-        self::seccomp(&mut table, seccomp);
+        if seccomp.mode == "none" && found.status == "created" {
+            table.row("seccomp", "not yet: the programs are attached at start");
+        } else {
+            self::seccomp(&mut table, seccomp);
+        }
     }
     namespaces(&mut table, found);
     files(&mut table, found);
@@ -255,8 +259,13 @@ fn cgroup(table: &mut Table, found: &Inspection) {
     table.row(
         "cgroup limits",
         format!(
-            "memory {}, swap {}, tasks {}, cpu {}",
+            "memory {}, {} {}, tasks {}, cpu {}",
             or_none(limits.memory, " bytes"),
+            if limits.device_filters > 0 {
+                "swap"
+            } else {
+                "with swap"
+            },
             or_none(limits.swap, " bytes"),
             or_none(limits.pids, ""),
             limits.cpu.map_or_else(
