@@ -293,3 +293,45 @@ fn the_log_holds_no_secrets() {
     assert!(text.contains("level=debug"), "{text}");
     assert!(!text.contains("hunter2"), "{text}");
 }
+
+#[test]
+fn inspect_reads_back_what_the_report_promised() {
+    if !needs_root() {
+        return;
+    }
+    let bench = Bench::new(&["/bin/sleep", "1000"]);
+    bench.run(&["run", "-d", "web-1"]).ok();
+    let found = bench
+        .run(&["inspect", "--format", "json", "--filter", "web-1"])
+        .json();
+    assert_eq!(found["id"], "web-1");
+    assert_eq!(found["process"]["no_new_privileges"], true, "{found}");
+    assert_eq!(found["process"]["seccomp_mode"], 2, "{found}");
+    assert_eq!(found["differences"], json!([]), "{found}");
+    let report = bench
+        .run(&["inspect", "--report", "-f", "json", "web-1"])
+        .json();
+    assert!(
+        report["policy"].as_str().unwrap().contains("baseline"),
+        "{report}"
+    );
+    for words in [&["inspect", "web-1"][..], &["inspect", "--report", "web-1"]] {
+        let table = bench.run(words).ok();
+        assert!(table.to_lowercase().contains("seccomp"), "{table}");
+    }
+}
+
+#[test]
+fn doctor_says_what_the_kernel_can_do() {
+    if !needs_root() {
+        return;
+    }
+    let bench = Bench::new(&["/bin/true"]);
+    let found = bench.run(&["doctor", "--format", "json"]);
+    // 1 where containers cannot run safely, which this machine may be.
+    assert!(matches!(found.code(), 0 | 1), "{found:?}");
+    let found: Value = serde_json::from_str(&found.stdout).unwrap();
+    assert!(found.is_object(), "{found}");
+    let table = bench.run(&["doctor"]).stdout;
+    assert!(table.to_lowercase().contains("seccomp"), "{table}");
+}
