@@ -16,6 +16,7 @@ use containerd_shim_protos::protobuf::well_known_types::any::Any;
 
 use crate::backend::{Backend, BackendError, Created, NewProcess, NewTask, OomGuard, Task};
 use crate::console;
+use crate::failure::Kinded;
 use crate::helper::{self, CHANNEL_FD, CONSOLE_FD, FailureKind, Request, Response, Target};
 use crate::io::ChildStdio;
 use crate::metrics;
@@ -154,7 +155,20 @@ fn container_id(target: &Target, action: &'static str) -> Result<ContainerId, Ba
     })
 }
 
-fn failed<E: std::error::Error + Send + Sync + 'static>(
+fn failed<E: Kinded + std::error::Error + Send + Sync + 'static>(
+    action: &'static str,
+    target: &Target,
+) -> impl FnOnce(E) -> BackendError {
+    let id = target.id.clone();
+    move |source| BackendError::Container {
+        action,
+        id,
+        kind: source.kind(),
+        source: Box::new(source),
+    }
+}
+
+fn internal<E: std::error::Error + Send + Sync + 'static>(
     action: &'static str,
     target: &Target,
 ) -> impl FnOnce(E) -> BackendError {
@@ -229,7 +243,7 @@ impl Backend for HostBackend {
                 new.bundle.join(crate::bootstrap::ROOT_FILE),
                 target.root.as_os_str().as_encoded_bytes(),
             );
-            written.map_err(failed("create", &target))?;
+            written.map_err(internal("create", &target))?;
         }
         let mounted = !new.rootfs.is_empty();
         let rootfs = new.bundle.join("rootfs");
@@ -372,7 +386,7 @@ impl Backend for HostBackend {
         let id = container_id(&task.target, "measure")?;
         let stats =
             container::stats(&task.target.root, &id).map_err(failed("measure", &task.target))?;
-        metrics::encode(&stats).map_err(failed("measure", &task.target))
+        metrics::encode(&stats).map_err(internal("measure", &task.target))
     }
 
     fn pids(&self, task: &Task) -> Result<Vec<i32>, BackendError> {
@@ -391,6 +405,6 @@ impl Backend for HostBackend {
         let id = container_id(&task.target, "watch")?;
         let state =
             container::load(&task.target.root, &id).map_err(failed("watch", &task.target))?;
-        oom::watch(&state, reactor, notify).map_err(failed("watch", &task.target))
+        oom::watch(&state, reactor, notify).map_err(internal("watch", &task.target))
     }
 }

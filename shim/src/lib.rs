@@ -26,6 +26,9 @@ pub mod backend;
 /// The backend that runs containers on the host's kernel.
 pub mod host;
 
+/// Which kind of failure an error of the container crate is.
+mod failure;
+
 /// Mounts the root file system that containerd's snapshotter describes.
 pub mod mounts;
 

@@ -434,7 +434,7 @@ mod tests {
             Publisher::attach(&reactor, "ns".to_owned(), Destination::Socket(path.clone()))
                 .unwrap();
         let running = Arc::clone(&reactor);
-        let server = thread::spawn(move || running.run());
+        let server = thread::spawn(move || running.run(|| {}));
         let id = || "c".to_owned();
         publisher.publish(Event::Oom { id: id() });
         publisher.publish(Event::Paused { id: id() });

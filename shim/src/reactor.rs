@@ -28,6 +28,9 @@ pub struct Reactor {
     waker: EventFd,
 }
 
+/// How long nothing must have happened before the loop counts as idle.
+pub const IDLE_MILLISECONDS: u16 = 500;
+
 /// The token of the loop's own waker.
 const WAKER: u64 = 0;
 
@@ -76,15 +79,22 @@ impl Reactor {
         }
     }
 
-    /// Serves the sources until [`Reactor::stop`].
-    pub fn run(&self) -> io::Result<()> {
+    /// Serves the sources until [`Reactor::stop`]. Calls `idle` each time nothing has happened for
+    /// [`IDLE_MILLISECONDS`] after something did.
+    pub fn run(&self, idle: impl Fn()) -> io::Result<()> {
         let mut events = [EpollEvent::empty(); 32];
+        let mut timeout = EpollTimeout::from(IDLE_MILLISECONDS);
         while !self.stopping.load(Ordering::Acquire) {
-            let n = match self.epoll.wait(&mut events, EpollTimeout::NONE) {
+            let n = match self.epoll.wait(&mut events, timeout) {
                 Ok(n) => n,
                 Err(Errno::EINTR) => continue,
                 Err(e) => return Err(e.into()),
             };
+            timeout = EpollTimeout::from(IDLE_MILLISECONDS);
+            if n == 0 {
+                idle();
+                timeout = EpollTimeout::NONE;
+            }
             for event in events.iter().take(n) {
                 let token = event.data();
                 if token == WAKER {

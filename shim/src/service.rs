@@ -23,7 +23,6 @@ use crate::io::StdioPaths;
 use crate::options::Options;
 use crate::rpc::{Handler, Reply, Status};
 use crate::sync::in_background;
-use crate::sys;
 use crate::tasks::{Phase, ProcessView, TaskError, Tasks};
 
 /// The names under which the service is called.
@@ -68,7 +67,6 @@ impl<B: Backend, S: EventSink> Service<B, S> {
         let started = in_background(method, move || {
             let answer = work(&tasks, request).map_err(Status::from).and_then(encode);
             reply.send(answer);
-            sys::trim_heap();
         });
         if let Err(error) = started {
             // The reply went with the closure and has told the caller.

@@ -66,7 +66,7 @@ fn set_up_and_run(args: &Args) -> io::Result<()> {
     let shutdown = Box::new(move || end(&publisher, &stop));
     Listener::attach(&reactor, socket, Arc::new(Service::new(tasks, shutdown)))?;
     tracing::debug!(id = args.id, "serving");
-    reactor.run()
+    reactor.run(sys::release_memory)
 }
 
 /// Ends the loop once the last events are out, or containerd does not take them in time.

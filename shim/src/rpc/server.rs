@@ -310,7 +310,7 @@ mod tests {
         let reactor = Arc::new(Reactor::new().unwrap());
         Listener::attach(&reactor, socket, Arc::new(Parking::default())).unwrap();
         let running = Arc::clone(&reactor);
-        let server = thread::spawn(move || running.run());
+        let server = thread::spawn(move || running.run(|| {}));
 
         let mut client = UnixStream::connect(&path).unwrap();
         for n in 0..1000 {
