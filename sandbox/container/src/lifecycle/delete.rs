@@ -19,7 +19,7 @@ use crate::sys::pidfd;
 /// How long processes get to end after SIGKILL, and a creator to let go.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Removes what is left of a stopped container; with `force`, kills it first and does not mind one
+/// Removes what is left of a container that is stopped or was never started; with `force`, kills it first and does not mind one
 /// that is half made or does not exist.
 pub fn delete(root: &Path, id: &ContainerId, force: bool) -> Result<(), DeleteError> {
     let directory = id.directory(root);
@@ -70,7 +70,8 @@ fn stop(state: &State, force: bool) -> Result<(), DeleteError> {
     if status == Status::Stopped {
         return Ok(());
     }
-    if !force {
+    // One that was never started has nothing to lose: runc deletes it too, and shims count on it.
+    if !force && status != Status::Created {
         return Err(DeleteError::NotStopped {
             id: state.id.clone(),
             status,

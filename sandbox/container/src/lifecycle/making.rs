@@ -14,7 +14,7 @@ use crate::error::{CreateError, StateError};
 use crate::id::ContainerId;
 use crate::state::{Prepared, State};
 
-use super::create::start_time;
+use super::recipe::start_time;
 use crate::sys::pidfd;
 
 /// Whoever holds it is the only one to change a container's state directory.

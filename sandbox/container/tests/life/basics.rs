@@ -81,6 +81,17 @@ fn the_life_cycle_step_by_step() {
 }
 
 #[test]
+fn a_container_that_was_never_started_can_be_deleted() {
+    if !needs_root() {
+        return;
+    }
+    let bundle = Bundle::new();
+    assert_eq!(bundle.create().status, 0);
+    assert_eq!(bundle.life("delete", &[]).status, 0);
+    bundle.assert_gone();
+}
+
+#[test]
 fn two_starters_and_one_winner() {
     if !needs_root() {
         return;
