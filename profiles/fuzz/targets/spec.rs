@@ -1,0 +1,52 @@
+//! Any `config.json` is refused or hardened, and a hardened one keeps the policy's promises.
+
+#![no_main]
+
+use cofferdam_profiles::capability::BASELINE;
+use cofferdam_profiles::policy::{
+    HostFacts, NamespaceOwner, PolicyFile, Questions, Selection, harden, parse_spec,
+};
+use cofferdam_profiles::seccomp::compile;
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|bytes: &[u8]| {
+    let Ok(spec) = parse_spec(bytes) else {
+        return;
+    };
+    let questions = Questions::of(&spec);
+    let host = HostFacts {
+        mount_sources: questions
+            .mount_sources
+            .into_iter()
+            .map(|p| (p.clone(), p))
+            .collect(),
+        namespaces: questions
+            .namespaces
+            .into_iter()
+            .map(|p| (p, NamespaceOwner::Other))
+            .collect(),
+        ..HostFacts::default()
+    };
+    let file = PolicyFile::builtin();
+    let hardened = match harden(spec, &file, &Selection::default(), &host) {
+        Ok(hardened) => hardened,
+        Err(refusal) => {
+            assert!(!refusal.to_string().contains(['\n', '\u{1b}']));
+            return;
+        }
+    };
+    let summary = &hardened.report().summary;
+    assert!(summary.no_new_privileges);
+    assert!(summary.capabilities_kept.is_subset_of(BASELINE));
+    let profile = hardened
+        .get()
+        .linux()
+        .as_ref()
+        .and_then(|l| l.seccomp().clone());
+    // A profile may be too long for a filter; it must not make the compiler panic.
+    let _ = compile(&profile.expect("every container has a profile"));
+    let text = hardened.report().render(100);
+    assert!(!text.contains('\u{1b}'));
+    let json = serde_json::to_vec(hardened.get()).expect("a spec is JSON");
+    parse_spec(&json).expect("a hardened spec is a spec");
+});
