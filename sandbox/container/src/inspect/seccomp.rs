@@ -143,8 +143,7 @@ fn count(programs: &[Vec<u8>]) -> (usize, usize) {
     (always, sometimes)
 }
 
-/// Arguments worth trying: nothing, everything, and every constant (and its neighbours) in every
-/// place.
+/// Arguments worth trying: nothing, everything, and every constant with its neighbours.
 fn samples(programs: &[Vec<u8>]) -> Vec<[u64; 6]> {
     let mut values = BTreeSet::new();
     for program in programs {
@@ -165,14 +164,9 @@ fn samples(programs: &[Vec<u8>]) -> Vec<[u64; 6]> {
             }
         }
     }
+    // In every place at once: which argument a constant belongs to need not be known.
     let mut samples = vec![[0; 6], [u64::MAX; 6]];
-    for value in values {
-        for place in 0..6 {
-            let mut args = [0; 6];
-            args[place] = value;
-            samples.push(args);
-        }
-    }
+    samples.extend(values.into_iter().map(|value| [value; 6]));
     samples
 }
 

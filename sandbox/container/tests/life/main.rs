@@ -16,6 +16,8 @@ mod attacks;
 mod basics;
 /// SIGKILL at every moment.
 mod faults;
+/// What is enforced, read back from the kernel.
+mod inspect;
 /// The fields of the spec, seen from inside.
 mod spec;
 /// Pseudo-terminals.
