@@ -335,3 +335,32 @@ fn doctor_says_what_the_kernel_can_do() {
     let table = bench.run(&["doctor"]).stdout;
     assert!(table.to_lowercase().contains("seccomp"), "{table}");
 }
+
+#[test]
+fn events_tell_when_memory_ran_out_and_end_with_the_container() {
+    if !needs_root() {
+        return;
+    }
+    let fill = "sleep 1; cat /dev/zero | head -c 64m | tail -c 64m >/dev/null; sleep 1";
+    let bench = Bench::new(&["/bin/busybox", "sh", "-c", fill]);
+    bench.configure(|spec| {
+        spec["linux"]["resources"]["memory"] = json!({"limit": 16 << 20, "swap": 16 << 20});
+    });
+    let root = bench.bundle().join("rootfs/bin");
+    for name in ["head", "tail"] {
+        std::os::unix::fs::symlink("busybox", root.join(name)).unwrap();
+    }
+    bench.run(&["run", "-d", "c1"]).ok();
+    let text = bench.run(&["events", "--interval", "200ms", "c1"]).ok();
+    let lines = text
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let kinds: Vec<_> = lines
+        .map(|event| event["type"].as_str().unwrap().to_owned())
+        .collect();
+    assert!(
+        kinds.iter().filter(|kind| *kind == "stats").count() > 2,
+        "{kinds:?}"
+    );
+    assert!(kinds.contains(&"oom".to_owned()), "{kinds:?}");
+}

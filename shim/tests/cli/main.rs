@@ -9,6 +9,7 @@
 mod bad_input;
 mod exec;
 mod harness;
+mod helper;
 mod lifecycle;
 mod oracle;
 mod output;

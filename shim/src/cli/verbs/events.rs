@@ -1,10 +1,14 @@
 //! `events`: a container's figures, once or again and again, and its out-of-memory kills.
 
+use std::os::fd::AsFd as _;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use cofferdam_container::{self as container, ContainerId, Status};
-use serde_json::json;
+use cofferdam_container::cgroup::{Cgroup, OomWatch};
+use cofferdam_container::{self as container, ContainerId, State, Status};
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use serde_json::{Value, json};
 
 use super::{Flag, PLAIN, Verb, flag};
 use crate::cli::flags::{Words, bad};
@@ -14,7 +18,8 @@ use crate::cli::{CliError, Context, print};
 pub(super) const VERB: Verb = Verb {
     name: "events",
     summary: "show a container's CPU, memory, I/O and process figures",
-    description: "Prints a line of JSON every --interval until the container stops.",
+    description: "Prints a line of JSON every --interval until the container stops, and one whenever the\n\
+                  kernel kills in it for lack of memory.",
     example: "cofferdam events --stats web-1",
     flags: &[
         Flag::value(
@@ -29,7 +34,7 @@ pub(super) const VERB: Verb = Verb {
     ..PLAIN
 };
 
-/// How often a stopped container is noticed while waiting for the next line.
+/// How soon a stopped container is noticed while waiting for the next line.
 const TICK: Duration = Duration::from_millis(100);
 
 fn run(context: &Context, words: &Words) -> Result<u8, CliError> {
@@ -47,33 +52,99 @@ fn run(context: &Context, words: &Words) -> Result<u8, CliError> {
     if interval.is_zero() {
         return Err(CliError::Usage("duration interval must be greater than 0"));
     }
-    let stopped = || -> Result<bool, CliError> {
-        Ok(container::load(&context.root, &id)?.status() == Status::Stopped)
-    };
-    if stopped()? {
+    let state = container::load(&context.root, &id)?;
+    if state.status() == Status::Stopped {
         return Err(CliError::NotRunning { id: id.to_string() });
     }
     print_stats(context, &id)?;
     if words.on("stats") {
         return Ok(0);
     }
+    let mut memory = Memory::watch(&state);
     let mut next = Instant::now() + interval;
     loop {
-        thread::sleep(TICK.min(next.saturating_duration_since(Instant::now())));
+        let wait = TICK.min(next.saturating_duration_since(Instant::now()));
+        if memory.ran_out_within(wait)? {
+            print_event("oom", &id, Value::Null)?;
+        }
         // Deleted or stopped: that is how the stream ends, not an error.
-        if stopped().unwrap_or(true) {
+        if container::load(&context.root, &id).is_ok_and(|now| now.status() != Status::Stopped) {
+            if Instant::now() >= next {
+                print_stats(context, &id)?;
+                next += interval;
+            }
+        } else {
             return Ok(0);
         }
-        if Instant::now() >= next {
-            print_stats(context, &id)?;
-            next += interval;
+    }
+}
+
+/// The container's out-of-memory kills, as far as its cgroup counts them.
+struct Memory {
+    watch: Option<OomWatch>,
+    count: u64,
+}
+
+impl Memory {
+    fn watch(state: &State) -> Self {
+        let watch = match &state.cgroup {
+            Some(location) => Cgroup::open(location)
+                .and_then(|cgroup| cgroup.oom_watch())
+                .ok(),
+            None => None,
+        };
+        let count = watch
+            .as_ref()
+            .and_then(|watch| watch.count().ok())
+            .flatten();
+        Self {
+            watch,
+            count: count.unwrap_or(0),
         }
+    }
+
+    /// Waits; whether the count has grown.
+    fn ran_out_within(&mut self, wait: Duration) -> Result<bool, CliError> {
+        let Some(watch) = &self.watch else {
+            thread::sleep(wait);
+            return Ok(false);
+        };
+        let failed = |source| CliError::System {
+            action: "wait for events",
+            source,
+        };
+        let mut fds = [PollFd::new(watch.as_fd(), PollFlags::POLLIN)];
+        let timeout = PollTimeout::try_from(wait).unwrap_or(PollTimeout::ZERO);
+        match poll(&mut fds, timeout) {
+            Ok(0) | Err(Errno::EINTR) => return Ok(false),
+            Err(errno) => return Err(failed(errno.into())),
+            Ok(_) => {}
+        }
+        // An event is a hint, and the removal of the cgroup is one too: only the count tells.
+        if watch.drain().is_err() {
+            self.watch = None;
+            return Ok(false);
+        }
+        let before = self.count;
+        self.count = watch.count().ok().flatten().unwrap_or(before);
+        Ok(self.count > before)
     }
 }
 
 fn print_stats(context: &Context, id: &ContainerId) -> Result<(), CliError> {
     let stats = container::stats(&context.root, id)?;
-    let event = json!({ "type": "stats", "id": id.as_str(), "data": stats });
+    print_event(
+        "stats",
+        id,
+        serde_json::to_value(stats).map_err(super::unprintable)?,
+    )
+}
+
+fn print_event(kind: &str, id: &ContainerId, data: Value) -> Result<(), CliError> {
+    let mut event = json!({ "type": kind, "id": id.as_str() });
+    if !data.is_null() {
+        event["data"] = data;
+    }
     print(&format!("{event}\n"))?;
     Ok(())
 }
