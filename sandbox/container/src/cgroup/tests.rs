@@ -44,10 +44,17 @@ impl Scratch {
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::null());
-        // SAFETY: the closure makes write(2) calls to open files and allocates only on failure,
-        // where the child's exit is all that is left to do.
+        // SAFETY: the closure writes to files; what it allocates is safe after fork with the C
+        // library's allocator, which resets its locks in the child.
         unsafe {
-            command.pre_exec(move || joiner.join_self().map_err(std::io::Error::other));
+            command.pre_exec(move || {
+                // std's spawn cannot clone into a v2 cgroup.
+                match joiner.location().mode {
+                    Mode::V1 => joiner.join_self(),
+                    Mode::V2 => joiner.add(nix::unistd::Pid::this()),
+                }
+                .map_err(std::io::Error::other)
+            });
         }
         let child = command.spawn().unwrap();
         self.children.push(child);
@@ -289,7 +296,9 @@ fn nested_cgroups_with_processes_go_too() {
     for dir in &scratch.cgroup.location().dirs {
         let nested = dir.path.join("a/b");
         fs::create_dir_all(&nested).unwrap();
-        if dir.controllers.iter().any(|c| c == "freezer") {
+        if dir.controllers.iter().any(|c| c == "freezer")
+            || scratch.cgroup.location().mode == Mode::V2
+        {
             fs::write(nested.join("cgroup.procs"), pid.to_string()).unwrap();
         }
     }
