@@ -133,7 +133,16 @@ enum Victim {
 impl Victim {
     fn find(self, engine: &Containerd) -> Result<Option<Process>> {
         match self {
-            Self::Shim => Ok(engine.shims()?.pop()),
+            // Not the short-lived `start` and `delete`: containerd does not call again for a container
+            // whose start was killed, so its socket would stay until that id is used again.
+            Self::Shim => {
+                let mut shims = engine.shims()?;
+                shims.retain(|shim| {
+                    let last = shim.command.rsplit(' ').next();
+                    !matches!(last, Some("start" | "delete"))
+                });
+                Ok(shims.pop())
+            }
             Self::Helper => Ok(engine.enclave().find("shim-helper")?.pop()),
             Self::Containerd => engine.daemon().map(Some),
             // The first process of a process namespace inside the enclave's.
@@ -174,6 +183,7 @@ fn killed(engine: &Containerd, victim: Victim) -> Result<()> {
             engine.launch()?;
         }
         engine.remove(&id)?;
+        forget_what_is_not_ours(engine, victim)?;
         let context = |error: cofferdam_integration::error::Error| {
             eprintln!("round {round}: {victim:?} was killed {delay:?} into the life of {id}");
             error
@@ -191,6 +201,24 @@ fn killed(engine: &Containerd, victim: Victim) -> Result<()> {
         "{victim:?} was hit in {hits} of {rounds} rounds only"
     );
     Ok(())
+}
+
+/// A ctr whose call failed leaves its own FIFOs; no runtime could know them. A containerd that is killed
+/// before it knows its shim forgets the bundle, with the FIFO for the shim's log in it.
+fn forget_what_is_not_ours(engine: &Containerd, victim: Victim) -> Result<()> {
+    let mut script = "rm -rf /run/containerd/fifo/*".to_owned();
+    if matches!(victim, Victim::Containerd) {
+        script += &format!(
+            "; rm -rf --one-file-system {}/*",
+            engine.bundle("").display()
+        );
+    }
+    engine
+        .enclave()
+        .cmd("sh")
+        .args(["-c", &script])
+        .run()
+        .map(drop)
 }
 
 /// Create, start, exec twice, kill, delete, in the background. Failures are expected.

@@ -39,6 +39,10 @@ pub(super) fn start(args: &Args) -> Result<String, BootstrapError> {
     let group = group(&bundle)?.unwrap_or_else(|| args.id.clone());
     let socket = place::socket_path(&args.address, &args.namespace, &group);
     let address = format!("unix://{}", socket.display());
+    // Before the socket, so that `delete` finds it even if this process is killed in between. It is also
+    // how containerd 1.6 finds the shim again after it restarted.
+    let path = bundle.join("address");
+    fs::write(&path, &address).map_err(file("write", &path))?;
     let bound = place::bind(&socket).map_err(file("bind the socket", &socket))?;
     if let Bound::New(listener) = bound {
         let started = start_daemon(args, &bundle, &socket, &options, listener.into());
@@ -47,9 +51,6 @@ pub(super) fn start(args: &Args) -> Result<String, BootstrapError> {
         }
         started?;
     }
-    // containerd 1.6 finds the shim again through this file after it restarted.
-    let path = bundle.join("address");
-    fs::write(&path, &address).map_err(file("write", &path))?;
     Ok(announce(
         &address,
         env::var("MAX_SHIM_VERSION").ok().as_deref(),
