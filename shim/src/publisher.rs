@@ -398,6 +398,7 @@ mod tests {
     use ttrpc::proto::MESSAGE_TYPE_RESPONSE;
 
     use super::*;
+    use crate::reactor::Idle;
 
     /// Plays containerd: answers `count` events and returns their topics.
     fn serve(path: &Path, count: usize) -> Vec<String> {
@@ -434,7 +435,7 @@ mod tests {
             Publisher::attach(&reactor, "ns".to_owned(), Destination::Socket(path.clone()))
                 .unwrap();
         let running = Arc::clone(&reactor);
-        let server = thread::spawn(move || running.run(|| {}));
+        let server = thread::spawn(move || running.run(|_| Idle::Sleep));
         let id = || "c".to_owned();
         publisher.publish(Event::Oom { id: id() });
         publisher.publish(Event::Paused { id: id() });

@@ -31,6 +31,15 @@ pub struct Reactor {
 /// How long nothing must have happened before the loop counts as idle.
 pub const IDLE_MILLISECONDS: u16 = 500;
 
+/// What an idle loop does next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Idle {
+    /// Wait for events, however long.
+    Sleep,
+    /// Ask again if nothing happens.
+    AskAgain,
+}
+
 /// The token of the loop's own waker.
 const WAKER: u64 = 0;
 
@@ -79,22 +88,27 @@ impl Reactor {
         }
     }
 
-    /// Serves the sources until [`Reactor::stop`]. Calls `idle` each time nothing has happened for
-    /// [`IDLE_MILLISECONDS`] after something did.
-    pub fn run(&self, idle: impl Fn()) -> io::Result<()> {
+    /// Serves the sources until [`Reactor::stop`].
+    ///
+    /// Whenever nothing has happened for [`IDLE_MILLISECONDS`], calls `idle` with the number of times
+    /// it has been called since something happened; while it says so, after as long again.
+    pub fn run(&self, idle: impl Fn(u32) -> Idle) -> io::Result<()> {
         let mut events = [EpollEvent::empty(); 32];
-        let mut timeout = EpollTimeout::from(IDLE_MILLISECONDS);
+        let short = EpollTimeout::from(IDLE_MILLISECONDS);
+        let (mut timeout, mut rounds) = (short, 0);
         while !self.stopping.load(Ordering::Acquire) {
             let n = match self.epoll.wait(&mut events, timeout) {
                 Ok(n) => n,
                 Err(Errno::EINTR) => continue,
                 Err(e) => return Err(e.into()),
             };
-            timeout = EpollTimeout::from(IDLE_MILLISECONDS);
-            if n == 0 {
-                idle();
-                timeout = EpollTimeout::NONE;
-            }
+            (timeout, rounds) = match n {
+                0 => match idle(rounds) {
+                    Idle::AskAgain => (short, rounds.saturating_add(1)),
+                    Idle::Sleep => (EpollTimeout::NONE, 0),
+                },
+                _ => (short, 0),
+            };
             for event in events.iter().take(n) {
                 let token = event.data();
                 if token == WAKER {

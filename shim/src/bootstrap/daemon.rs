@@ -12,7 +12,7 @@ use super::{BootstrapError, place};
 use crate::host::HostBackend;
 use crate::logging::LineLog;
 use crate::publisher::{Destination, Publisher};
-use crate::reactor::Reactor;
+use crate::reactor::{Idle, Reactor};
 use crate::reap::{self, Reaper};
 use crate::rpc::Listener;
 use crate::service::Service;
@@ -25,6 +25,9 @@ pub(super) const SOCKET_FD: i32 = 3;
 
 /// How long the last events may take when the shim ends.
 const LAST_EVENTS: Duration = Duration::from_secs(2);
+
+/// For how many idle periods of the loop (half a second each) a daemon that nobody knows stays.
+const ABANDONED_ROUNDS: u32 = 20;
 
 /// Serves until containerd asks an empty shim to end.
 pub(super) fn serve(args: &Args) -> Result<(), BootstrapError> {
@@ -64,9 +67,25 @@ fn set_up_and_run(args: &Args) -> io::Result<()> {
     Reaper::attach(&reactor, Arc::clone(&tasks))?;
     let stop = Arc::clone(&reactor);
     let shutdown = Box::new(move || end(&publisher, &stop));
-    Listener::attach(&reactor, socket, Arc::new(Service::new(tasks, shutdown)))?;
+    let service = Arc::new(Service::new(Arc::clone(&tasks), shutdown));
+    let listener = Listener::attach(&reactor, socket, service)?;
     tracing::debug!(id = args.id, "serving");
-    reactor.run(sys::release_memory)
+    reactor.run(|rounds| {
+        if rounds == 0 {
+            sys::release_memory();
+        }
+        // Without a container and without a client nobody knows of this daemon: `start` was killed
+        // before it could print the address, or containerd ended before it asked for a container.
+        let abandoned = tasks.is_empty() && listener.connections() == 0;
+        if abandoned && rounds >= ABANDONED_ROUNDS {
+            reactor.stop();
+        }
+        if abandoned {
+            Idle::AskAgain
+        } else {
+            Idle::Sleep
+        }
+    })
 }
 
 /// Ends the loop once the last events are out, or containerd does not take them in time.

@@ -80,6 +80,8 @@ impl Drop for Reply {
 pub struct Listener {
     socket: UnixListener,
     handler: Arc<dyn Handler>,
+    /// Held by each open connection.
+    open: Arc<()>,
 }
 
 impl Listener {
@@ -88,13 +90,21 @@ impl Listener {
         reactor: &Reactor,
         socket: UnixListener,
         handler: Arc<dyn Handler>,
-    ) -> io::Result<()> {
+    ) -> io::Result<Arc<Self>> {
         socket.set_nonblocking(true)?;
-        let listener = Arc::new(Self { socket, handler });
+        let listener = Arc::new(Self {
+            socket,
+            handler,
+            open: Arc::new(()),
+        });
         let source = Arc::clone(&listener) as Arc<dyn Source>;
-        reactor
-            .add(&listener.socket, EpollFlags::EPOLLIN, source)
-            .map(drop)
+        reactor.add(&listener.socket, EpollFlags::EPOLLIN, source)?;
+        Ok(listener)
+    }
+
+    /// How many connections are open.
+    pub fn connections(&self) -> usize {
+        Arc::strong_count(&self.open).saturating_sub(1)
     }
 
     fn accept(&self, reactor: &Reactor) -> io::Result<()> {
@@ -109,6 +119,7 @@ impl Listener {
             this: this.clone(),
             stream,
             handler: Arc::clone(&self.handler),
+            _open: Arc::clone(&self.open),
             decoder: Mutex::default(),
             outbox: Mutex::default(),
         });
@@ -139,6 +150,7 @@ struct Connection {
     this: Weak<Connection>,
     stream: UnixStream,
     handler: Arc<dyn Handler>,
+    _open: Arc<()>,
     decoder: Mutex<Decoder>,
     outbox: Mutex<Vec<u8>>,
 }
@@ -257,6 +269,7 @@ mod tests {
     use std::thread;
 
     use super::*;
+    use crate::reactor::Idle;
 
     /// Answers `echo` at once, keeps `park` until the next `release`.
     #[derive(Default)]
@@ -310,7 +323,7 @@ mod tests {
         let reactor = Arc::new(Reactor::new().unwrap());
         Listener::attach(&reactor, socket, Arc::new(Parking::default())).unwrap();
         let running = Arc::clone(&reactor);
-        let server = thread::spawn(move || running.run(|| {}));
+        let server = thread::spawn(move || running.run(|_| Idle::Sleep));
 
         let mut client = UnixStream::connect(&path).unwrap();
         for n in 0..1000 {
