@@ -88,6 +88,7 @@ fn verb() -> Outcome<i32> {
             let process = hardened_process(&root, &id, &rest)?;
             let options = ExecOptions {
                 console_socket: console_socket(),
+                preserve_fds: preserve_fds(),
                 ..ExecOptions::default()
             };
             return wait(exec(&root, &id, &process, options)?.as_raw());
@@ -115,13 +116,19 @@ fn create_options(root: &Path, id: &ContainerId) -> Outcome<CreateOptions> {
         bundle: std::env::current_dir()?,
         pid_file: None,
         console_socket: console_socket(),
-        preserve_fds: 0,
+        preserve_fds: preserve_fds(),
         no_pivot: false,
         no_new_keyring: false,
         cgroup_driver: cgroup::Driver::Fs,
         filter_cache: Some(root.join(".cache")),
         ignore_cgroup_errors: false,
     })
+}
+
+/// A number in `LIFE_PRESERVE`.
+fn preserve_fds() -> u32 {
+    let text = std::env::var("LIFE_PRESERVE");
+    text.ok().and_then(|n| n.parse().ok()).unwrap_or(0)
 }
 
 /// A descriptor number in `LIFE_CONSOLE`.

@@ -100,6 +100,18 @@ impl Limits {
         self.final_cpus = None;
     }
 
+    /// Takes from init what a joining process does not say itself: it must not run with the caller's
+    /// OOM score, which for an engine's shim is one that the kernel spares.
+    pub(crate) fn or_inits(mut self, init: Option<&Process>) -> Result<Self, Unacceptable> {
+        if let Some(init) = init {
+            let init = Self::new(init)?;
+            self.scheduler = self.scheduler.or(init.scheduler);
+            self.io_priority = self.io_priority.or(init.io_priority);
+            self.oom_score_adj = self.oom_score_adj.or(init.oom_score_adj);
+        }
+        Ok(self)
+    }
+
     /// Sets the resource limits of `pid`, 0 for the calling process. Of another process this takes
     /// the same user ids or CAP_SYS_RESOURCE over its user namespace; to raise a hard limit takes
     /// CAP_SYS_RESOURCE over the host's. So init and exec set their own while they are still

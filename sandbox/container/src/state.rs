@@ -288,7 +288,10 @@ pub fn list(root: &Path) -> Result<Vec<State>, StateError> {
         let directory = id.directory(root);
         match load(root, &id) {
             Ok(state) => states.push(state),
-            Err(_) if directory.is_dir() => states.push(State::unreadable(&id, directory)),
+            // A hidden directory is something else, such as a cache, unless it has a state.
+            Err(_) if !id.as_str().starts_with('.') && directory.is_dir() => {
+                states.push(State::unreadable(&id, directory))
+            }
             Err(_) => {}
         }
     }
@@ -299,6 +302,24 @@ pub fn list(root: &Path) -> Result<Vec<State>, StateError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_killed_create_left_is_listed() {
+        let root = tempfile::tempdir().expect("a directory");
+        for name in ["b", "a", ".cache", "not an id"] {
+            fs::create_dir(root.path().join(name)).expect("made");
+        }
+        fs::write(root.path().join("b").join(STATE), "{").expect("written");
+        fs::write(root.path().join("file"), "").expect("written");
+        let states = list(root.path()).expect("listed");
+        let found: Vec<_> = states.iter().map(|s| (s.id.as_str(), s.status())).collect();
+        assert_eq!(found, [("a", Status::Stopped), ("b", Status::Stopped)]);
+        assert!(
+            list(&root.path().join("nowhere"))
+                .expect("listed")
+                .is_empty()
+        );
+    }
 
     #[test]
     fn stat_is_read_past_any_process_name() {

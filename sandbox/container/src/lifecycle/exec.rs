@@ -46,6 +46,7 @@ pub fn exec(
         .ok_or_else(|| Unacceptable::new("linux", "is missing from the container's record"))?;
     let mut plan = ProcessPlan::new(process.get())?
         .with_container(linux.personality().as_ref(), linux.memory_policy().as_ref())?;
+    plan.limits = plan.limits.or_inits(record.spec.process().as_ref())?;
     if plan.terminal != options.console_socket.is_some() {
         return Err(Unacceptable::new(
             "terminal",

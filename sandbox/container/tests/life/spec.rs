@@ -31,6 +31,51 @@ fn the_process_is_as_the_spec_says() {
     assert_eq!(said.out, expected, "{}", said.err);
 }
 
+/// Descriptors from 3 upward are inherited only as far as asked for.
+#[test]
+fn preserved_descriptors_and_no_others_are_inherited() {
+    if !needs_root() {
+        return;
+    }
+    let look = "for n in 3 4 5 6 7 8 9; do [ -e /proc/self/fd/$n ] && echo $n; done; cat <&3";
+    let bundle = Bundle::new().script(look);
+    std::fs::write(bundle.path().join("given"), "given\n").unwrap();
+    let up = Bundle::new().up();
+    for (container, verb) in [(&bundle, "run"), (&up, "exec")] {
+        let life = container.command(verb, &["sh", "-c", look]);
+        let mut line = std::ffi::OsString::from("exec \"$@\" 3<");
+        line.push(bundle.path().join("given"));
+        line.push(" 4</dev/null 5</ 6</ 9</");
+        let said = std::process::Command::new("bash")
+            .arg("-c")
+            .arg(line)
+            .arg("bash")
+            .arg(life.get_program())
+            .args(life.get_args())
+            .current_dir(container.path())
+            .env("LIFE_PRESERVE", "2")
+            .output()
+            .unwrap();
+        let out = String::from_utf8_lossy(&said.stdout).into_owned();
+        assert_eq!(
+            out,
+            "3\n4\ngiven\n",
+            "{verb}: {}",
+            String::from_utf8_lossy(&said.stderr)
+        );
+    }
+}
+
+/// An execed process runs with init's OOM score, not with that of the shim that executes it.
+#[test]
+fn an_execed_process_has_inits_oom_score() {
+    if !needs_root() {
+        return;
+    }
+    let bundle = Bundle::new().with("/process/oomScoreAdj", json!(321)).up();
+    assert_eq!(bundle.exec("cat /proc/self/oom_score_adj").out, "321\n");
+}
+
 #[test]
 fn an_unmet_wish_is_an_error_and_leaves_nothing() {
     if !needs_root() {
