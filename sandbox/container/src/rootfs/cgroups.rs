@@ -60,7 +60,7 @@ fn hierarchies(
     if !mounter.label.is_empty() {
         context.set("context", Some(mounter.label))?;
     }
-    let attributes = entry.options.attributes.set;
+    let attributes = entry.options.alone().set;
     let tmpfs = context.mount(attributes & !attr::RDONLY)?;
     attach(tmpfs.as_fd(), place)?;
     for directory in directories {
@@ -116,7 +116,7 @@ fn one(path: Option<&Path>, controllers: &str, entry: &Entry<'_>) -> Outcome<Own
         });
     }
     let tree = sys::clone_tree(source.as_fd(), false).map_err(system("copy the cgroup mount"))?;
-    let attributes = entry.options.attributes.to_mount_attr();
+    let attributes = entry.options.alone().to_mount_attr();
     // A new mount would have exactly these; the host's own `ro` may stay where it is locked.
     let attributes = sys::MountAttr {
         clear: attributes.clear & attr::ATIME,
@@ -133,7 +133,7 @@ fn mount_hierarchy(controllers: &str, entry: &Entry<'_>) -> Outcome<OwnedFd> {
     if controllers.is_empty() {
         let context = Context::open("cgroup2")?;
         context.source(b"cgroup")?;
-        return context.mount(entry.options.attributes.set);
+        return context.mount(entry.options.alone().set);
     }
     let context = Context::open("cgroup")?;
     context.source(b"cgroup")?;
@@ -148,7 +148,7 @@ fn mount_hierarchy(controllers: &str, entry: &Entry<'_>) -> Outcome<OwnedFd> {
             }
         }
     }
-    context.mount(entry.options.attributes.set)
+    context.mount(entry.options.alone().set)
 }
 
 /// Reads where this process is from the kernel, for callers that did not make a cgroup themselves.

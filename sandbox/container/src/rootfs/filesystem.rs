@@ -123,7 +123,7 @@ pub(super) fn make(entry: &Entry<'_>, label: &str, mode: Option<u32>) -> Outcome
     let options = &entry.options;
     let context = Context::open(entry.fstype)?;
     context.source(entry.source.as_os_str().as_bytes())?;
-    let mut attributes = options.attributes.set | options.recursive.set;
+    let mut attributes = options.alone().set;
     if attributes & attr::RDONLY != 0 && !read_only_by_mount(entry.fstype) {
         context.set("ro", None)?;
     }

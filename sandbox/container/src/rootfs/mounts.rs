@@ -170,11 +170,14 @@ impl<'a> Mounter<'a> {
         Ok(())
     }
 
-    /// Changes the attributes of the mount that is at the destination.
+    /// Adds to the attributes of the mount that is at the destination. Policy judged that mount by
+    /// its own options, so nothing is lifted here.
     fn remount(&mut self, entry: &Entry<'_>) -> Outcome<()> {
         let target = open_ordinary(self.root, entry.destination)
             .map_err(MountProblem::system("open the destination"))?;
-        apply(target.as_fd(), &entry.options)
+        let mut options = entry.options.clone();
+        options.recursive.clear &= attr::ATIME;
+        apply(target.as_fd(), &options)
     }
 
     fn file_system(&mut self, entry: &Entry<'_>) -> Outcome<()> {
@@ -205,7 +208,7 @@ impl<'a> Mounter<'a> {
         match entry.fstype {
             "proc" if is_whole_proc(entry, &place) => self.mounted.proc = Some(mount),
             "devpts" if place.path == Path::new("/dev/pts") => self.mounted.devpts = Some(mount),
-            _ if tmpfs && entry.options.attributes.set & attr::RDONLY != 0 => {
+            _ if tmpfs && entry.options.alone().set & attr::RDONLY != 0 => {
                 // Later mounts and the device nodes still need places made in it.
                 self.mounted.late_read_only.push((mount, place.path));
             }
@@ -286,7 +289,7 @@ impl<'a> Mounter<'a> {
 /// Whether later steps can use this procfs: writable, and not only its processes.
 fn is_whole_proc(entry: &Entry<'_>, place: &Place) -> bool {
     place.path == Path::new("/proc")
-        && entry.options.attributes.set & attr::RDONLY == 0
+        && entry.options.alone().set & attr::RDONLY == 0
         && !entry.options.has_data("subset")
 }
 

@@ -202,6 +202,15 @@ impl MountOptions {
         }
     }
 
+    /// The attributes of a mount that has none below it: `rro` means `ro` there.
+    pub(super) fn alone(&self) -> Attributes {
+        let set = self.attributes.set | self.recursive.set;
+        Attributes {
+            set,
+            clear: (self.attributes.clear | self.recursive.clear) & !set,
+        }
+    }
+
     /// Whether the file system is told `key`.
     pub(super) fn has_data(&self, key: &str) -> bool {
         self.data.iter().any(|(name, _)| name == key)

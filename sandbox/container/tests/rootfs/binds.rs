@@ -21,6 +21,7 @@ pub(crate) const CASES: &[Case] = &[
         "remount_changes_what_is_there",
         remount_changes_what_is_there,
     ),
+    ("remount_lifts_nothing", remount_lifts_nothing),
     ("propagation_rslave", propagation_rslave),
     ("propagation_default_root", propagation_default_root),
     ("propagation_rprivate", propagation_rprivate),
@@ -135,6 +136,18 @@ fn remount_changes_what_is_there(bundle: &Bundle) {
     let line = mount_at("/data");
     assert!(line.has("ro") && line.has("nosuid"), "{line:?}");
     assert!(fs::metadata(&bundle.directory).is_err());
+}
+
+/// A remount with `rrw` made writable what the policy had let in as read-only.
+fn remount_lifts_nothing(bundle: &Bundle) {
+    let dir = bundle.host_dir("volume");
+    let mounts = with_base(vec![
+        bind(&dir, "/data", &["rbind", "ro", "rro", "rnosuid"]),
+        json!({ "destination": "/data", "type": "tmpfs", "options": ["remount", "rrw", "rsuid"] }),
+    ]);
+    bundle.enter(&spec(mounts, json!({})));
+    assert_eq!(errno(fs::write("/data/x", "")), libc::EROFS);
+    assert!(mount_at("/data").has("nosuid"));
 }
 
 /// The host's mount namespace and the container's, to go back and forth.

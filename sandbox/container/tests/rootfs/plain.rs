@@ -13,6 +13,7 @@ pub(crate) const CASES: &[Case] = &[
     ("podman_devices", podman_devices),
     ("read_only_root", read_only_root),
     ("cgroup_hierarchies", cgroup_hierarchies),
+    ("cgroup_asked_for_with_rro", cgroup_asked_for_with_rro),
     ("cgroup_of_the_container", cgroup_of_the_container),
     ("sysctls", sysctls),
     ("sysctl_of_the_host", sysctl_of_the_host),
@@ -183,6 +184,25 @@ fn cgroup_hierarchies(bundle: &Bundle) {
 }
 
 /// With the container's directories known, those are bound and nothing above them can be reached.
+/// `rro` counted as read-only for the policy and as nothing for the cgroup mount: a container got
+/// its own limits to write to.
+fn cgroup_asked_for_with_rro(bundle: &Bundle) {
+    let mut mounts = base_mounts();
+    mounts.push(
+        json!({ "destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup",
+        "options": ["nosuid", "rro"] }),
+    );
+    bundle.enter(&spec(json!(mounts), json!({})));
+    let mountinfo = fs::read_to_string("/proc/self/mountinfo").unwrap();
+    let cgroups = mountinfo
+        .lines()
+        .filter_map(|line| line.split(' ').nth(4))
+        .filter(|at| at.starts_with("/sys/fs/cgroup"));
+    for path in cgroups {
+        assert!(mount_at(path).has("ro"), "{path}");
+    }
+}
+
 fn cgroup_of_the_container(bundle: &Bundle) {
     let mut mounts = containerd_mounts();
     mounts.push(
