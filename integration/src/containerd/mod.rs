@@ -23,7 +23,7 @@ mod config;
 /// What containerd says about a task.
 mod task;
 
-pub use config::Options;
+pub use config::{Options, PAUSE};
 pub use task::Status;
 
 /// A release line of containerd.
