@@ -64,6 +64,8 @@ fn cri(dir: &std::path::Display<'_>) -> String {
   [plugins."io.containerd.grpc.v1.cri".cni]
     bin_dir = "/usr/lib/cni"
     conf_dir = "{dir}/cni"
+  [plugins."io.containerd.grpc.v1.cri".containerd]
+    default_runtime_name = "cofferdam"
   [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.cofferdam]
     runtime_type = "io.containerd.cofferdam.v2"
     pod_annotations = ["cofferdam.dev/*"]

@@ -87,7 +87,7 @@ impl Cri {
                 .ok()?;
         }
         let cni = engine.scratch("cni");
-        fs::create_dir(&cni).at("make", &cni)?;
+        fs::create_dir_all(&cni).at("make", &cni)?;
         let conf = cni.join("10-bridge.conflist");
         let leases = engine.scratch("leases");
         let network = serde_json::json!({
@@ -392,6 +392,11 @@ fn suite(version: Version) -> Result<()> {
 #[test]
 fn pods_under_containerd_1_6() -> Result<()> {
     suite(Version::V1_6)
+}
+
+#[test]
+fn pods_under_containerd_1_7() -> Result<()> {
+    suite(Version::V1_7)
 }
 
 #[test]

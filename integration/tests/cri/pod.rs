@@ -63,6 +63,10 @@ impl<'a> Pod<'a> {
                 .collect(),
             linux: Some(v1::LinuxPodSandboxConfig {
                 cgroup_parent: format!("/{}", engine.enclave().tag()),
+                security_context: Some(v1::LinuxSandboxSecurityContext {
+                    namespace_options: namespaces(),
+                    ..Default::default()
+                }),
                 ..Default::default()
             }),
             ..Default::default()
@@ -97,6 +101,7 @@ impl<'a> Pod<'a> {
             stdin: wanted.stdin,
             linux: Some(v1::LinuxContainerConfig {
                 security_context: Some(v1::LinuxContainerSecurityContext {
+                    namespace_options: namespaces(),
                     run_as_user: wanted.user.map(|value| v1::Int64Value { value }),
                     ..Default::default()
                 }),
@@ -121,6 +126,14 @@ impl<'a> Pod<'a> {
     pub(crate) fn log(&self, container: &str) -> PathBuf {
         PathBuf::from(&self.config.log_directory).join(format!("{container}.log"))
     }
+}
+
+/// What kubelet asks for by default: processes of a container's own, the rest shared by the pod.
+fn namespaces() -> Option<v1::NamespaceOption> {
+    Some(v1::NamespaceOption {
+        pid: v1::NamespaceMode::Container as i32,
+        ..Default::default()
+    })
 }
 
 impl Drop for Pod<'_> {
