@@ -4,8 +4,11 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::SystemTime;
 
+use containerd_shim_protos::protobuf::well_known_types::any::Any;
+use ttrpc::proto::Code;
+
 use super::*;
-use crate::backend::{BackendError, Created};
+use crate::backend::{BackendError, Created, NewProcess};
 use crate::helper::{Failure, FailureKind, Target};
 use crate::io::ChildStdio;
 use crate::options::Options;
@@ -215,11 +218,9 @@ fn end(tasks: &Tasks<Fake, Seen>, pid: i32, status: u32) {
     tasks.reap(|| exits.pop());
 }
 
-fn code(error: TaskError) -> ttrpc::proto::Code {
+fn code(error: TaskError) -> Code {
     error.code()
 }
-
-use ttrpc::proto::Code;
 
 #[test]
 fn a_whole_life() {
