@@ -183,6 +183,11 @@ fn killed(engine: &Containerd, victim: Victim) -> Result<()> {
             engine.launch()?;
         }
         engine.remove(&id)?;
+        if matches!(victim, Victim::Shim) {
+            // containerd calls nobody for a shim that dies before it is known: its socket stays until
+            // the id is used again, which must work.
+            engine.run(&id, &["true"])?;
+        }
         forget_what_is_not_ours(engine, victim)?;
         let context = |error: cofferdam_integration::error::Error| {
             eprintln!("round {round}: {victim:?} was killed {delay:?} into the life of {id}");
@@ -203,11 +208,11 @@ fn killed(engine: &Containerd, victim: Victim) -> Result<()> {
     Ok(())
 }
 
-/// A ctr whose call failed leaves its own FIFOs; no runtime could know them. A containerd that is killed
-/// before it knows its shim forgets the bundle, with the FIFO for the shim's log in it.
+/// A ctr whose call failed leaves its own FIFOs; no runtime could know them. A containerd that never
+/// came to know the shim may forget the bundle, with the FIFO for the shim's log in it.
 fn forget_what_is_not_ours(engine: &Containerd, victim: Victim) -> Result<()> {
     let mut script = "rm -rf /run/containerd/fifo/*".to_owned();
-    if matches!(victim, Victim::Containerd) {
+    if matches!(victim, Victim::Containerd | Victim::Shim) {
         script += &format!(
             "; rm -rf --one-file-system {}/*",
             engine.bundle("").display()

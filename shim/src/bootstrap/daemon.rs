@@ -3,7 +3,7 @@
 use std::env;
 use std::io;
 use std::os::unix::net::UnixListener;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -40,11 +40,7 @@ pub(super) fn serve(args: &Args) -> Result<(), BootstrapError> {
             log.install();
         }
     }
-    let outcome = set_up_and_run(args).map_err(BootstrapError::Daemon);
-    if let Some(socket) = &args.socket {
-        place::remove_socket(socket).map_err(BootstrapError::Daemon)?;
-    }
-    outcome
+    set_up_and_run(args).map_err(BootstrapError::Daemon)
 }
 
 fn set_up_and_run(args: &Args) -> io::Result<()> {
@@ -66,7 +62,13 @@ fn set_up_and_run(args: &Args) -> io::Result<()> {
     ));
     Reaper::attach(&reactor, Arc::clone(&tasks))?;
     let stop = Arc::clone(&reactor);
-    let shutdown = Box::new(move || end(&publisher, &stop));
+    let address = args.socket.clone();
+    let shutdown = Box::new(move || {
+        // First, and once: containerd calls nobody to clear up after a daemon that is asked to end, so
+        // one that is killed now must not leave its socket; and the name may soon be a new daemon's.
+        leave(address.as_deref());
+        end(&publisher, &stop);
+    });
     let service = Arc::new(Service::new(Arc::clone(&tasks), shutdown));
     let listener = Listener::attach(&reactor, socket, service)?;
     tracing::debug!(id = args.id, "serving");
@@ -78,6 +80,7 @@ fn set_up_and_run(args: &Args) -> io::Result<()> {
         // before it could print the address, or containerd ended before it asked for a container.
         let abandoned = tasks.is_empty() && listener.connections() == 0;
         if abandoned && rounds >= ABANDONED_ROUNDS {
+            leave(args.socket.as_deref());
             reactor.stop();
         }
         if abandoned {
@@ -86,6 +89,13 @@ fn set_up_and_run(args: &Args) -> io::Result<()> {
             Idle::Sleep
         }
     })
+}
+
+/// Removes the socket, so that nobody comes any more.
+fn leave(socket: Option<&Path>) {
+    if let Some(Err(error)) = socket.map(place::remove_socket) {
+        tracing::warn!(%error, "cannot remove the socket");
+    }
 }
 
 /// Ends the loop once the last events are out, or containerd does not take them in time.

@@ -47,7 +47,7 @@ pub(super) fn delete(args: &Args) -> Result<Vec<u8>, BootstrapError> {
         },
         &bundle,
     )?;
-    remove_stale_socket(&bundle);
+    remove_stale_socket(args, &bundle);
     let mut answer = DeleteResponse::new();
     answer.pid = wire_pid(pid.unwrap_or(0));
     answer.exit_status = KILLED;
@@ -56,15 +56,16 @@ pub(super) fn delete(args: &Args) -> Result<Vec<u8>, BootstrapError> {
 }
 
 /// Removes the dead daemon's socket. A pod's daemon that still serves its other containers keeps it.
-fn remove_stale_socket(bundle: &Path) {
-    let Ok(address) = fs::read_to_string(bundle.join("address")) else {
-        return;
+fn remove_stale_socket(args: &Args, bundle: &Path) {
+    let address = fs::read_to_string(bundle.join("address")).unwrap_or_default();
+    let path = match address.trim().strip_prefix("unix://") {
+        Some(path) => PathBuf::from(path),
+        // containerd may have removed the bundle already: it does so, at the same time as it executes
+        // this, when Create fails. The daemon of a pod has the name of its first container.
+        None => place::socket_path(&args.address, &args.namespace, &args.id),
     };
-    let Some(path) = address.trim().strip_prefix("unix://") else {
-        return;
-    };
-    if UnixStream::connect(path).is_err() {
+    if UnixStream::connect(&path).is_err() {
         // A socket that stays is replaced by the next start; it is not worth failing for.
-        place::remove_socket(Path::new(path)).unwrap_or_default();
+        place::remove_socket(&path).unwrap_or_default();
     }
 }
