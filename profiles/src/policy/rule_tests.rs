@@ -110,6 +110,47 @@ fn a_path_to_the_hosts_namespace_is_the_hosts_namespace() {
 }
 
 #[test]
+fn a_user_namespace_that_maps_the_hosts_root_is_the_hosts() {
+    let mapped = |uid: u32, gid: u32| {
+        let mut json = plain();
+        let list = json["linux"]["namespaces"].as_array_mut().unwrap();
+        list.push(json!({"type": "user"}));
+        json["linux"]["uidMappings"] = json!([{"containerID": 0, "hostID": uid, "size": 10}]);
+        json["linux"]["gidMappings"] = json!([{"containerID": 0, "hostID": gid, "size": 10}]);
+        json
+    };
+    let mut policy = builtin::baseline();
+    policy.host_namespaces.user = Verdict::Deny;
+    under(&policy, &mapped(100_000, 100_000)).unwrap();
+    for json in [mapped(0, 100_000), mapped(100_000, 0)] {
+        let refusal = under(&policy, &json).unwrap_err();
+        assert_eq!(refusal.rule(), Some(Rule::HostNamespaces));
+        baseline(&json).unwrap();
+    }
+}
+
+#[test]
+fn unconfined_is_refused_in_every_form_the_kernel_takes() {
+    for (profile, refused) in [
+        ("unconfined", true),
+        (":root:unconfined", true),
+        ("docker-default//&unconfined", true),
+        (" unconfined", true),
+        ("docker-default", false),
+        ("not-unconfined", false),
+    ] {
+        let json = with("/process/apparmorProfile", json!(profile));
+        let spec = spec(&json);
+        let host = HostFacts {
+            apparmor: true,
+            ..host(&spec)
+        };
+        let hardened = harden(spec, &PolicyFile::builtin(), &Selection::default(), &host);
+        assert_eq!(hardened.is_err(), refused, "{profile}");
+    }
+}
+
+#[test]
 fn a_sysctl_of_a_shared_namespace_is_refused_whatever_the_policy_lists() {
     let mut policy = builtin::baseline();
     policy.host_namespaces.network = Verdict::Allow;

@@ -35,7 +35,7 @@ pub(crate) fn harden(spec: &mut Spec, host: &HostFacts, judge: &mut Judge<'_>) {
 
 fn apparmor(profile: String, host: &HostFacts, judge: &mut Judge<'_>) -> Option<String> {
     const FIELD: &str = "process.apparmorProfile";
-    if profile == "unconfined" {
+    if is_unconfined(&profile) {
         if !host.apparmor {
             return None;
         }
@@ -60,7 +60,7 @@ fn apparmor(profile: String, host: &HostFacts, judge: &mut Judge<'_>) -> Option<
                 instead: "leave out apparmor=unconfined",
             });
         }
-        return None;
+        return (profile != "unconfined").then_some(profile);
     }
     if host.apparmor {
         return Some(profile);
@@ -92,6 +92,13 @@ fn apparmor(profile: String, host: &HostFacts, judge: &mut Judge<'_>) -> Option<
         instead: "start the kernel with AppArmor (lsm=...,apparmor), or do not ask for the profile",
     });
     None
+}
+
+/// `unconfined`, also as a part of a stack or with its policy namespace, which the kernel takes as
+/// well (`:root:unconfined`, `a//&unconfined`).
+fn is_unconfined(profile: &str) -> bool {
+    let between = |c: char| c.is_whitespace() || matches!(c, ':' | '/' | '&');
+    profile.split(between).any(|name| name == "unconfined")
 }
 
 fn selinux(field: &str, label: String, host: &HostFacts, judge: &mut Judge<'_>) -> Option<String> {

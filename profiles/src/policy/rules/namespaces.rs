@@ -1,10 +1,10 @@
 //! Namespaces: what a container may share with the host.
 
-use oci_spec::runtime::{LinuxNamespace, LinuxNamespaceType, Spec};
+use oci_spec::runtime::{Linux, LinuxNamespace, LinuxNamespaceType, Spec};
 
 use crate::policy::facts::{HostFacts, NamespaceOwner, named};
 use crate::policy::judge::{Judge, Request};
-use crate::policy::model::{HostNamespaces, Verdict};
+use crate::policy::model::{HostNamespaces, Policy, Verdict};
 use crate::policy::report::Rule;
 
 const FIELD: &str = "linux.namespaces";
@@ -82,6 +82,7 @@ pub(crate) fn harden(spec: &mut Spec, host: &HostFacts, judge: &mut Judge<'_>) {
     let Some(linux) = spec.linux_mut() else {
         return;
     };
+    let user_in_name_only = maps_hosts_root(linux);
     let mut namespaces = linux.namespaces().clone().unwrap_or_default();
     for namespace in &mut namespaces {
         if named(namespace.path().as_deref()).is_none() {
@@ -91,7 +92,8 @@ pub(crate) fn harden(spec: &mut Spec, host: &HostFacts, judge: &mut Judge<'_>) {
     mount_namespace(&namespaces, judge);
     refuse_unknown_paths(&namespaces, host, judge);
     for kind in KINDS {
-        if !shares_host(&namespaces, kind.typ, host) {
+        let hollow = kind.typ == LinuxNamespaceType::User && user_in_name_only;
+        if !hollow && !shares_host(&namespaces, kind.typ, host) {
             continue;
         }
         let verdict = (kind.verdict)(&judge.policy.host_namespaces);
@@ -131,6 +133,22 @@ pub(crate) fn shares_host(
         .path()
         .as_ref()
         .is_some_and(|path| host.namespaces.get(path) == Some(&NamespaceOwner::Host))
+}
+
+/// Whether a mapping hands out the host's user or group 0.
+fn maps_hosts_root(linux: &Linux) -> bool {
+    let lists = [linux.uid_mappings(), linux.gid_mappings()];
+    let mut mappings = lists.into_iter().flatten().flatten();
+    mappings.any(|mapping| mapping.host_id() == 0 && mapping.size() > 0)
+}
+
+impl Policy {
+    /// Whether a container may be in the host's namespace of this type: for whoever opens a path
+    /// that was judged before, and may by now lead elsewhere.
+    pub fn may_share_hosts(&self, typ: LinuxNamespaceType) -> bool {
+        let kind = KINDS.iter().find(|kind| kind.typ == typ);
+        kind.is_none_or(|kind| (kind.verdict)(&self.host_namespaces) == Verdict::Allow)
+    }
 }
 
 /// Nothing of ours works without a mount namespace of the container's own.

@@ -49,10 +49,17 @@ const TREES: &[(&str, From)] = &[
     ("/run/dbus", From::Read),
     ("/run/docker", From::Read),
     ("/run/k3s", From::Read),
+    ("/run/libvirt", From::Read),
+    ("/run/lxd", From::Read),
     ("/run/netns", From::Read),
+    // Sockets by which a plug-in changes every container's spec.
+    ("/run/nri", From::Read),
     ("/run/podman", From::Read),
     ("/run/runc", From::Read),
     ("/run/systemd", From::Read),
+    ("/run/udev", From::Read),
+    // Session buses, agents, the sockets of rootless engines.
+    ("/run/user", From::Read),
     ("/var/cache/cofferdam", From::Read),
     ("/var/lib/cofferdam", From::Read),
     ("/var/lib/containerd", From::Read),
@@ -60,18 +67,43 @@ const TREES: &[(&str, From)] = &[
     ("/var/lib/docker", From::Read),
     ("/var/lib/etcd", From::Read),
     ("/var/lib/kubelet", From::Read),
+    ("/var/lib/libvirt", From::Read),
+    ("/var/lib/lxd", From::Read),
     ("/var/lib/rancher", From::Read),
+    ("/var/snap", From::Read),
     ("/bin", From::Write),
     ("/etc", From::Write),
     ("/lib", From::Write),
     ("/lib32", From::Write),
     ("/lib64", From::Write),
     ("/libx32", From::Write),
+    // Programs that kubelets and engines run as root.
+    ("/opt/cni", From::Write),
+    ("/opt/containerd", From::Write),
+    ("/opt/nri", From::Write),
+    // What root's shells run.
+    ("/root/.bash_login", From::Write),
+    ("/root/.bash_profile", From::Write),
+    ("/root/.bashrc", From::Write),
+    ("/root/.config", From::Write),
+    ("/root/.local", From::Write),
+    ("/root/.profile", From::Write),
+    // Read by root, some at once and some at the next boot or shutdown.
+    ("/run/initramfs", From::Write),
+    ("/run/modprobe.d", From::Write),
+    ("/run/sysctl.d", From::Write),
+    ("/run/tmpfiles.d", From::Write),
     ("/sbin", From::Write),
     ("/usr", From::Write),
+    ("/var/lib/cloud", From::Write),
+    ("/var/lib/cni", From::Write),
     ("/var/lib/dpkg", From::Write),
     ("/var/lib/rpm", From::Write),
     ("/var/lib/systemd", From::Write),
+    // The kubelet follows links there as root and shows what they lead to (kubectl logs).
+    ("/var/log/containers", From::Write),
+    ("/var/log/pods", From::Write),
+    ("/var/spool/at", From::Write),
     ("/var/spool/cron", From::Write),
 ];
 
@@ -86,6 +118,8 @@ const SOCKETS: &[&str] = &[
     "docker.sock",
     "dockershim.sock",
     "kubelet.sock",
+    "libvirt-sock",
+    "nri.sock",
     "podman.sock",
 ];
 
@@ -100,6 +134,7 @@ const MEANT_FOR_CONTAINERS: &[(&str, From)] = &[
     ("/var/lib/docker/volumes/*/_data/**", From::Write),
     // Podman and CRI-O: overlay-containers/ID/userdata, volumes/NAME/_data.
     ("/run/containers/storage/*/*/userdata/**", From::Write),
+    ("/run/user/*/containers/*/*/userdata/**", From::Write),
     ("/var/lib/containers/storage/*/*/userdata/**", From::Write),
     (
         "/var/lib/containers/storage/volumes/*/_data/**",
@@ -308,6 +343,19 @@ mod tests {
                 ro,
                 true,
             ),
+            // Ways to the host's root that the list did not have at first.
+            ("/run/nri/nri.sock", ro, true),
+            ("/run/user/1000", ro, true),
+            ("/run/udev/rules.d", rw, true),
+            ("/root/.bashrc", rw, true),
+            ("/root", rw, true),
+            ("/opt/cni/bin", rw, true),
+            ("/opt/app", rw, false),
+            ("/var/log", rw, true),
+            ("/var/log", ro, false),
+            ("/var/log/pods", ro, false),
+            ("/var/log/nginx", rw, false),
+            ("/var/spool/at/x", rw, true),
             ("/procfs", rw, false),
             ("/etcetera", rw, false),
         ] {
