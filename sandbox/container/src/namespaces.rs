@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 
 use nix::unistd::Pid;
 use oci_spec::runtime::{Linux, LinuxIdMapping, LinuxNamespaceType, LinuxTimeOffset};
@@ -54,7 +54,12 @@ pub(crate) struct Namespaces {
 
 impl Namespaces {
     /// Reads the spec and opens what is to be joined, so that nothing can change it afterwards.
-    pub(crate) fn open(linux: &Linux) -> Result<Self, CreateError> {
+    /// The policy judged a path, which may lead elsewhere by now (a pid that was used again): what
+    /// was opened is the caller's own namespace only where `may_share` says so.
+    pub(crate) fn open(
+        linux: &Linux,
+        may_share: impl Fn(LinuxNamespaceType) -> bool,
+    ) -> Result<Self, CreateError> {
         let mut all = Self::default();
         for wanted in linux.namespaces().iter().flatten() {
             let kind = bit(wanted.typ());
@@ -70,11 +75,13 @@ impl Namespaces {
                 Some(path) if path.as_os_str().is_empty() => all.new |= kind,
                 Some(path) => all.joins.push(Join {
                     kind,
-                    file: open(kind, path).map_err(|source| CreateError::Namespace {
-                        kind: name(kind),
-                        path: path.clone(),
-                        source,
-                    })?,
+                    file: open(kind, path)
+                        .and_then(|file| refuse_own(file, kind, may_share(wanted.typ())))
+                        .map_err(|source| CreateError::Namespace {
+                            kind: name(kind),
+                            path: path.clone(),
+                            source,
+                        })?,
                 }),
             }
         }
@@ -247,6 +254,26 @@ fn open(kind: u64, path: &std::path::Path) -> io::Result<OwnedFd> {
     Ok(file.into())
 }
 
+/// Refuses the namespace this process is in itself, unless it `may` be shared.
+fn refuse_own(file: OwnedFd, kind: u64, may: bool) -> io::Result<OwnedFd> {
+    if may {
+        return Ok(file);
+    }
+    let file = fs::File::from(file);
+    let found = file.metadata()?;
+    let short = match kind {
+        NETWORK => "net",
+        MOUNT => "mnt",
+        kind => name(kind),
+    };
+    let own = fs::metadata(format!("/proc/self/ns/{short}"))?;
+    if (own.dev(), own.ino()) == (found.dev(), found.ino()) {
+        let message = "it is the host's own, and was another one when the policy judged it";
+        return Err(io::Error::other(message));
+    }
+    Ok(file.into())
+}
+
 fn id_map(mappings: &[LinuxIdMapping]) -> String {
     mappings
         .iter()
@@ -333,6 +360,30 @@ impl Drop for ForChildren {
             if let Err(error) = namespace::join(file, *kind) {
                 tracing::warn!(%error, kind = name(*kind), "cannot leave a namespace for children");
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A path was judged when it led to a pod's namespace and opened when it led to the host's.
+    #[test]
+    fn a_path_that_leads_to_the_host_by_now_is_refused() {
+        for (typ, path) in [
+            ("network", "/proc/self/ns/net"),
+            ("pid", "/proc/self/ns/pid"),
+            ("uts", "/proc/self/ns/uts"),
+        ] {
+            let list = serde_json::json!({"namespaces": [{"type": typ, "path": path}]});
+            let linux: Linux = serde_json::from_value(list).expect("a spec");
+            assert!(Namespaces::open(&linux, |_| true).is_ok(), "{typ}");
+            let refused = Namespaces::open(&linux, |_| false);
+            assert!(
+                matches!(refused, Err(CreateError::Namespace { .. })),
+                "{typ}: {refused:?}"
+            );
         }
     }
 }

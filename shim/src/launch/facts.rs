@@ -61,7 +61,7 @@ fn destination_of(spec: &Spec, source: &Path) -> PathBuf {
     mount.map_or_else(|| "/".into(), |mount| mount.destination().clone())
 }
 
-/// Whether each namespace is one of this process's own.
+/// Whether each namespace is one of this process's own, or of pid 1's.
 fn owners(
     paths: impl IntoIterator<Item = PathBuf>,
 ) -> Result<BTreeMap<PathBuf, NamespaceOwner>, LaunchError> {
@@ -74,8 +74,12 @@ fn owners(
             source,
         })?;
         let own = own.get_or_insert_with(|| {
-            ["cgroup", "ipc", "mnt", "net", "pid", "time", "user", "uts"]
-                .map(|kind| identity(&Path::new("/proc/self/ns").join(kind)).ok())
+            let kinds = ["cgroup", "ipc", "mnt", "net", "pid", "time", "user", "uts"];
+            // An engine may have namespaces of its own; those of its init are the host's all the
+            // same.
+            ["/proc/self/ns", "/proc/1/ns"]
+                .map(|of| kinds.map(|kind| identity(&Path::new(of).join(kind)).ok()))
+                .concat()
         });
         let owner = if own.contains(&Some(id)) {
             NamespaceOwner::Host

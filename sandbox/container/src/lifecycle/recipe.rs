@@ -61,7 +61,7 @@ impl<'a> Recipe<'a> {
             )
             .into());
         }
-        let namespaces = Namespaces::open(linux)?;
+        let namespaces = Namespaces::open(linux, |typ| hardened.policy().may_share_hosts(typ))?;
         let location = match Cgroup::plan(options.cgroup_driver, spec, options.id.as_str()) {
             Ok(location) => Some(location),
             Err(error) if options.ignore_cgroup_errors => {
