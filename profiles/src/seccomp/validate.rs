@@ -141,7 +141,11 @@ pub(crate) fn check(profile: &LinuxSeccomp) -> Result<(), InvalidProfile> {
             format!("rule {rule} ({first})")
         })?;
         if entry.action() == LinuxSeccompAction::ScmpActNotify {
-            if profile.listener_path().is_none() {
+            if profile
+                .listener_path()
+                .as_ref()
+                .is_none_or(|path| path.as_os_str().is_empty())
+            {
                 return Err(InvalidProfile::NoListener {
                     rule,
                     name: first.clone(),

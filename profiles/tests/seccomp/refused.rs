@@ -48,6 +48,13 @@ fn invalid_profiles() {
             "no listenerPath is set",
         ),
         (
+            profile(
+                json!({"defaultAction": "SCMP_ACT_ERRNO", "listenerPath": "",
+                "syscalls": [{"names": ["read"], "action": "SCMP_ACT_NOTIFY"}]}),
+            ),
+            "no listenerPath is set",
+        ),
+        (
             profile(json!({"defaultAction": "SCMP_ACT_NOTIFY", "listenerPath": "/l"})),
             "SCMP_ACT_NOTIFY cannot be the default action",
         ),
