@@ -10,7 +10,7 @@ help:
 	@echo 'make test     every test, those against real engines included (root)'
 	@echo 'make bench    compare with runc, crun and the Go shim on this machine (root)'
 	@echo 'make unit     the tests that need neither root nor a daemon'
-	@echo 'make soak     the fault loops for longer; see integration/tests/soak'
+	@echo 'make soak     the fault loops for longer (root)'
 	@echo 'make lint     formatting, lints, invariants, licences'
 	@echo 'make fuzz     each fuzz target for FUZZ_SECONDS'
 	@echo 'make install  put the two binaries into DESTDIR/usr/local/bin'
@@ -33,7 +33,7 @@ demo: build
 unit: setup
 	COFFERDAM_REQUIRE_ROOT=0 $(CARGO) test --locked --workspace --exclude cofferdam-integration
 
-# One test of a suite at a time would take twice as long; the suites do not share anything.
+# The suites of one engine run at the same time; they do not share anything.
 test: build engines
 	$(CARGO) test --locked --workspace
 
@@ -42,6 +42,7 @@ soak: build engines
 
 bench: build
 	@$(CARGO) run --quiet --release --locked --package cofferdam-integration --bin bench
+	@$(CARGO) bench --quiet --locked --package cofferdam-profiles
 
 lint: setup
 	CARGO='$(CARGO)' scripts/lint

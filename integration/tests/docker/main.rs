@@ -335,6 +335,12 @@ fn gives_capabilities_by_policy_only(docker: &Docker) -> Result<()> {
             .docker_run(&["--rm", "--privileged"], &["true"])
             .run()?;
         assert_ne!(done.code(), 0, "the policy does not allow --privileged");
+        let file = docker.enclave().dir().join("policy.toml");
+        let policy = "default = \"wide\"\n[policy.wide.capabilities]\nbounding = [\"SYS_ADMIN\"]\n";
+        fs::write(&file, policy).at("write", &file)?;
+        let granted = read(&["--cap-drop", "ALL", "--cap-add", "SYS_ADMIN"]);
+        fs::remove_file(&file).at("remove", &file)?;
+        assert_eq!(granted?, SYS_ADMIN, "the administrator's policy allows it");
     }
     Ok(())
 }
