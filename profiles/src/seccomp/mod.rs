@@ -53,23 +53,25 @@ pub struct Allowed {
 /// Counts the native calls a profile lets through. Of a profile that allows by default only the
 /// calls it names can be counted.
 pub fn allowed_native(profile: &LinuxSeccomp) -> Allowed {
+    let rules = Rules::new(profile);
     let mut allowed = Allowed {
         always: 0,
         conditional: 0,
     };
-    for decision in model::table(Arch::NATIVE, &Rules::new(profile))
-        .decisions
-        .values()
-    {
-        match decision {
-            Decision::Always(action) if action.allows() => allowed.always += 1,
-            Decision::Always(_) => {}
+    // No two names have one number on a native architecture, so names can be counted.
+    for name in rules.names() {
+        let counter = match rules.by_name(name) {
+            Decision::Always(action) if action.allows() => &mut allowed.always,
+            Decision::Always(_) => continue,
             Decision::Depends { rules, otherwise } => {
-                if otherwise.allows() || rules.iter().any(|rule| rule.action.allows()) {
-                    allowed.conditional += 1;
+                let allows = rules.iter().any(|rule| rule.action.allows());
+                if !allows && !otherwise.allows() {
+                    continue;
                 }
+                &mut allowed.conditional
             }
-        }
+        };
+        *counter += usize::from(resolve(Arch::NATIVE, name).is_some());
     }
     allowed
 }

@@ -246,7 +246,7 @@ fn entry_rules(entry: &LinuxSyscall) -> Vec<Rule> {
 }
 
 /// What the rules say of one architecture's numbers.
-pub(crate) fn table(arch: Arch, rules: &Rules) -> Table {
+fn table(arch: Arch, rules: &Rules) -> Table {
     let mut by_number: BTreeMap<u32, Vec<&Rule>> = BTreeMap::new();
     for name in rules.names() {
         if let Some(number) = numbers::resolve(arch, name) {
