@@ -175,7 +175,7 @@ impl<B: Backend, S: EventSink> Tasks<B, S> {
         let container = table.container(&id)?;
         container.task = Some(task.clone());
         container.init.pid = pid;
-        container.init.stdio = Some(held);
+        container.init.hold(held);
         container.init.phase = Phase::Created;
         let bundle = new.bundle.to_string_lossy().into_owned();
         let rootfs = new.rootfs;

@@ -47,6 +47,9 @@ pub struct Process {
     pub paths: StdioPaths,
     /// What we hold of its stdio.
     pub stdio: Option<HeldStdio>,
+    /// CloseIO has come. It may come before there is a stdin to close: a client that reads what an
+    /// exec prints can be faster than the answer of the helper that started it.
+    pub stdin_closed: bool,
     /// How it ended, also while an exit event has to wait for the start event.
     pub exit: Option<Exit>,
     /// Who waits.
@@ -65,6 +68,7 @@ impl Process {
             pid: 0,
             paths,
             stdio: None,
+            stdin_closed: false,
             exit: None,
             waiters: Vec::new(),
             spec: None,
@@ -72,13 +76,27 @@ impl Process {
         }
     }
 
+    /// Takes what is held of its stdio, less a stdin that was closed meanwhile.
+    pub fn hold(&mut self, mut stdio: HeldStdio) {
+        if self.stdin_closed {
+            stdio.close_stdin();
+        }
+        self.stdio = Some(stdio);
+    }
+
+    /// Lets it see the end of its stdin.
+    pub fn close_stdin(&mut self) {
+        self.stdin_closed = true;
+        if let Some(stdio) = &mut self.stdio {
+            stdio.close_stdin();
+        }
+    }
+
     /// Marks it as ended: stdin is closed, what the terminal still holds flows on, waiters learn.
     pub fn finish(&mut self, exit: Exit) {
         self.phase = Phase::Stopped;
         self.exit = Some(exit);
-        if let Some(stdio) = &mut self.stdio {
-            stdio.close_stdin();
-        }
+        self.close_stdin();
         for waiter in self.waiters.drain(..) {
             waiter(exit);
         }

@@ -121,7 +121,7 @@ impl<B: Backend, S: EventSink> Tasks<B, S> {
             held.resize(columns, rows).unwrap_or_default();
         }
         process.pid = made.pid;
-        process.stdio = Some(held);
+        process.hold(held);
         process.phase = Phase::Running;
         let pid = made.pid;
         self.sink.publish(Event::ExecStarted {

@@ -82,9 +82,7 @@ impl<B: Backend, S: EventSink> Tasks<B, S> {
     /// Lets a process see the end of its stdin.
     pub fn close_stdin(&self, id: &str, exec_id: &str) -> Result<(), TaskError> {
         let mut table = lock(&self.table);
-        if let Some(stdio) = &mut table.process(id, exec_id)?.stdio {
-            stdio.close_stdin();
-        }
+        table.process(id, exec_id)?.close_stdin();
         Ok(())
     }
 }
