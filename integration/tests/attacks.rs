@@ -10,7 +10,7 @@ use std::{
 };
 
 use cofferdam_integration::{
-    binaries::{Runtime, build_dir, on_path},
+    binaries::{Runtime, on_path},
     bundle::Bundle,
     command::{Cmd, eventually},
     enclave::Enclave,
@@ -38,7 +38,7 @@ impl Arena {
         if gate::root().is_none() {
             return Ok(None);
         }
-        let probe = build_dir()?.join("attack-probe");
+        let probe = PathBuf::from(env!("CARGO_BIN_EXE_attack-probe"));
         let extra = Extra {
             files: vec![("/bin/attack-probe".to_owned(), probe.clone(), 0o755)],
             config: Vec::new(),
