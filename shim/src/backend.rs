@@ -52,8 +52,15 @@ pub trait Backend: Send + Sync + 'static {
     ) -> Result<Option<OomGuard>, BackendError>;
 }
 
-/// Ends an out-of-memory watch when dropped.
-pub type OomGuard = Box<dyn Send + Sync>;
+/// An out-of-memory watch, which ends when dropped.
+pub trait OomWatcher: Send + Sync {
+    /// Notifies now if a process was killed since the last notification. The kernel's own word may
+    /// come before the kill is counted, or after the exit of the process that was killed.
+    fn look(&self);
+}
+
+/// An out-of-memory watch of some backend.
+pub type OomGuard = Box<dyn OomWatcher>;
 
 /// A container to be created.
 #[derive(Debug, Clone)]

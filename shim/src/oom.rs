@@ -7,7 +7,7 @@ use cofferdam_container::State;
 use cofferdam_container::cgroup::{Cgroup, Error, OomWatch};
 use nix::sys::epoll::EpollFlags;
 
-use crate::backend::OomGuard;
+use crate::backend::{OomGuard, OomWatcher};
 use crate::reactor::{Reactor, Source};
 
 /// Why a container's memory is not watched.
@@ -60,15 +60,30 @@ pub(crate) fn watch(
     })))
 }
 
+impl Watch {
+    fn tell(&self, count: u64) {
+        if self.seen.fetch_max(count, Ordering::Relaxed) < count {
+            (self.notify)();
+        }
+    }
+}
+
+impl OomWatcher for Guard {
+    fn look(&self) {
+        // Without an answer the cgroup is gone; the event loop reports other failures.
+        if let Ok(Some(count)) = self.watch.watch.count() {
+            self.watch.tell(count);
+        }
+    }
+}
+
 impl Source for Watch {
     fn ready(&self, reactor: &Reactor, token: u64, _flags: EpollFlags) {
         let counted = self.watch.drain().and_then(|()| self.watch.count());
         match counted {
             // v1 reports the removal of the cgroup the same way; only the count tells.
             Ok(Some(count)) => {
-                if self.seen.swap(count, Ordering::Relaxed) < count {
-                    (self.notify)();
-                }
+                self.tell(count);
             }
             Ok(None) => reactor.remove(&self.watch, token),
             Err(error) => {

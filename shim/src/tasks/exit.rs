@@ -39,13 +39,19 @@ impl<B: Backend, S: EventSink> Tasks<B, S> {
         }
         let pid = process.pid;
         let name = key.1.clone().unwrap_or_else(|| key.0.clone());
+        // The reason comes before the exit: engines ask for it when they hear of that.
+        if let Ok(container) = table.container(&key.0)
+            && let Some(oom) = &container.oom
+        {
+            oom.look();
+        }
         self.sink.publish(Event::Exit {
             id: key.0.clone(),
             process: name,
             pid,
             exit,
         });
-        process.finish(exit);
+        table.process(&key.0, exec_id).ok()?.finish(exit);
         self.ended.notify_all();
         if key.1.is_some() {
             return None;
