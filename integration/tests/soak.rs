@@ -131,7 +131,7 @@ enum Victim {
 }
 
 impl Victim {
-    fn find(self, engine: &Containerd) -> Result<Option<Process>> {
+    fn find(self, engine: &Containerd, floor: i32) -> Result<Option<Process>> {
         match self {
             // Not the short-lived `start` and `delete`: containerd does not call again for a container
             // whose start was killed, so its socket would stay until that id is used again.
@@ -143,7 +143,7 @@ impl Victim {
                 });
                 Ok(shims.pop())
             }
-            Self::Helper => Ok(engine.enclave().find("shim-helper")?.pop()),
+            Self::Helper => engine.enclave().find_younger(floor, "shim-helper"),
             Self::Containerd => engine.daemon().map(Some),
             // The first process of a process namespace inside the enclave's.
             Self::Init => {
@@ -179,9 +179,10 @@ fn killed(engine: &Containerd, victim: Victim) -> Result<()> {
     for round in 0..rounds {
         let id = format!("{victim:?}-{round}").to_lowercase();
         let mut life = life(engine, &id)?;
+        let floor = i32::try_from(life.id()).unwrap_or(0);
         let delay = Duration::from_millis(random(span));
         thread::sleep(delay);
-        hits += usize::from(strike(engine, victim)?);
+        hits += usize::from(strike(engine, victim, floor)?);
         let _ = life.wait(Duration::from_secs(20));
         drop(life);
         if engine.daemon().is_err() {
@@ -248,10 +249,10 @@ fn life(engine: &Containerd, id: &str) -> Result<Job> {
 }
 
 /// Kills the victim, if there is one within the time that one life takes.
-fn strike(engine: &Containerd, victim: Victim) -> Result<bool> {
+fn strike(engine: &Containerd, victim: Victim, floor: i32) -> Result<bool> {
     let started = Instant::now();
     while started.elapsed() < Duration::from_millis(500) {
-        if let Some(process) = victim.find(engine)?
+        if let Some(process) = victim.find(engine, floor)?
             && engine
                 .enclave()
                 .signal(process.pid, Signal::SIGKILL)

@@ -182,6 +182,30 @@ impl Enclave {
         Ok(all)
     }
 
+    /// One of the enclave's processes that is younger than `floor` (a process id) and whose command
+    /// line contains `part`. Far quicker than [`Enclave::find`], for processes that live for a few
+    /// milliseconds.
+    ///
+    /// # Errors
+    /// If `/proc` cannot be read.
+    pub fn find_younger(&self, floor: i32, part: &str) -> Result<Option<Process>> {
+        for entry in fs::read_dir("/proc").at("list", "/proc")? {
+            let name = entry.at("list", "/proc")?.file_name();
+            let pid = name.to_str().and_then(|name| name.parse::<i32>().ok());
+            let Some(pid) = pid.filter(|&pid| pid > floor) else {
+                continue;
+            };
+            let command = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            if String::from_utf8_lossy(&command).contains(part)
+                && let Some(process) = read_process(pid)
+                && self.holds(&process)
+            {
+                return Ok(Some(process));
+            }
+        }
+        Ok(None)
+    }
+
     /// Sends a signal to a process in the enclave, by its id on the host.
     ///
     /// # Errors
