@@ -74,13 +74,17 @@ fn runs(podman: &Podman) -> Result<()> {
 fn has_a_terminal(podman: &Podman) -> Result<()> {
     let script = "tty; test -t 0 && test -t 1 && echo terminal; exit 7";
     let done = podman
-        .podman_run(&["--rm", "-it"], &["sh", "-c", script])
+        .podman_run(&["--name", "terminal", "-it"], &["sh", "-c", script])
         .on_terminal()
         .run()?;
     assert_eq!(done.code(), 7, "{done:?}");
+    // Podman 4.3's attach loses the output of a container that ends at once, in 5 of 80 runs with
+    // runc and in 7 of 80 with this runtime; what came out of the terminal is in its log every time.
+    let log = podman.cli(["logs", "terminal"]).ok()?.stdout;
+    podman.cli(["rm", "--force", "terminal"]).ok()?;
     assert!(
-        done.stdout.contains("/dev/pts/0") && done.stdout.contains("terminal"),
-        "{done:?}"
+        log.contains("/dev/pts/0") && log.contains("terminal"),
+        "{log}"
     );
     Ok(())
 }
