@@ -26,7 +26,7 @@ pub(super) const SOCKET_FD: i32 = 3;
 /// How long the last events may take when the shim ends.
 const LAST_EVENTS: Duration = Duration::from_secs(2);
 
-/// For how many idle periods of the loop (half a second each) a daemon that nobody knows stays.
+/// For how many idle periods of the loop (half a second each) a daemon without a container stays.
 const ABANDONED_ROUNDS: u32 = 20;
 
 /// Serves until containerd asks an empty shim to end.
@@ -70,15 +70,16 @@ fn set_up_and_run(args: &Args) -> io::Result<()> {
         end(&publisher, &stop);
     });
     let service = Arc::new(Service::new(Arc::clone(&tasks), shutdown));
-    let listener = Listener::attach(&reactor, socket, service)?;
+    Listener::attach(&reactor, socket, service)?;
     tracing::debug!(id = args.id, "serving");
     reactor.run(|rounds| {
         if rounds == 0 {
             sys::release_memory();
         }
-        // Without a container and without a client nobody knows of this daemon: `start` was killed
-        // before it could print the address, or containerd ended before it asked for a container.
-        let abandoned = tasks.is_empty() && listener.connections() == 0;
+        // Without a container for so long, nobody will ask for one: `start` was killed before it could
+        // print the address, or containerd ended before it asked and, started again, holds a
+        // connection to a shim that it has no task for. A container being created counts as one.
+        let abandoned = tasks.is_empty();
         if abandoned && rounds >= ABANDONED_ROUNDS {
             leave(args.socket.as_deref());
             reactor.stop();

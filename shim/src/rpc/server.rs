@@ -80,8 +80,6 @@ impl Drop for Reply {
 pub struct Listener {
     socket: UnixListener,
     handler: Arc<dyn Handler>,
-    /// Held by each open connection.
-    open: Arc<()>,
 }
 
 impl Listener {
@@ -90,21 +88,13 @@ impl Listener {
         reactor: &Reactor,
         socket: UnixListener,
         handler: Arc<dyn Handler>,
-    ) -> io::Result<Arc<Self>> {
+    ) -> io::Result<()> {
         socket.set_nonblocking(true)?;
-        let listener = Arc::new(Self {
-            socket,
-            handler,
-            open: Arc::new(()),
-        });
+        let listener = Arc::new(Self { socket, handler });
         let source = Arc::clone(&listener) as Arc<dyn Source>;
-        reactor.add(&listener.socket, EpollFlags::EPOLLIN, source)?;
-        Ok(listener)
-    }
-
-    /// How many connections are open.
-    pub fn connections(&self) -> usize {
-        Arc::strong_count(&self.open).saturating_sub(1)
+        reactor
+            .add(&listener.socket, EpollFlags::EPOLLIN, source)
+            .map(drop)
     }
 
     fn accept(&self, reactor: &Reactor) -> io::Result<()> {
@@ -119,7 +109,6 @@ impl Listener {
             this: this.clone(),
             stream,
             handler: Arc::clone(&self.handler),
-            _open: Arc::clone(&self.open),
             decoder: Mutex::default(),
             outbox: Mutex::default(),
         });
@@ -150,7 +139,6 @@ struct Connection {
     this: Weak<Connection>,
     stream: UnixStream,
     handler: Arc<dyn Handler>,
-    _open: Arc<()>,
     decoder: Mutex<Decoder>,
     outbox: Mutex<Vec<u8>>,
 }
