@@ -13,7 +13,7 @@ help:
 	@echo 'make soak     the fault loops for longer (root)'
 	@echo 'make lint     formatting, lints, invariants, licences'
 	@echo 'make fuzz     each fuzz target for FUZZ_SECONDS'
-	@echo 'make install  put the two binaries into DESTDIR/usr/local/bin'
+	@echo 'make install  put the three binaries into DESTDIR/usr/local/bin'
 
 setup:
 	@scripts/setup
@@ -22,7 +22,7 @@ engines: setup
 	@scripts/fetch-engines
 
 build: setup
-	$(CARGO) build --release --locked --package cofferdam-shim
+	$(CARGO) build --release --locked --package cofferdam-shim --package cofferdam-workbench
 
 install: build
 	scripts/install

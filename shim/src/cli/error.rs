@@ -144,6 +144,15 @@ pub enum CliError {
         #[source]
         source: io::Error,
     },
+    /// The program that has a verb for us cannot be executed.
+    #[error("cannot execute {}, which has this command; `make install` puts it there", path.display())]
+    Companion {
+        /// Where it was looked for.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
     /// Something runc has and we do not.
     #[error("{what} is not supported: {why}")]
     Unsupported {

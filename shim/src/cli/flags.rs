@@ -93,6 +93,8 @@ pub(crate) enum Until {
     TheEnd,
     /// The first plain word and all after it are left alone: `exec ID ls -l`.
     FirstPlain,
+    /// No word is read here: another program does.
+    TheStart,
 }
 
 impl Words {
@@ -107,6 +109,10 @@ impl Words {
             ..Self::default()
         };
         let mut words = words.into_iter();
+        if until == Until::TheStart {
+            sorted.plain.extend(words);
+            return Ok(sorted);
+        }
         while let Some(word) = words.next() {
             let bytes = word.as_bytes();
             if bytes == b"--" {
@@ -284,6 +290,13 @@ mod tests {
         let got = parse(Until::FirstPlain, &["-d", "id", "ls", "-b", "--", "-e"]).unwrap();
         assert_eq!(got.plain, ["id", "ls", "-b", "--", "-e"]);
         assert!(got.path("bundle").is_none());
+    }
+
+    #[test]
+    fn the_words_of_another_program_are_left_alone() {
+        let got = parse(Until::TheStart, &["--help", "-d", "--", "id"]).unwrap();
+        assert_eq!(got.plain, ["--help", "-d", "--", "id"]);
+        assert!(!got.help);
     }
 
     #[test]

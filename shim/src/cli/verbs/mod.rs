@@ -12,6 +12,7 @@ mod kill;
 mod list;
 mod pause;
 mod policy;
+mod profile;
 mod ps;
 mod run;
 mod spec;
@@ -158,6 +159,7 @@ pub(crate) static VERBS: &[Verb] = &[
     inspect::VERB,
     doctor::VERB,
     policy::VERB,
+    profile::VERB,
     spec::VERB,
     features::VERB,
     checkpoint::CHECKPOINT,

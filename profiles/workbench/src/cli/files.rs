@@ -1,0 +1,63 @@
+//! Files in, results out.
+
+use std::fs::File;
+use std::io::{self, Read, Write as _};
+use std::path::Path;
+
+use oci_spec::runtime::LinuxSeccomp;
+use serde::Serialize;
+
+use super::CliError;
+use crate::dialect::{self, MAX_BYTES};
+
+/// Reads at most `bound` bytes of a file; `-` is the standard input.
+pub(super) fn read(path: &Path, bound: u64) -> Result<Vec<u8>, CliError> {
+    let failed = |source| CliError::Read {
+        path: path.to_owned(),
+        source,
+    };
+    let mut input: Box<dyn Read> = if path == Path::new("-") {
+        Box::new(io::stdin().lock())
+    } else {
+        Box::new(File::open(path).map_err(failed)?)
+    };
+    let mut bytes = Vec::new();
+    input
+        .by_ref()
+        .take(bound)
+        .read_to_end(&mut bytes)
+        .map_err(failed)?;
+    if input.read(&mut [0]).map_err(failed)? != 0 {
+        return Err(CliError::TooLarge {
+            path: path.to_owned(),
+            bound,
+        });
+    }
+    Ok(bytes)
+}
+
+/// Reads a profile.
+pub(super) fn profile(path: &Path) -> Result<LinuxSeccomp, CliError> {
+    let bytes = read(path, MAX_BYTES)?;
+    dialect::read(&bytes).map_err(|source| CliError::Profile {
+        path: path.to_owned(),
+        source,
+    })
+}
+
+/// Prints a text; a reader that went away is not an error.
+pub(super) fn print(text: &str) -> Result<(), CliError> {
+    let mut out = io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(CliError::Print(error)),
+        _ => Ok(()),
+    }
+}
+
+/// Prints a value as indented JSON.
+pub(super) fn print_json(value: &impl Serialize) -> Result<(), CliError> {
+    let mut text =
+        serde_json::to_string_pretty(value).map_err(|error| CliError::Print(error.into()))?;
+    text.push('\n');
+    print(&text)
+}

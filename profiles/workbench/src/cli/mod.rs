@@ -1,0 +1,58 @@
+//! The command line: a file per command, one way to print results, errors and progress.
+
+mod convert;
+/// What ends a command early, and the exit status of it.
+mod error;
+/// Files in, results out.
+mod files;
+
+pub use error::CliError;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand, ValueEnum};
+
+/// Generates, records, checks, compares and explains seccomp profiles.
+#[derive(Debug, Parser)]
+#[command(name = "cofferdam profile", version, max_term_width = 100)]
+struct Line {
+    #[command(subcommand)]
+    command: Command,
+    /// How results are printed.
+    #[arg(long, global = true, value_enum, default_value = "human")]
+    format: Format,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// Text for people.
+    Human,
+    /// JSON for programs.
+    Json,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Convert(convert::Arguments),
+}
+
+/// Runs the command line of this process. Exit status: 0 done, 1 found something that its command
+/// looks for, 2 could not be done.
+pub fn main() -> ExitCode {
+    let line = match Line::try_parse() {
+        Ok(line) => line,
+        Err(error) => {
+            let status = if error.use_stderr() { 2 } else { 0 };
+            // A reader that went away is no error of ours.
+            let _ = error.print();
+            return ExitCode::from(status);
+        }
+    };
+    let done = match line.command {
+        Command::Convert(arguments) => convert::run(&arguments, line.format),
+    };
+    done.unwrap_or_else(|error| {
+        error::tell(&error, line.format);
+        ExitCode::from(2)
+    })
+}
