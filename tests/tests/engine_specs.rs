@@ -209,7 +209,8 @@ fn cri() -> Value {
     spec["process"]["noNewPrivileges"] = json!(false);
     spec["annotations"] = json!({
         "io.kubernetes.cri.container-type": "container",
-        "io.kubernetes.cri.sandbox-id": "0123"
+        "io.kubernetes.cri.sandbox-id": "0123",
+        "io.kubernetes.cri.sandbox-uid": "0a1b"
     });
     spec["linux"]["namespaces"] = json!([
         {"type": "pid"}, {"type": "mount"}, {"type": "cgroup"},
@@ -256,7 +257,7 @@ fn under(policy: &str, json: &Value) -> Result<Hardened<Spec>, Refusal> {
     let spec = parse_spec(json.to_string().as_bytes())?;
     let selection = Selection {
         command_line: Some(policy.to_owned()),
-        handler: None,
+        ..Selection::default()
     };
     let facts = facts(&spec);
     harden(spec, &PolicyFile::builtin(), &selection, &facts)

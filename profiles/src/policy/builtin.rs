@@ -7,6 +7,7 @@ use super::model::{
     ReadOnlyRootfs, SeccompChoice, SysctlRules, Verdict,
 };
 use crate::capability::{self, Capability};
+use crate::seccomp::Compat32;
 
 /// The name of the policy that holds when nobody chose one.
 pub(super) const BASELINE: &str = "baseline";
@@ -23,11 +24,13 @@ pub(crate) fn baseline() -> Policy {
         run_as_root: Verdict::Allow,
         no_new_privileges: true,
         seccomp: SeccompChoice::Intersect,
+        seccomp_compat32: Compat32::Filtered,
         read_only_rootfs: ReadOnlyRootfs::Asked,
         masked_paths: BTreeSet::new(),
         readonly_paths: BTreeSet::new(),
         best_effort: BTreeSet::from([BestEffort::Apparmor]),
         apparmor_unconfined: Verdict::Deny,
+        selinux_unconfined: Verdict::Deny,
         hooks: Verdict::Allow,
         capabilities: CapabilityRules {
             bounding: capability::BASELINE,

@@ -10,6 +10,9 @@ use oci_spec::runtime::{Mount, Spec};
 pub struct HostFacts {
     /// The kernel has AppArmor on.
     pub apparmor: bool,
+    /// The engines' default AppArmor profiles that are loaded in enforce mode (see
+    /// [`is_engine_profile`](super::is_engine_profile)); asked for only where the spec names none.
+    pub apparmor_profiles: Vec<String>,
     /// The kernel has SELinux on.
     pub selinux: bool,
     /// Cgroup v2 is the only hierarchy.
@@ -44,6 +47,8 @@ pub struct Questions {
     pub mount_sources: BTreeSet<PathBuf>,
     /// Paths to compare with the caller's own namespaces for [`HostFacts::namespaces`].
     pub namespaces: BTreeSet<PathBuf>,
+    /// The spec names no AppArmor profile: [`HostFacts::apparmor_profiles`] is wanted.
+    pub apparmor_profiles: bool,
 }
 
 impl Questions {
@@ -56,7 +61,12 @@ impl Questions {
         let root = spec.root().iter().map(|root| root.path().clone());
         let linux = spec.linux().as_ref();
         let namespaces = linux.and_then(|l| l.namespaces().as_ref());
+        let profile = spec
+            .process()
+            .as_ref()
+            .and_then(|p| p.apparmor_profile().as_deref());
         Self {
+            apparmor_profiles: profile.unwrap_or_default().is_empty(),
             mount_sources: sources.chain(root).collect(),
             namespaces: namespaces
                 .into_iter()

@@ -69,7 +69,7 @@ pub(crate) fn under(policy: &Policy, json: &Value) -> Result<Hardened<Spec>, Ref
     });
     let selection = Selection {
         command_line: Some("test".to_owned()),
-        handler: None,
+        ..Selection::default()
     };
     harden(spec, &file, &selection, &host)
 }
@@ -233,14 +233,17 @@ fn restricted_wants_another_user_than_root() {
 fn selection_follows_the_order_and_annotations_only_tighten() {
     let annotated = |name: &str| with("/annotations", json!({"cofferdam.dev/policy": name}));
     let file = PolicyFile::builtin();
-    let choose = |json: &Value, line: Option<&str>, handler: Option<&str>| {
+    let choose_in = |environment: Option<&str>, json: &Value, line, handler: Option<&str>| {
+        let line: Option<&str> = line;
         let selection = Selection {
             command_line: line.map(str::to_owned),
             handler: handler.map(str::to_owned),
+            environment: environment.map(str::to_owned),
         };
         file.select(&selection, spec(json).annotations().as_ref())
             .map(|(policy, _)| policy.name)
     };
+    let choose = |json: &Value, line, handler| choose_in(None, json, line, handler);
     let none = with("/annotations", json!({"other": "x"}));
     assert_eq!(choose(&none, None, None).unwrap(), "baseline");
     assert_eq!(
@@ -251,6 +254,19 @@ fn selection_follows_the_order_and_annotations_only_tighten() {
         choose(&none, Some("baseline"), Some("restricted")).unwrap(),
         "baseline"
     );
+    // An engine's environment holds for all its handlers: the one that names a policy means it.
+    for (environment, line, handler, expected) in [
+        (Some("restricted"), None, None, "restricted"),
+        (Some("baseline"), None, Some("restricted"), "restricted"),
+        (Some("baseline"), Some("restricted"), None, "restricted"),
+    ] {
+        let chosen = choose_in(environment, &none, line, handler);
+        assert_eq!(chosen.unwrap(), expected);
+    }
+    assert!(matches!(
+        choose_in(Some("lax"), &none, None, None),
+        Err(Refusal::UnknownPolicy { .. })
+    ));
     let met = choose(&annotated("baseline"), None, Some("restricted")).unwrap();
     assert_eq!(met, "baseline+restricted");
     assert!(matches!(

@@ -9,6 +9,7 @@ use super::harden_tests::{host, plain, spec, with};
 use super::model::{BestEffort, ReadOnlyRootfs, SeccompChoice, Verdict};
 use super::*;
 use crate::capability::{self, Set};
+use crate::seccomp::Compat32;
 
 fn verdict() -> impl Strategy<Value = Verdict> {
     prop_oneof![
@@ -45,60 +46,69 @@ fn policy() -> impl Strategy<Value = Policy> {
         strings(&["net.core.somaxconn", "net.*"]),
         subset(vec![BestEffort::Apparmor, BestEffort::Selinux]),
     );
+    let compat32 = prop_oneof![
+        Just(Compat32::Refused),
+        Just(Compat32::Filtered),
+        Just(Compat32::Socketcall),
+    ];
     let limit = proptest::option::of(0..4096u64);
     (
         verdicts,
         any::<(u64, bool, bool)>(),
-        seccomp,
+        (seccomp, compat32, verdict()),
         lists,
         limit,
         0..3usize,
     )
-        .prop_map(|(v, (bits, nnp, read_only), seccomp, lists, limit, name)| {
-            let base = builtin::baseline();
-            let all: Set = capability::ALL.iter().copied().collect();
-            let two = |v: Verdict| v.min(Verdict::Strip);
-            let mut policy = Policy {
-                name: ["a", "b", "c"][name].to_owned(),
-                privileged: v[0],
-                run_as_root: v[1],
-                no_new_privileges: nnp,
-                seccomp,
-                read_only_rootfs: if read_only {
-                    ReadOnlyRootfs::Required
-                } else {
-                    ReadOnlyRootfs::Asked
-                },
-                masked_paths: lists.0,
-                readonly_paths: lists.1,
-                best_effort: lists.6,
-                apparmor_unconfined: v[2],
-                hooks: v[3],
-                rlimits: limit
-                    .map(|l| ("nofile".to_owned(), l))
-                    .into_iter()
-                    .collect::<BTreeMap<_, _>>(),
-                ..base
-            };
-            policy.capabilities.bounding = Set::from_bits(bits) & all;
-            policy.capabilities.beyond = two(v[4]);
-            policy.host_namespaces.pid = v[5];
-            policy.host_namespaces.network = v[6];
-            policy.host_namespaces.ipc = v[7];
-            policy.host_namespaces.uts = v[8];
-            policy.host_namespaces.cgroup = v[9];
-            policy.mounts.sensitive = v[10];
-            policy.mounts.paths = lists.2;
-            policy.mounts.allow = lists.3;
-            policy.mounts.shared_propagation = v[11];
-            policy.mounts.kernel_write = v[12];
-            policy.mounts.other_types = v[13];
-            policy.devices.beyond = v[14];
-            policy.devices.allow = lists.4;
-            policy.sysctls.beyond = v[15];
-            policy.sysctls.allow = lists.5;
-            policy
-        })
+        .prop_map(
+            |(v, (bits, nnp, read_only), (seccomp, compat32, selinux), lists, limit, name)| {
+                let base = builtin::baseline();
+                let all: Set = capability::ALL.iter().copied().collect();
+                let two = |v: Verdict| v.min(Verdict::Strip);
+                let mut policy = Policy {
+                    name: ["a", "b", "c"][name].to_owned(),
+                    privileged: v[0],
+                    run_as_root: v[1],
+                    no_new_privileges: nnp,
+                    seccomp,
+                    seccomp_compat32: compat32,
+                    selinux_unconfined: selinux,
+                    read_only_rootfs: if read_only {
+                        ReadOnlyRootfs::Required
+                    } else {
+                        ReadOnlyRootfs::Asked
+                    },
+                    masked_paths: lists.0,
+                    readonly_paths: lists.1,
+                    best_effort: lists.6,
+                    apparmor_unconfined: v[2],
+                    hooks: v[3],
+                    rlimits: limit
+                        .map(|l| ("nofile".to_owned(), l))
+                        .into_iter()
+                        .collect::<BTreeMap<_, _>>(),
+                    ..base
+                };
+                policy.capabilities.bounding = Set::from_bits(bits) & all;
+                policy.capabilities.beyond = two(v[4]);
+                policy.host_namespaces.pid = v[5];
+                policy.host_namespaces.network = v[6];
+                policy.host_namespaces.ipc = v[7];
+                policy.host_namespaces.uts = v[8];
+                policy.host_namespaces.cgroup = v[9];
+                policy.mounts.sensitive = v[10];
+                policy.mounts.paths = lists.2;
+                policy.mounts.allow = lists.3;
+                policy.mounts.shared_propagation = v[11];
+                policy.mounts.kernel_write = v[12];
+                policy.mounts.other_types = v[13];
+                policy.devices.beyond = v[14];
+                policy.devices.allow = lists.4;
+                policy.sysctls.beyond = v[15];
+                policy.sysctls.allow = lists.5;
+                policy
+            },
+        )
 }
 
 /// Specs that ask for something of every rule.
@@ -142,7 +152,7 @@ fn harden_under(
     file.insert(policy.clone());
     let selection = Selection {
         command_line: Some(policy.name.clone()),
-        handler: None,
+        ..Selection::default()
     };
     harden(spec, &file, &selection, &host).ok()
 }

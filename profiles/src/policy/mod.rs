@@ -36,6 +36,8 @@ mod text;
 #[cfg(test)]
 mod harden_tests;
 #[cfg(test)]
+mod host_tests;
+#[cfg(test)]
 mod meet_tests;
 #[cfg(test)]
 mod rule_tests;
@@ -47,14 +49,19 @@ pub use hardened::{ContainerRecord, Hardened};
 pub use model::Policy;
 pub use refusal::{Denial, Refusal};
 pub use report::{Action, Finding, Report, Rule, Summary};
+pub use rules::labels::is_engine_profile;
 pub use select::{ANNOTATIONS, POLICY_ANNOTATION};
 pub use spec::{SpecError, parse_spec};
 
-/// Who chose a policy besides the file's default and the spec's annotations.
+/// Who chose a policy besides the file's default and the spec's annotations; the first of these
+/// that is there counts.
 #[derive(Debug, Clone, Default)]
 pub struct Selection {
-    /// `--policy NAME` of the command line, or `COFFERDAM_POLICY`.
+    /// `--policy NAME` of the command line.
     pub command_line: Option<String>,
     /// The `policy` of the containerd runtime handler's options.
     pub handler: Option<String>,
+    /// `COFFERDAM_POLICY` of the environment: an engine's own holds for every handler, so it is
+    /// asked after the handler.
+    pub environment: Option<String>,
 }

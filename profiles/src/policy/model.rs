@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::device::DeviceMatch;
 use crate::capability::Set;
+use crate::seccomp::Compat32;
 
 /// What a rule does with a request that goes beyond it; the tightest comes first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -57,7 +58,8 @@ pub enum Isolation {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum BestEffort {
-    /// An engine's default AppArmor profile where the kernel has no AppArmor.
+    /// An engine's default AppArmor profile where the kernel has no AppArmor, and one at all where
+    /// the engine names none and none of the engines' defaults is loaded.
     Apparmor,
     /// SELinux labels where the kernel has no SELinux.
     Selinux,
@@ -140,6 +142,9 @@ pub struct Policy {
     pub no_new_privileges: bool,
     /// Which seccomp profile a container gets.
     pub seccomp: SeccompChoice,
+    /// What the built-in default lets 32-bit programs do; an older record has no say.
+    #[serde(default)]
+    pub seccomp_compat32: Compat32,
     /// Whether the root file system is read-only.
     pub read_only_rootfs: ReadOnlyRootfs,
     /// Paths masked besides the field's defaults.
@@ -148,8 +153,12 @@ pub struct Policy {
     pub readonly_paths: BTreeSet<String>,
     /// What may be missing on this host.
     pub best_effort: BTreeSet<BestEffort>,
-    /// The AppArmor profile `unconfined`; `strip` does not exist here.
+    /// To run without an AppArmor profile on a host that has AppArmor, asked for (`unconfined`) or
+    /// by naming none; `strip` does not exist here.
     pub apparmor_unconfined: Verdict,
+    /// SELinux types that confine nothing, such as `spc_t`; `strip` does not exist here.
+    #[serde(default = "deny")]
+    pub selinux_unconfined: Verdict,
     /// OCI hooks, which run on the host with the engine's rights.
     pub hooks: Verdict,
     /// Which capabilities a container may have.
@@ -164,6 +173,11 @@ pub struct Policy {
     pub sysctls: SysctlRules,
     /// The highest resource limits, by the name of [`Rlimit`](super::limits::NAMES).
     pub rlimits: BTreeMap<String, u64>,
+}
+
+/// What a record says that was written before the field existed.
+fn deny() -> Verdict {
+    Verdict::Deny
 }
 
 impl Policy {

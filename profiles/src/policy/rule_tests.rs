@@ -1,16 +1,12 @@
 //! Single requests, each against the rule that judges it.
 
-use std::path::PathBuf;
-
 use serde_json::{Value, json};
 
-use super::harden_tests::{
-    baseline, host, plain, refused_by, spec, under, with, without_namespace,
-};
+use super::harden_tests::{baseline, plain, refused_by, spec, under, with, without_namespace};
 use super::model::Verdict;
 use super::*;
 
-fn bind(source: &str, destination: &str, options: &[&str]) -> Value {
+pub(crate) fn bind(source: &str, destination: &str, options: &[&str]) -> Value {
     let mount = json!({"destination": destination, "type": "bind", "source": source,
                        "options": options});
     with("/mounts/-", mount)
@@ -129,24 +125,58 @@ fn a_user_namespace_that_maps_the_hosts_root_is_the_hosts() {
     }
 }
 
+/// 32-bit x86 reaches every socket family by `socketcall`: only a policy that says so lets it.
+#[cfg(target_arch = "x86_64")]
 #[test]
-fn unconfined_is_refused_in_every_form_the_kernel_takes() {
-    for (profile, refused) in [
-        ("unconfined", true),
-        (":root:unconfined", true),
-        ("docker-default//&unconfined", true),
-        (" unconfined", true),
-        ("docker-default", false),
-        ("not-unconfined", false),
+fn socketcall_is_for_policies_that_ask_for_it() {
+    use crate::seccomp::Compat32;
+    use oci_spec::runtime::Arch;
+    let engines = json!({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [],
+                         "architectures": ["SCMP_ARCH_X86_64", "SCMP_ARCH_X86"]});
+    for (compat32, free, x86) in [
+        (Compat32::Refused, false, false),
+        (Compat32::Filtered, false, true),
+        (Compat32::Socketcall, true, true),
     ] {
-        let json = with("/process/apparmorProfile", json!(profile));
-        let spec = spec(&json);
-        let host = HostFacts {
-            apparmor: true,
-            ..host(&spec)
+        let policy = Policy {
+            seccomp_compat32: compat32,
+            ..builtin::baseline()
         };
-        let hardened = harden(spec, &PolicyFile::builtin(), &Selection::default(), &host);
-        assert_eq!(hardened.is_err(), refused, "{profile}");
+        for json in [plain(), with("/linux/seccomp", engines.clone())] {
+            let hardened = under(&policy, &json).unwrap();
+            let seccomp = hardened
+                .get()
+                .linux()
+                .as_ref()
+                .unwrap()
+                .seccomp()
+                .clone()
+                .unwrap();
+            let rules = seccomp.syscalls().as_ref().unwrap();
+            let mut about = rules
+                .iter()
+                .filter(|r| r.names().iter().any(|n| n == "socketcall"));
+            let unconditional = about.clone().count() == 1 && about.all(|r| r.args().is_none());
+            assert_eq!(unconditional, free, "{compat32:?}");
+            let archs = seccomp.architectures().clone().unwrap();
+            assert_eq!(archs.contains(&Arch::ScmpArchX86), x86, "{compat32:?}");
+            let findings = &hardened.report().findings;
+            let said = findings
+                .iter()
+                .find(|f| f.rule == Rule::Seccomp && f.asked == "32-bit programs");
+            assert_eq!(
+                said.is_some(),
+                compat32 != Compat32::Filtered,
+                "{compat32:?}"
+            );
+        }
+        // An annotation, which only tightens, does not loosen it, and can take it away.
+        let loose = Policy {
+            seccomp_compat32: Compat32::Socketcall,
+            ..builtin::baseline()
+        };
+        assert_eq!(policy.meet(&loose).seccomp_compat32, compat32);
+        assert_eq!(loose.meet(&policy).seccomp_compat32, compat32);
     }
 }
 
@@ -206,23 +236,6 @@ fn ordinary_requests_pass() {
             panic!("{refusal}: {json}");
         }
     }
-}
-
-#[test]
-fn binds_carry_the_canonical_source() {
-    let spec = spec(&bind("/srv/link", "/data", &["bind"]));
-    let mut host = host(&spec);
-    host.mount_sources
-        .insert("/srv/link".into(), "/srv/target".into());
-    let file = PolicyFile::builtin();
-    let hardened = harden(spec.clone(), &file, &Selection::default(), &host).unwrap();
-    let mount = hardened.get().mounts().as_ref().unwrap().last().unwrap();
-    assert_eq!(mount.source(), &Some(PathBuf::from("/srv/target")));
-    host.mount_sources
-        .insert("/srv/link".into(), "/run/docker.sock".into());
-    assert!(harden(spec.clone(), &file, &Selection::default(), &host).is_err());
-    host.mount_sources.clear();
-    assert!(harden(spec, &file, &Selection::default(), &host).is_err());
 }
 
 #[test]

@@ -1,5 +1,5 @@
-//! Which policy holds: the command line, else the handler, else the file's default; an annotation
-//! may only tighten that, unless the administrator's file lists its key.
+//! Which policy holds: the command line, else the handler, else the environment, else the file's
+//! default; an annotation may only tighten that, unless the administrator's file lists its key.
 
 use std::collections::HashMap;
 
@@ -22,11 +22,16 @@ impl PolicyFile {
         selection: &Selection,
         annotations: Option<&HashMap<String, String>>,
     ) -> Result<(Policy, String), Refusal> {
-        let (name, origin) = match (&selection.command_line, &selection.handler) {
-            (Some(name), _) => (name, "the command line"),
-            (None, Some(name)) => (name, "the runtime handler"),
-            (None, None) => (self.default_name(), "the policy file's default"),
-        };
+        let choices = [
+            (&selection.command_line, "the command line"),
+            (&selection.handler, "the runtime handler"),
+            (&selection.environment, "COFFERDAM_POLICY"),
+        ];
+        let mut named = choices
+            .into_iter()
+            .filter_map(|(name, origin)| Some((name.as_ref()?, origin)));
+        let default = (self.default_name(), "the policy file's default");
+        let (name, origin) = named.next().unwrap_or(default);
         let base = self.named(name, origin)?;
         let Some(annotations) = annotations else {
             return Ok((base.clone(), format!("{name} (chosen by {origin})")));

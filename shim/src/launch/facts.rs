@@ -5,7 +5,7 @@ use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-use cofferdam_profiles::policy::{HostFacts, NamespaceOwner, Questions};
+use cofferdam_profiles::policy::{HostFacts, NamespaceOwner, Questions, is_engine_profile};
 use nix::sys::resource::{Resource, getrlimit};
 use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, statfs};
 use oci_spec::runtime::Spec;
@@ -26,8 +26,14 @@ pub(super) fn find(
     }
     known.extend(resolve(bundle, spec, questions.mount_sources)?);
     let apparmor = fs::read("/sys/module/apparmor/parameters/enabled");
+    let apparmor = apparmor.is_ok_and(|flag| flag.starts_with(b"Y"));
+    let profiles = match apparmor && questions.apparmor_profiles {
+        true => fs::read_to_string("/sys/kernel/security/apparmor/profiles"),
+        false => Ok(String::new()),
+    };
     Ok(HostFacts {
-        apparmor: apparmor.is_ok_and(|flag| flag.starts_with(b"Y")),
+        apparmor,
+        apparmor_profiles: enforced_defaults(&profiles.unwrap_or_default()),
         selinux: Path::new("/sys/fs/selinux/enforce").exists(),
         cgroup_v2: statfs("/sys/fs/cgroup")
             .is_ok_and(|fs| fs.filesystem_type() == CGROUP2_SUPER_MAGIC),
@@ -36,6 +42,13 @@ pub(super) fn find(
         limits: limits(),
         masked_paths: thermal_throttle(),
     })
+}
+
+/// Engines' default profiles among those that the kernel lists as `NAME (MODE)`.
+fn enforced_defaults(listed: &str) -> Vec<String> {
+    let enforced = listed.lines().filter_map(|l| l.strip_suffix(" (enforce)"));
+    let defaults = enforced.filter(|name| is_engine_profile(name));
+    defaults.map(str::to_owned).collect()
 }
 
 /// Sources as the spec names them, with their real paths.
@@ -150,6 +163,14 @@ mod tests {
         assert_eq!(owners[&net], NamespaceOwner::Host);
         let missing = super::owners(["/proc/self/ns/none".into()]).unwrap_err();
         assert!(matches!(missing, LaunchError::Namespace { .. }));
+    }
+
+    #[test]
+    fn only_enforced_defaults_of_engines_count() {
+        let listed = "/usr/bin/man (enforce)\ndocker-default (enforce)\n\
+                      containers-default-0.57.4 (enforce)\ncri-containerd.apparmor.d (complain)\n";
+        let found = enforced_defaults(listed);
+        assert_eq!(found, ["docker-default", "containers-default-0.57.4"]);
     }
 
     #[test]

@@ -16,7 +16,7 @@ use cofferdam_profiles::policy::{
 };
 use oci_spec::runtime::{Process, Spec};
 
-/// Names the policy when the command line does not.
+/// Names the policy when neither the command line nor the runtime handler does.
 pub const POLICY_VARIABLE: &str = "COFFERDAM_POLICY";
 /// Names the policy file when the command line does not.
 pub const POLICY_FILE_VARIABLE: &str = "COFFERDAM_POLICY_FILE";
@@ -138,14 +138,13 @@ impl PolicyChoice {
     /// What the environment says, with `policy` and `file` of the command line before it.
     pub fn from_environment(policy: Option<&str>, file: Option<&Path>) -> Self {
         let variable = |name| env::var_os(name).filter(|value| !value.is_empty());
-        let command_line = policy.map(str::to_owned).or_else(|| {
-            // A name that is not UTF-8 is no policy's name; it must not mean "the default".
-            variable(POLICY_VARIABLE).map(|name| name.to_string_lossy().into_owned())
-        });
+        // A name that is not UTF-8 is no policy's name; it must not mean "the default".
+        let environment = variable(POLICY_VARIABLE).map(|name| name.to_string_lossy().into_owned());
         Self {
             selection: Selection {
-                command_line,
+                command_line: policy.map(str::to_owned),
                 handler: None,
+                environment,
             },
             file: file.map_or_else(
                 || variable(POLICY_FILE_VARIABLE).map_or_else(|| POLICY_FILE.into(), PathBuf::from),

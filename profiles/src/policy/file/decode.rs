@@ -11,6 +11,7 @@ use crate::policy::builtin::BASELINE;
 use crate::policy::model::{BestEffort, Isolation, Policy, ReadOnlyRootfs, SeccompChoice, Verdict};
 use crate::policy::rules::{process, sensitive, sysctls};
 use crate::policy::select::ANNOTATIONS;
+use crate::seccomp::Compat32;
 
 const VERDICTS: &[(&str, Verdict)] = &[
     ("deny", Verdict::Deny),
@@ -264,6 +265,13 @@ fn top_level(policy: &mut Policy, table: &mut Table<'_>) -> Result<(), Problem> 
     ];
     table.choice("seccomp", &choices, &mut policy.seccomp)?;
     let choices = [
+        ("refused", Compat32::Refused),
+        ("filtered", Compat32::Filtered),
+        ("socketcall", Compat32::Socketcall),
+    ];
+    let key = "seccomp_compat32";
+    table.choice(key, &choices, &mut policy.seccomp_compat32)?;
+    let choices = [
         ("asked", ReadOnlyRootfs::Asked),
         ("required", ReadOnlyRootfs::Required),
     ];
@@ -281,6 +289,8 @@ fn top_level(policy: &mut Policy, table: &mut Table<'_>) -> Result<(), Problem> 
     })?;
     let key = "apparmor_unconfined";
     table.choice(key, DENY_OR_ALLOW, &mut policy.apparmor_unconfined)?;
+    let key = "selinux_unconfined";
+    table.choice(key, DENY_OR_ALLOW, &mut policy.selinux_unconfined)?;
     table.choice("hooks", VERDICTS, &mut policy.hooks)?;
     table.later("user_namespace")?;
     table.later("landlock")

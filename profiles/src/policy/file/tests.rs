@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::policy::model::{SeccompChoice, Verdict};
+use crate::seccomp::Compat32;
 
 fn parse(text: &str) -> Result<PolicyFile, PolicyFileError> {
     PolicyFile::parse(text, Path::new("policy.toml"))
@@ -35,6 +36,7 @@ fn policies_extend_each_other_in_any_order() {
         [policy.a]
         extends = "b"
         seccomp = "default"
+        seccomp_compat32 = "socketcall"
         mounts.allow = ["/var/run/app/"]
         [policy.b]
         extends = "restricted"
@@ -47,6 +49,9 @@ fn policies_extend_each_other_in_any_order() {
     .unwrap();
     let a = file.policy("a").unwrap();
     assert_eq!(a.seccomp, SeccompChoice::Default);
+    assert_eq!(a.seccomp_compat32, Compat32::Socketcall);
+    let b = file.policy("b").unwrap();
+    assert_eq!(b.seccomp_compat32, Compat32::Filtered);
     assert_eq!(a.host_namespaces.pid, Verdict::Allow);
     assert_eq!(a.host_namespaces.ipc, Verdict::Deny);
     assert_eq!(a.run_as_root, Verdict::Deny);
@@ -108,6 +113,23 @@ fn mistakes_have_a_place_and_a_remedy() {
         (
             "[policy.w]\nseccomp = \"generate\"",
             "2:11: unknown seccomp value \"generate\". Known: intersect, default, engine",
+        ),
+        (
+            "[policy.w]\n  seccomp_compat32 = \"socketcal\"",
+            "2:22: unknown seccomp_compat32 value \"socketcal\"; did you mean \"socketcall\"? \
+             Known: refused, filtered, socketcall",
+        ),
+        (
+            "[policy.w]\nseccomp_compat32 = true",
+            "2:20: seccomp_compat32 is of type boolean; write a string in quotes",
+        ),
+        (
+            "[policy.w]\nseccomp_compat = \"refused\"",
+            "2:1: unknown key in [policy.w] \"seccomp_compat\"; did you mean \"seccomp_compat32\"?",
+        ),
+        (
+            "[policy.w]\nselinux_unconfined = \"strip\"",
+            "2:22: unknown selinux_unconfined value \"strip\". Known: deny, allow",
         ),
         (
             "[policy.w]\nextends = \"w\"",

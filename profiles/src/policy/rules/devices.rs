@@ -1,9 +1,15 @@
 //! Device nodes and the device rules of the cgroup: the engines' defaults and what the policy
 //! lists, never a wildcard, never a new node.
 
-use oci_spec::runtime::{LinuxDevice, LinuxDeviceCgroup, LinuxDeviceType, LinuxResources, Spec};
+use std::path::Path;
 
+use oci_spec::runtime::{
+    LinuxDevice, LinuxDeviceCgroup, LinuxDeviceType, LinuxResources, Mount, Spec,
+};
+
+use super::sensitive::plain;
 use crate::policy::device::{DeviceKind, DeviceMatch, ENGINE_DEFAULT};
+use crate::policy::facts::is_bind;
 use crate::policy::judge::{Judge, Request};
 use crate::policy::report::{Action, Rule};
 
@@ -12,6 +18,7 @@ const NAMED: usize = 8;
 
 /// Judges devices and device rules, and writes the cgroup's rules anew.
 pub(crate) fn harden(spec: &mut Spec, judge: &mut Judge<'_>) {
+    in_binds(spec, judge);
     let Some(linux) = spec.linux_mut() else {
         return;
     };
@@ -53,6 +60,48 @@ pub(crate) fn harden(spec: &mut Spec, judge: &mut Judge<'_>) {
     }
     resources.set_devices(Some(granted.into_rules()));
     linux.set_resources(Some(resources));
+}
+
+/// A node that is asked for below a bind would be made in the host's directory and stay there. The
+/// runtime looks again once links in the image are followed; here the request has a name.
+fn in_binds(spec: &Spec, judge: &mut Judge<'_>) {
+    let mounts = spec.mounts().as_deref().unwrap_or_default();
+    // No node is made at all where /dev is the host's.
+    if in_bind(Path::new("/dev"), mounts).is_some() {
+        return;
+    }
+    let linux = spec.linux().as_ref();
+    for device in linux.iter().flat_map(|l| l.devices()).flatten() {
+        let Some(mount) = device.path().parent().and_then(|dir| in_bind(dir, mounts)) else {
+            continue;
+        };
+        let source = mount.source().as_deref().unwrap_or(Path::new("?"));
+        judge.deny(Request {
+            rule: Rule::Devices,
+            field: "linux.devices",
+            asked: format!(
+                "the device node {} in the mount of the host's {}",
+                device.path().display(),
+                source.display()
+            ),
+            stripped: "",
+            why: "the node would be made in the host's directory and stay there",
+            allow: "",
+            instead: "ask for the node below /dev, or bind the host's own node",
+        });
+    }
+}
+
+/// The bind that is on top at a directory of the container.
+fn in_bind<'m>(directory: &Path, mounts: &'m [Mount]) -> Option<&'m Mount> {
+    let directory = plain(directory);
+    let covering = mounts
+        .iter()
+        .map(|mount| (plain(mount.destination()), mount))
+        .filter(|(at, _)| directory.starts_with(at));
+    // The deepest; of several at the same place the last.
+    let (_, top) = covering.max_by_key(|(at, _)| at.components().count())?;
+    is_bind(top).then_some(top)
 }
 
 fn no_resources() -> LinuxResources {

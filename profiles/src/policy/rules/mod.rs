@@ -14,6 +14,8 @@ pub(crate) mod mounts;
 pub(crate) mod namespaces;
 /// Masked and read-only paths.
 pub(crate) mod paths;
+/// Which pod a container belongs to.
+mod pods;
 /// Specs with all that `--privileged` asks for.
 pub(crate) mod privileged;
 /// User, new privileges and resource limits.

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::{LinuxNamespaceType, Mount, Spec};
 
-use super::{namespaces, sensitive};
+use super::{namespaces, pods, sensitive};
 use crate::policy::facts::{HostFacts, has_option, is_bind, is_read_only};
 use crate::policy::judge::{Judge, Request};
 use crate::policy::report::{Action, Rule};
@@ -34,6 +34,7 @@ pub(crate) fn harden(spec: &mut Spec, host: &HostFacts, judge: &mut Judge<'_>) {
     root(spec, host, judge);
     propagation_of_root(spec, judge);
     let own_ipc = own_ipc(spec, host);
+    let pod = pods::uid(spec);
     let Some(mounts) = spec.mounts_mut() else {
         return;
     };
@@ -45,7 +46,7 @@ pub(crate) fn harden(spec: &mut Spec, host: &HostFacts, judge: &mut Judge<'_>) {
         over_proc(mount, judge);
         propagation(mount, judge);
         if is_bind(mount) {
-            bind(mount, host, judge)
+            bind(mount, host, pod.as_deref(), judge)
         } else {
             file_system(mount, judge)
         }
@@ -87,9 +88,9 @@ fn replace_host_ipc(mount: &mut Mount, host: &HostFacts, judge: &mut Judge<'_>) 
     mount.set_options(Some(options));
 }
 
-/// The root file system must not be a sensitive path itself.
-fn root(spec: &Spec, host: &HostFacts, judge: &mut Judge<'_>) {
-    let Some(root) = spec.root() else {
+/// The root file system must not be a sensitive path itself. The spec gets the path that was judged.
+fn root(spec: &mut Spec, host: &HostFacts, judge: &mut Judge<'_>) {
+    let Some(root) = spec.root_mut() else {
         return;
     };
     let path = match host.mount_sources.get(root.path()) {
@@ -107,6 +108,9 @@ fn root(spec: &Spec, host: &HostFacts, judge: &mut Judge<'_>) {
             allow: "",
             instead: "use a directory that holds nothing but the container's files",
         });
+    }
+    if path.is_absolute() {
+        root.set_path(path);
     }
 }
 
@@ -188,7 +192,7 @@ fn shared(field: &str, asked: String) -> Request<'_> {
 }
 
 /// Judges a bind mount and says whether it stays.
-fn bind(mount: &mut Mount, host: &HostFacts, judge: &mut Judge<'_>) -> bool {
+fn bind(mount: &mut Mount, host: &HostFacts, pod: Option<&str>, judge: &mut Judge<'_>) -> bool {
     let Some(source) = mount.source().clone() else {
         return true;
     };
@@ -209,7 +213,7 @@ fn bind(mount: &mut Mount, host: &HostFacts, judge: &mut Judge<'_>) -> bool {
         writable_kernel_mount(mount, judge);
     }
     let read_only = is_read_only(mount);
-    if let Some(why) = sensitive::why(&canonical, read_only, &judge.policy.mounts) {
+    if let Some(why) = sensitive::why(&canonical, read_only, &judge.policy.mounts, pod) {
         let (access, instead) = if read_only {
             (" read-only", "leave the mount out")
         } else {

@@ -7,7 +7,8 @@ use crate::policy::judge::Judge;
 use crate::policy::model::SeccompChoice;
 use crate::policy::report::{Action, Rule};
 use crate::seccomp::{
-    Allowed, Arch, Intersection, Warning, allowed_native, default_profile, intersect, validate,
+    Allowed, Arch, Compat32, DefaultProfile, Intersection, Warning, allowed_native, intersect,
+    validate,
 };
 
 const FIELD: &str = "linux.seccomp";
@@ -35,8 +36,15 @@ pub(crate) fn harden(spec: &mut Spec, bounding: Set, judge: &mut Judge<'_>) -> O
     if let Some(profile) = &asked {
         unknown_names(profile, judge);
     }
-    let ours = || default_profile(&bounding.to_oci(), Arch::NATIVE);
-    let choice = judge.policy.seccomp;
+    let (choice, compat32) = (judge.policy.seccomp, judge.policy.seccomp_compat32);
+    let ours = || {
+        DefaultProfile {
+            capabilities: &bounding.to_oci(),
+            arch: Arch::NATIVE,
+            compat32,
+        }
+        .build()
+    };
     let (profile, stacked, origin, reason) = match (choice, asked) {
         (SeccompChoice::Engine, None) => {
             let reason = "the policy takes the engine's profile as it is, and there is none";
@@ -84,11 +92,33 @@ pub(crate) fn harden(spec: &mut Spec, bounding: Set, judge: &mut Judge<'_>) -> O
     );
     judge.note(Rule::Seccomp, FIELD, action, before, after, reason);
     linux.set_seccomp(Some(profile));
+    if choice != SeccompChoice::Engine {
+        note_compat32(compat32, judge);
+    }
     Outcome {
         origin,
         stacked,
         allowed: Some(allowed),
     }
+}
+
+/// What 32-bit programs get, where that is not the usual.
+fn note_compat32(compat32: Compat32, judge: &mut Judge<'_>) {
+    let (action, got, reason) = match compat32 {
+        Compat32::Filtered => return,
+        Compat32::Refused => (
+            Action::Tightened,
+            "no 32-bit calls at all",
+            "the policy says seccomp_compat32 = \"refused\"",
+        ),
+        Compat32::Socketcall => (
+            Action::Granted,
+            "socketcall, and with it sockets of every family",
+            "the policy says seccomp_compat32 = \"socketcall\"; a filter cannot see its arguments",
+        ),
+    };
+    let asked = "32-bit programs";
+    judge.note(Rule::Seccomp, FIELD, action, asked, got, reason);
 }
 
 /// One profile that allows what both allow, or both to be stacked where there is no such one.

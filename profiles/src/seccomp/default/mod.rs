@@ -24,12 +24,15 @@ use oci_spec::runtime::{
     Capabilities, Capability, LinuxSeccomp, LinuxSeccompAction, LinuxSeccompArg, LinuxSyscall,
 };
 
+use serde::{Deserialize, Serialize};
+
 use super::action::{Action, ENOSYS, EPERM};
 use super::arch::Arch;
 use super::args::{Op, Test};
 
-/// What 32-bit programs get on a 64-bit machine.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+/// What 32-bit programs get on a 64-bit machine; the tightest comes first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Compat32 {
     /// Nothing: every 32-bit call gets ENOSYS.
     Refused,

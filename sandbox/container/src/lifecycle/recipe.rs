@@ -53,7 +53,7 @@ impl<'a> Recipe<'a> {
             .root()
             .as_ref()
             .ok_or_else(|| Unacceptable::new("root", "is missing"))?;
-        let rootfs = canonical(&bundle.join(root.path()), "root.path")?;
+        let rootfs = approved_root(bundle.join(root.path()))?;
         if !rootfs.is_dir() || rootfs == Path::new("/") {
             return Err(Unacceptable::new(
                 "root.path",
@@ -123,6 +123,22 @@ impl Recipe<'_> {
 fn canonical(path: &Path, field: &'static str) -> Result<PathBuf, CreateError> {
     fs::canonicalize(path)
         .map_err(|error| Unacceptable::new(field, format!("{}: {error}", path.display())).into())
+}
+
+/// The path that the policy judged, if it still is what it was: a link on the way means that somebody
+/// put it there since. Init opens it once more without following links.
+fn approved_root(path: PathBuf) -> Result<PathBuf, CreateError> {
+    let found = canonical(&path, "root.path")?;
+    // Components forgive `rootfs/` and `./rootfs`.
+    if found.components().eq(path.components()) {
+        return Ok(found);
+    }
+    let now = format!(
+        "{} is or has become a link, it leads to {}; name the directory itself",
+        path.display(),
+        found.display()
+    );
+    Err(Unacceptable::new("root.path", now).into())
 }
 
 /// When a process started; see [`State::pid_start_time`].

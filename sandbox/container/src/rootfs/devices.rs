@@ -196,6 +196,12 @@ impl Maker<'_> {
         }
         let directory = open_or_make(self.root, parent, Kind::Directory)
             .map_err(failed_io("make the directory of", path))?;
+        if self.mounted.is_hosts(&directory.path) {
+            return Err(RootfsError::DeviceInBind {
+                path: path.to_owned(),
+                directory: directory.path,
+            });
+        }
         self.node(directory.fd.as_fd(), name, path, &node)
     }
 

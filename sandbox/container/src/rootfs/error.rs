@@ -63,6 +63,18 @@ pub enum RootfsError {
         /// Type, major and minor, such as `c 1:3`.
         expected: String,
     },
+    /// A device node that would be made in a directory of the host's, and stay there.
+    #[error(
+        "the device {} would be made in the host's directory that is mounted at {}; ask for it \
+         below /dev, or bind the host's own node",
+        path.display(), directory.display()
+    )]
+    DeviceInBind {
+        /// The path of the node, as the spec has it.
+        path: PathBuf,
+        /// Where it leads in the container.
+        directory: PathBuf,
+    },
     /// A masked or a read-only path.
     #[error("cannot {action} {}; the container would see what it must not", path.display())]
     Protect {

@@ -13,7 +13,7 @@ use nix::unistd::{chdir, chroot, fchdir};
 use super::error::{Result, RootfsError};
 use super::options::Propagation;
 use super::resolve::{c_string, lexical};
-use super::sys::{self, MountAttr, attr};
+use super::sys::{self, MountAttr, attr, resolve};
 
 fn failed<'a>(action: &'static str, path: &'a Path) -> impl Fn(io::Error) -> RootfsError + use<'a> {
     move |source| RootfsError::Root {
@@ -99,24 +99,27 @@ pub(super) fn bind(rootfs: &Path) -> Result<OwnedFd> {
             problem: "the host's root cannot be a container's root".to_owned(),
         });
     }
-    let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-    let directory = open(rootfs, flags, Mode::empty())
-        .map_err(failed_nix("open the root file system", rootfs))?;
+    let path = c_string(rootfs.as_os_str().as_bytes())
+        .map_err(failed("open the root file system", rootfs))?;
+    // The path is the canonical one that policy has judged: a link anywhere in it came since.
+    let directory = sys::openat2(sys::cwd(), &path, libc::O_PATH, 0, resolve::NO_SYMLINKS);
+    let directory = directory.map_err(|source| match source.raw_os_error() {
+        Some(libc::ELOOP) => RootfsError::Spec {
+            field: "root.path",
+            problem: format!(
+                "{} is a symbolic link or reached through one; name the directory itself",
+                rootfs.display()
+            ),
+        },
+        _ => failed("open the root file system", rootfs)(source),
+    })?;
     let mode = fstat(&directory)
         .map_err(failed_nix("look at the root file system", rootfs))?
         .st_mode;
     if mode & libc::S_IFMT != libc::S_IFDIR {
         return Err(RootfsError::Spec {
             field: "root.path",
-            problem: format!(
-                "{} is {}; it must be a directory",
-                rootfs.display(),
-                if mode & libc::S_IFMT == libc::S_IFLNK {
-                    "a symbolic link"
-                } else {
-                    "not a directory"
-                }
-            ),
+            problem: format!("{} is not a directory; it must be one", rootfs.display()),
         });
     }
     let tree = sys::clone_tree(directory.as_fd(), true)

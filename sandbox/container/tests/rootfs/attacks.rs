@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
-use cofferdam_container::rootfs::Rootfs;
+use cofferdam_container::rootfs::{Rootfs, RootfsOptions};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use serde_json::json;
 
@@ -28,6 +28,11 @@ pub(crate) const CASES: &[Case] = &[
     ("cve_2025_52565_console_is_a_link", console_is_a_link),
     ("console", console),
     ("cve_2025_52881_sysctl_redirect", sysctl_redirect),
+    (
+        "rootfs_is_reached_through_a_link",
+        rootfs_is_reached_through_a_link,
+    ),
+    ("nodes_stay_out_of_binds", nodes_stay_out_of_binds),
 ];
 
 /// Exchanges two names in a loop until it is killed.
@@ -331,4 +336,38 @@ fn sysctl_redirect(bundle: &Bundle) {
     let error = rootfs.sysctl().unwrap_err();
     assert!(chain(&error).contains("kernel.shmmni"), "{}", chain(&error));
     assert_eq!(fs::read(&file).unwrap(), b"");
+}
+
+fn rootfs_is_reached_through_a_link(bundle: &Bundle) {
+    let real = bundle.directory.join("real");
+    fs::create_dir(&real).unwrap();
+    fs::rename(&bundle.rootfs, real.join("rootfs")).unwrap();
+    let link = bundle.directory.join("link");
+    symlink(&real, &link).unwrap();
+    let options = RootfsOptions {
+        rootfs: link.join("rootfs"),
+        ..bundle.options()
+    };
+    let error = Rootfs::prepare(&spec(json!([]), json!({})), &options).unwrap_err();
+    let text = chain(&error);
+    assert!(text.contains("reached through one"), "{text}");
+}
+
+/// The image chooses where the path of a node leads; into a volume it must not.
+fn nodes_stay_out_of_binds(bundle: &Bundle) {
+    let volume = bundle.host_dir("volume");
+    symlink("/data/below", bundle.rootfs.join("alias")).unwrap();
+    let mut mounts = base_mounts();
+    mounts.push(
+        json!({ "destination": "/data", "type": "bind", "source": volume,
+        "options": ["rbind", "rw"] }),
+    );
+    for path in ["/data/null", "/data/below/null", "/alias/null"] {
+        let devices = json!([{ "path": path, "type": "c", "major": 1, "minor": 3 }]);
+        let spec = spec(json!(mounts), json!({ "devices": devices }));
+        bundle.refused(&spec, "in the host's directory that is mounted at /data");
+        assert!(fs::metadata(volume.join("null")).is_err());
+        assert!(fs::metadata(volume.join("below/null")).is_err());
+        umount2(&bundle.rootfs, MntFlags::MNT_DETACH).unwrap();
+    }
 }
