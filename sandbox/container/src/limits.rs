@@ -28,9 +28,12 @@ pub(crate) struct Limits {
 }
 
 /// A limit that could not be set.
-#[derive(Debug)]
-pub(crate) struct LimitError {
+#[derive(Debug, thiserror::Error)]
+#[error("cannot {what}")]
+pub struct LimitError {
+    /// The limit and its value.
     pub(crate) what: String,
+    /// Why.
     pub(crate) source: io::Error,
 }
 

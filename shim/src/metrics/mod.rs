@@ -6,6 +6,7 @@ mod v2;
 use std::path::Path;
 
 use cofferdam_container::cgroup::Stats;
+use cofferdam_container::cgroup::stats::Rdma;
 use containerd_shim_protos::protobuf::well_known_types::any::Any;
 use containerd_shim_protos::protobuf::{self, Message};
 
@@ -29,6 +30,19 @@ pub(crate) fn encode(stats: &Stats) -> protobuf::Result<Any> {
         value,
         ..Default::default()
     })
+}
+
+/// What is used of each RDMA device and what may be, as entries of either version's own type, which
+/// `entry` makes from a device's name, its handles and its objects.
+fn rdma<E>(stats: &Stats, entry: impl Fn(String, u32, u32) -> E) -> (Vec<E>, Vec<E>) {
+    let of = |one: &Rdma| {
+        let ((handles, most_handles), (objects, most_objects)) = (one.hca_handles, one.hca_objects);
+        (
+            entry(one.device.clone(), handles, objects),
+            entry(one.device.clone(), most_handles, most_objects),
+        )
+    };
+    stats.rdma.iter().map(of).unzip()
 }
 
 #[cfg(test)]

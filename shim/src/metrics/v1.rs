@@ -21,7 +21,17 @@ pub(super) fn metrics(stats: &Stats) -> Metrics {
     metrics.memory = MessageField::some(memory(stats));
     metrics.memory_oom_control = MessageField::some(oom(&stats.memory.events));
     metrics.blkio = MessageField::some(blkio(stats));
-    metrics.rdma = MessageField::some(rdma(stats));
+    let (current, limit) = super::rdma(stats, |device, hca_handles, hca_objects| RdmaEntry {
+        device,
+        hca_handles,
+        hca_objects,
+        ..Default::default()
+    });
+    metrics.rdma = MessageField::some(RdmaStat {
+        current,
+        limit,
+        ..Default::default()
+    });
     for (pagesize, huge) in &stats.hugetlb {
         metrics.hugetlb.push(HugetlbStat {
             usage: huge.usage,
@@ -141,21 +151,4 @@ fn device(entry: &BlkioEntry) -> BlkIOEntry {
         value: entry.value,
         ..Default::default()
     }
-}
-
-fn rdma(stats: &Stats) -> RdmaStat {
-    let entry = |device: &str, handles: u32, objects: u32| RdmaEntry {
-        device: device.to_owned(),
-        hca_handles: handles,
-        hca_objects: objects,
-        ..Default::default()
-    };
-    let mut rdma = RdmaStat::new();
-    for one in &stats.rdma {
-        rdma.current
-            .push(entry(&one.device, one.hca_handles.0, one.hca_objects.0));
-        rdma.limit
-            .push(entry(&one.device, one.hca_handles.1, one.hca_objects.1));
-    }
-    rdma
 }

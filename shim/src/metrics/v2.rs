@@ -29,7 +29,17 @@ pub(super) fn metrics(stats: &Stats) -> Metrics {
     metrics.memory = MessageField::some(memory(stats));
     metrics.memory_events = MessageField::some(events(&stats.memory.events));
     metrics.io = MessageField::some(io(stats));
-    metrics.rdma = MessageField::some(rdma(stats));
+    let (current, limit) = super::rdma(stats, |device, hca_handles, hca_objects| RdmaEntry {
+        device,
+        hca_handles,
+        hca_objects,
+        ..Default::default()
+    });
+    metrics.rdma = MessageField::some(RdmaStat {
+        current,
+        limit,
+        ..Default::default()
+    });
     for (pagesize, huge) in &stats.hugetlb {
         metrics.hugetlb.push(HugeTlbStat {
             current: huge.usage,
@@ -127,21 +137,4 @@ fn io(stats: &Stats) -> IOStat {
         usage: devices.into_values().collect(),
         ..Default::default()
     }
-}
-
-fn rdma(stats: &Stats) -> RdmaStat {
-    let entry = |device: &str, handles: u32, objects: u32| RdmaEntry {
-        device: device.to_owned(),
-        hca_handles: handles,
-        hca_objects: objects,
-        ..Default::default()
-    };
-    let mut rdma = RdmaStat::new();
-    for one in &stats.rdma {
-        rdma.current
-            .push(entry(&one.device, one.hca_handles.0, one.hca_objects.0));
-        rdma.limit
-            .push(entry(&one.device, one.hca_handles.1, one.hca_objects.1));
-    }
-    rdma
 }

@@ -7,7 +7,7 @@
 //! the right v2 cgroup: 0.2 ms together. `clone_into` and `join_self` are that way in.
 
 mod create;
-mod devices;
+pub(crate) mod devices;
 mod error;
 mod file;
 mod freeze;

@@ -3,6 +3,7 @@
 /// What init reports when it cannot go on.
 mod init;
 
+pub use crate::limits::LimitError;
 pub use init::{Cause, InitFailure, Stage};
 
 use std::io;
@@ -123,14 +124,8 @@ pub enum CreateError {
         source: io::Error,
     },
     /// A limit of the process could not be set.
-    #[error("cannot {what}")]
-    Limit {
-        /// The limit and its value.
-        what: String,
-        /// Why.
-        #[source]
-        source: io::Error,
-    },
+    #[error(transparent)]
+    Limit(#[from] LimitError),
     /// A mount source could not be opened.
     #[error("cannot prepare the root file system")]
     Rootfs(#[from] crate::rootfs::RootfsError),
@@ -221,14 +216,8 @@ pub enum ExecError {
         source: io::Error,
     },
     /// A limit of the process could not be set.
-    #[error("cannot {what}")]
-    Limit {
-        /// The limit and its value.
-        what: String,
-        /// Why.
-        #[source]
-        source: io::Error,
-    },
+    #[error(transparent)]
+    Limit(#[from] LimitError),
     /// The joining process could not be confined or could not execute its program.
     #[error("exec failed: {0}")]
     Init(InitFailure),

@@ -11,6 +11,7 @@ use super::filesystem::Cover;
 use super::namespaces::inside;
 use super::process::{Limit, ProcDir, Process};
 use super::{Inspection, seccomp};
+use crate::cgroup::devices::USUAL;
 use crate::cgroup::host::{join, parse_own};
 use crate::state::State;
 
@@ -36,19 +37,6 @@ pub struct Difference {
     /// What the kernel says.
     pub actual: String,
 }
-
-/// Device nodes that every container has: `major, minor` of character devices; `None`: all.
-const USUAL_DEVICES: [(u64, Option<u64>); 9] = [
-    (1, Some(3)),
-    (1, Some(5)),
-    (1, Some(7)),
-    (1, Some(8)),
-    (1, Some(9)),
-    (5, Some(0)),
-    (5, Some(1)),
-    (5, Some(2)),
-    (136, None),
-];
 
 pub(super) fn compare(
     found: &Inspection,
@@ -365,8 +353,9 @@ fn files(out: &mut Findings, found: &Inspection, spec: &Spec) {
         .any(|p| p.destination == Path::new("/dev"));
     for device in actual.devices.iter().filter(|_| own_dev) {
         let usual = device.kind == 'c'
-            && USUAL_DEVICES.iter().any(|(major, minor)| {
-                *major == device.major && minor.is_none_or(|m| m == device.minor)
+            && USUAL.iter().any(|(major, minor)| {
+                u64::from(*major) == device.major
+                    && minor.is_none_or(|m| u64::from(m) == device.minor)
             });
         if !usual && !recorded.contains(&(device.kind, device.major, device.minor)) {
             out.weaker(

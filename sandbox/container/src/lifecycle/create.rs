@@ -19,7 +19,6 @@ use crate::hooks::{self, HookError, Point};
 use crate::init;
 use crate::init::container::{ContainerInit, first_clone};
 use crate::init::sync::{self, ParentSide, Report};
-use crate::limits::LimitError;
 use crate::namespaces::{self, ForChildren};
 use crate::options::CreateOptions;
 use crate::process::Unacceptable;
@@ -107,15 +106,6 @@ impl From<Unacceptable> for CreateError {
         Self::Spec {
             field: bad.field,
             problem: bad.problem,
-        }
-    }
-}
-
-impl From<LimitError> for CreateError {
-    fn from(error: LimitError) -> Self {
-        Self::Limit {
-            what: error.what,
-            source: error.source,
         }
     }
 }

@@ -17,7 +17,6 @@ use crate::id::ContainerId;
 use crate::init;
 use crate::init::join::JoinInit;
 use crate::init::sync::{self, ParentSide, Report};
-use crate::limits::LimitError;
 use crate::namespaces::{self, ForChildren};
 use crate::options::ExecOptions;
 use crate::process::{CapabilitySets, ProcessPlan, Unacceptable};
@@ -92,15 +91,6 @@ impl From<Unacceptable> for ExecError {
         Self::Process {
             field: bad.field,
             problem: bad.problem,
-        }
-    }
-}
-
-impl From<LimitError> for ExecError {
-    fn from(error: LimitError) -> Self {
-        Self::Limit {
-            what: error.what,
-            source: error.source,
         }
     }
 }

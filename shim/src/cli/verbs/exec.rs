@@ -1,14 +1,13 @@
 //! `exec`: runs one more process in a container.
 
-use std::io::{self, Read as _};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use cofferdam_container::{self as container, ExecOptions};
 use cofferdam_profiles::capability;
 use oci_spec::runtime::{Process, UserBuilder};
 
 use super::create::protect;
-use super::{Flag, PLAIN, Verb, flag};
+use super::{Flag, PLAIN, Verb, flag, read_json};
 use crate::cli::flags::{Until, Words};
 use crate::cli::foreground::Foreground;
 use crate::cli::process::{
@@ -16,7 +15,7 @@ use crate::cli::process::{
     listen_fds,
 };
 use crate::cli::{CliError, Context};
-use crate::launch::{self, read_regular};
+use crate::launch;
 
 /// The longest process.json that is read, in bytes.
 const MAX_PROCESS: u64 = 4 << 20;
@@ -108,7 +107,7 @@ fn run(context: &Context, words: &Words) -> Result<u8, CliError> {
     let id = container_id(words)?;
     let record = container::state::load_record(&context.root, &id)?;
     let mut process = match words.path("process") {
-        Some(path) => read_process(path)?,
+        Some(path) => read_json(path, MAX_PROCESS, "an OCI process")?,
         None => {
             let own = record.spec.process().clone().unwrap_or_default();
             from_flags(own, words)?
@@ -143,29 +142,6 @@ fn run(context: &Context, words: &Words) -> Result<u8, CliError> {
     options.console_socket = console;
     let pid = container::exec(&context.root, &id, &process, options)?;
     foreground.attach()?.wait(pid)
-}
-
-/// Reads an OCI process from a file, or from the standard input as `-`.
-fn read_process(path: &Path) -> Result<Process, CliError> {
-    let failed = |source| CliError::File {
-        action: "read",
-        path: path.to_owned(),
-        source,
-    };
-    let text = if path == Path::new("-") {
-        let mut text = Vec::new();
-        let read = io::stdin().take(MAX_PROCESS).read_to_end(&mut text);
-        read.map(|_| text)
-    } else {
-        read_regular(path, MAX_PROCESS)
-            .and_then(|text| text.ok_or_else(|| io::ErrorKind::InvalidInput.into()))
-    };
-    let text = text.map_err(failed)?;
-    serde_json::from_slice(&text).map_err(|source| CliError::Json {
-        path: path.to_owned(),
-        expected: "an OCI process",
-        source,
-    })
 }
 
 /// The container's own process with what the flags change.

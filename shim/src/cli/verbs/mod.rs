@@ -20,8 +20,14 @@ mod start;
 mod state;
 mod update;
 
+use std::io::{self, Read as _};
+use std::path::Path;
+
+use serde::de::DeserializeOwned;
+
 use super::flags::{Flag, Until, Words};
 use super::{CliError, Context};
+use crate::launch::read_regular;
 
 /// A verb: how it is called, what its help says, and the function that does it.
 #[derive(Debug)]
@@ -170,6 +176,32 @@ pub(crate) static VERBS: &[Verb] = &[
 /// An error about a flag of `verb`.
 fn flag(verb: &'static str) -> impl Fn(super::flags::FlagError) -> CliError {
     move |source| CliError::Flag { verb, source }
+}
+
+/// Reads a value of at most `most` bytes of JSON from a file, or from the standard input as `-`.
+fn read_json<T: DeserializeOwned>(
+    path: &Path,
+    most: u64,
+    expected: &'static str,
+) -> Result<T, CliError> {
+    let text = if path == Path::new("-") {
+        let mut text = Vec::new();
+        let read = io::stdin().take(most).read_to_end(&mut text);
+        read.map(|_| text)
+    } else {
+        read_regular(path, most)
+            .and_then(|text| text.ok_or_else(|| io::ErrorKind::InvalidInput.into()))
+    };
+    let text = text.map_err(|source| CliError::File {
+        action: "read",
+        path: path.to_owned(),
+        source,
+    })?;
+    serde_json::from_slice(&text).map_err(|source| CliError::Json {
+        path: path.to_owned(),
+        expected,
+        source,
+    })
 }
 
 /// The two forms that our own verbs and runc's list and ps print.

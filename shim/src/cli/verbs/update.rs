@@ -1,15 +1,11 @@
 //! `update`: changes the resource limits of a container.
 
-use std::io::{self, Read as _};
-use std::path::Path;
-
 use oci_spec::runtime::{LinuxBlockIoBuilder, LinuxCpu, LinuxMemory, LinuxPids, LinuxResources};
 
-use super::{Flag, PLAIN, Verb, flag};
+use super::{Flag, PLAIN, Verb, flag, read_json};
 use crate::cli::flags::{FlagError, Words, bad};
 use crate::cli::process::container_id;
 use crate::cli::{CliError, Context};
-use crate::launch::read_regular;
 
 /// The longest resources file that is read, in bytes.
 const MAX_RESOURCES: u64 = 1 << 20;
@@ -79,33 +75,11 @@ pub(super) const VERB: Verb = Verb {
 fn run(context: &Context, words: &Words) -> Result<u8, CliError> {
     let id = container_id(words)?;
     let resources = match words.path("resources") {
-        Some(path) => read(path)?,
+        Some(path) => read_json(path, MAX_RESOURCES, "an OCI resources object")?,
         None => from_flags(words)?,
     };
     cofferdam_container::update(&context.root, &id, &resources)?;
     Ok(0)
-}
-
-fn read(path: &Path) -> Result<LinuxResources, CliError> {
-    let failed = |source| CliError::File {
-        action: "read",
-        path: path.to_owned(),
-        source,
-    };
-    let text = if path == Path::new("-") {
-        let mut text = Vec::new();
-        let read = io::stdin().take(MAX_RESOURCES).read_to_end(&mut text);
-        read.map(|_| text)
-    } else {
-        read_regular(path, MAX_RESOURCES)
-            .and_then(|text| text.ok_or_else(|| io::ErrorKind::InvalidInput.into()))
-    };
-    let text = text.map_err(failed)?;
-    serde_json::from_slice(&text).map_err(|source| CliError::Json {
-        path: path.to_owned(),
-        expected: "an OCI resources object",
-        source,
-    })
 }
 
 fn from_flags(words: &Words) -> Result<LinuxResources, CliError> {

@@ -11,6 +11,7 @@ use super::Error;
 use super::host::Mode;
 use super::location::Location;
 use rules::Rules;
+pub(crate) use rules::USUAL;
 
 /// Puts the spec's list, and the devices that every container has, into force.
 pub(super) fn apply(location: &Location, spec: &[LinuxDeviceCgroup]) -> Result<(), Error> {

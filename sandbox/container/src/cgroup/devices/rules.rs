@@ -78,10 +78,10 @@ pub(crate) struct Rules {
     pub(crate) exceptions: BTreeMap<Key, Access>,
 }
 
-/// The devices every container has: null, zero, full, random, urandom, tty, console, ptmx and
-/// the pseudo-terminals. Unlike runc no `mknod` of arbitrary numbers: making a node that cannot
+/// The character devices every container has, as `major, minor` (`None`: every minor): null, zero,
+/// full, random, urandom, tty, console, ptmx and the pseudo-terminals. Unlike runc no `mknod` of arbitrary numbers: making a node that cannot
 /// be opened serves nothing but a later mistake.
-const DEFAULT: [(u32, Option<u32>); 9] = [
+pub(crate) const USUAL: [(u32, Option<u32>); 9] = [
     (1, Some(3)),
     (1, Some(5)),
     (1, Some(7)),
@@ -109,7 +109,7 @@ impl Rules {
             rules.push(index, rule)?;
         }
         if !rules.allow_by_default {
-            for (major, minor) in DEFAULT {
+            for (major, minor) in USUAL {
                 rules.add(
                     Key {
                         kind: Kind::Char,
