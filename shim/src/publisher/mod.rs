@@ -4,30 +4,28 @@
 //! the one before. While containerd is away events wait in a bounded queue; when it overflows the
 //! oldest go, since containerd reads the state anew when it reconnects.
 
+/// A connection to containerd's ttrpc socket.
+mod link;
+/// containerd's publish binary.
+mod program;
+
 use std::collections::VecDeque;
-use std::io::{self, ErrorKind, Read, Write};
-use std::os::fd::OwnedFd;
-use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::io::{self, ErrorKind};
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
-use containerd_shim_protos::protobuf::{Message, MessageField};
-use containerd_shim_protos::shim::event::Envelope;
-use containerd_shim_protos::shim::events::ForwardRequest;
+use containerd_shim_protos::protobuf::Message;
 use nix::sys::epoll::EpollFlags;
 use nix::sys::time::TimeSpec;
 use nix::sys::timer::{Expiration, TimerSetTimeFlags};
 use nix::sys::timerfd::{ClockId, TimerFd, TimerFlags};
-use ttrpc::proto::{Code, MESSAGE_TYPE_REQUEST, Request, Response};
+use ttrpc::proto::{Code, Response};
 
-use crate::events::{Encoded, Event, EventSink, timestamp};
+use crate::events::{Encoded, Event, EventSink};
 use crate::reactor::{Reactor, Source};
-use crate::rpc::frame::{self, Decoder};
 use crate::sync::lock;
-use crate::sys;
-
-const SERVICE: &str = "containerd.services.events.ttrpc.v1.Events";
+use link::{Link, LinkError};
 
 /// Events that wait at most.
 const QUEUE: usize = 1024;
@@ -57,16 +55,6 @@ pub enum Destination {
     Nowhere,
 }
 
-struct Link {
-    stream: Arc<UnixStream>,
-    token: u64,
-    decoder: Decoder,
-    unsent: Vec<u8>,
-    stream_id: u32,
-    /// The first event of the queue was sent and its answer is awaited.
-    awaiting: bool,
-}
-
 #[derive(Default)]
 struct State {
     queue: VecDeque<Encoded>,
@@ -84,19 +72,6 @@ pub struct Publisher {
     destination: Destination,
     timer: TimerFd,
     state: Mutex<State>,
-}
-
-/// Why an exchange with containerd broke off.
-#[derive(Debug, thiserror::Error)]
-enum LinkError {
-    #[error("containerd closed the connection")]
-    Closed,
-    #[error("the connection failed")]
-    Io(#[from] io::Error),
-    #[error(transparent)]
-    TooLong(#[from] frame::TooLong),
-    #[error("an answer or event cannot be coded")]
-    Coding(#[from] containerd_shim_protos::protobuf::Error),
 }
 
 impl Publisher {
@@ -159,7 +134,7 @@ impl Publisher {
                 return;
             }
             Destination::Program { program, address } => {
-                let ran = self.run_program(program, address, event);
+                let ran = program::publish(program, address, &self.namespace, event);
                 state.queue.pop_front();
                 if let Err(error) = ran {
                     tracing::warn!(%error, "cannot publish an event by the publish binary");
@@ -174,12 +149,16 @@ impl Publisher {
         }
     }
 
-    fn send_first(&self, path: &PathBuf, state: &mut State) -> Result<(), LinkError> {
+    fn send_first(&self, path: &Path, state: &mut State) -> Result<(), LinkError> {
         let Some(event) = state.queue.front() else {
             return Ok(());
         };
         if state.link.is_none() {
-            state.link = Some(self.connect(path)?);
+            let (Some(source), Some(reactor)) = (self.this.upgrade(), self.reactor.upgrade())
+            else {
+                return Err(LinkError::Closed);
+            };
+            state.link = Some(Link::open(path, &reactor, source)?);
         }
         let Some(link) = &mut state.link else {
             return Ok(());
@@ -187,43 +166,7 @@ impl Publisher {
         if link.awaiting {
             return Ok(());
         }
-        let mut envelope = Envelope::new();
-        envelope.timestamp = timestamp(event.at);
-        envelope.namespace.clone_from(&self.namespace);
-        event.topic.clone_into(&mut envelope.topic);
-        envelope.event = MessageField::some(event.any.clone());
-        let mut forward = ForwardRequest::new();
-        forward.envelope = MessageField::some(envelope);
-        let mut request = Request::new();
-        SERVICE.clone_into(&mut request.service);
-        "Forward".clone_into(&mut request.method);
-        request.payload = forward.write_to_bytes()?;
-        request.timeout_nano = i64::try_from(ANSWER.as_nanos()).unwrap_or(0);
-        let payload = request.write_to_bytes()?;
-        link.unsent = frame::encode(link.stream_id, MESSAGE_TYPE_REQUEST, &payload)?;
-        link.awaiting = true;
-        link.flush()
-    }
-
-    fn connect(&self, path: &PathBuf) -> Result<Link, LinkError> {
-        // A Unix socket connects at once or not at all, unless its backlog is full.
-        let stream = Arc::new(UnixStream::connect(path)?);
-        stream.set_nonblocking(true)?;
-        let (Some(source), Some(reactor)) = (self.this.upgrade(), self.reactor.upgrade()) else {
-            return Err(LinkError::Closed);
-        };
-        let flags = EpollFlags::EPOLLIN | EpollFlags::EPOLLOUT | EpollFlags::EPOLLET;
-        let token = reactor.add(&*stream, flags, source)?;
-        let decoder = Decoder::default();
-        // Client streams have odd numbers.
-        Ok(Link {
-            stream,
-            token,
-            decoder,
-            unsent: Vec::new(),
-            stream_id: 1,
-            awaiting: false,
-        })
+        link.send(&self.namespace, event)
     }
 
     fn broke_off(&self, state: &mut State, error: &LinkError) {
@@ -281,73 +224,6 @@ impl Publisher {
         self.advance(state);
         Ok(())
     }
-
-    fn run_program(
-        &self,
-        program: &std::path::Path,
-        address: &str,
-        event: &Encoded,
-    ) -> io::Result<()> {
-        let path = sys::c_string(program.as_os_str().as_encoded_bytes())?;
-        let mut args = vec![path.clone()];
-        for arg in [
-            "--address",
-            address,
-            "publish",
-            "--topic",
-            event.topic,
-            "--namespace",
-            &self.namespace,
-        ] {
-            args.push(sys::c_string(arg.as_bytes())?);
-        }
-        let body = event.any.write_to_bytes().map_err(io::Error::other)?;
-        // An event is far smaller than a pipe, so this write does not wait for the program.
-        let (reader, writer) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC)?;
-        let mut writer = std::fs::File::from(writer);
-        let null: OwnedFd = std::fs::File::options()
-            .read(true)
-            .write(true)
-            .open("/dev/null")?
-            .into();
-        sys::spawn(
-            &path,
-            &args,
-            &sys::environment(),
-            &[(&reader, 0), (&null, 1), (&null, 2)],
-        )?;
-        writer.write_all(&body)
-    }
-}
-
-impl Link {
-    fn flush(&mut self) -> Result<(), LinkError> {
-        while !self.unsent.is_empty() {
-            match (&*self.stream).write(&self.unsent) {
-                Ok(n) => drop(self.unsent.drain(..n)),
-                Err(e) if e.kind() == ErrorKind::Interrupted => {}
-                Err(e) if e.kind() == ErrorKind::WouldBlock => return Ok(()),
-                Err(e) => return Err(e.into()),
-            }
-        }
-        Ok(())
-    }
-
-    fn read_frame(&mut self) -> Result<Option<frame::Frame>, LinkError> {
-        let mut chunk = [0_u8; 1024];
-        loop {
-            if let Some(frame) = self.decoder.next_frame()? {
-                return Ok(Some(frame));
-            }
-            match (&*self.stream).read(&mut chunk) {
-                Ok(0) => return Err(LinkError::Closed),
-                Ok(n) => self.decoder.push(chunk.get(..n).unwrap_or_default()),
-                Err(e) if e.kind() == ErrorKind::Interrupted => {}
-                Err(e) if e.kind() == ErrorKind::WouldBlock => return Ok(None),
-                Err(e) => return Err(e.into()),
-            }
-        }
-    }
 }
 
 impl EventSink for Publisher {
@@ -391,14 +267,17 @@ impl Source for Publisher {
 
 #[cfg(test)]
 mod tests {
+    use std::io::{Read, Write};
     use std::os::unix::net::UnixListener;
-    use std::path::Path;
     use std::thread;
 
-    use ttrpc::proto::MESSAGE_TYPE_RESPONSE;
+    use containerd_shim_protos::shim::events::ForwardRequest;
+    use ttrpc::proto::{MESSAGE_TYPE_RESPONSE, Request};
 
+    use super::link::SERVICE;
     use super::*;
     use crate::reactor::Idle;
+    use crate::rpc::frame::{self, Decoder};
 
     /// Plays containerd: answers `count` events and returns their topics.
     fn serve(path: &Path, count: usize) -> Vec<String> {
