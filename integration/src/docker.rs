@@ -9,7 +9,8 @@ use std::{
 use crate::{
     binaries::{Runtime, build_dir, on_path, unpacked},
     cases::{Engine, tail},
-    command::{Cmd, Done, Job, eventually},
+    client::Client,
+    command::{Cmd, Job, eventually},
     enclave::Enclave,
     error::{At, Result},
     image::Image,
@@ -108,53 +109,6 @@ impl Docker {
         Ok(engine)
     }
 
-    /// A `docker` command.
-    #[must_use]
-    pub fn cli<I: IntoIterator<Item = S>, S: AsRef<std::ffi::OsStr>>(&self, args: I) -> Cmd {
-        let socket = self.enclave.dir().join("docker.sock");
-        self.enclave
-            .cmd(&self.client)
-            .args(args)
-            .env("DOCKER_HOST", format!("unix://{}", socket.display()))
-            .env("DOCKER_CONFIG", self.enclave.dir().join("client"))
-    }
-
-    /// `docker run` with flags before the image; neither `--rm` nor `--detach` is implied.
-    #[must_use]
-    pub fn docker_run(&self, flags: &[&str], argv: &[&str]) -> Cmd {
-        self.cli(["run", "--runtime", self.runtime_name()])
-            .args(flags)
-            .arg(&self.image.name)
-            .args(argv)
-    }
-
-    /// Runs a container to its end and removes it; it must succeed.
-    ///
-    /// # Errors
-    /// With everything it printed if it exits with another status than 0.
-    pub fn run(&self, flags: &[&str], argv: &[&str]) -> Result<Done> {
-        self.docker_run(&[&["--rm"], flags].concat(), argv).ok()
-    }
-
-    /// Starts a container in the background.
-    ///
-    /// # Errors
-    /// If it does not start.
-    pub fn detached(&self, name: &str, flags: &[&str], argv: &[&str]) -> Result<Done> {
-        let flags = [&["--detach", "--name", name], flags].concat();
-        self.docker_run(&flags, argv).ok()
-    }
-
-    /// Removes a container, running or not.
-    ///
-    /// # Errors
-    /// If Docker does not.
-    pub fn remove(&self, name: &str) -> Result<()> {
-        self.cli(["rm", "--force", "--volumes", name])
-            .ok()
-            .map(drop)
-    }
-
     /// What dockerd calls the runtime under test.
     #[must_use]
     pub fn runtime_name(&self) -> &'static str {
@@ -162,12 +116,6 @@ impl Docker {
             Runtime::Cofferdam => "cofferdam",
             Runtime::Runc => "runc",
         }
-    }
-
-    /// The runtime that containers run with.
-    #[must_use]
-    pub fn runtime(&self) -> Runtime {
-        self.runtime
     }
 
     /// The release line.
@@ -180,6 +128,38 @@ impl Docker {
     #[must_use]
     pub fn image(&self) -> &str {
         &self.image.name
+    }
+}
+
+impl Client for Docker {
+    fn cli<I: IntoIterator<Item = S>, S: AsRef<std::ffi::OsStr>>(&self, args: I) -> Cmd {
+        let socket = self.enclave.dir().join("docker.sock");
+        self.enclave
+            .cmd(&self.client)
+            .args(args)
+            .env("DOCKER_HOST", format!("unix://{}", socket.display()))
+            .env("DOCKER_CONFIG", self.enclave.dir().join("client"))
+    }
+
+    fn run_with(&self, flags: &[&str], argv: &[&str]) -> Cmd {
+        self.cli(["run", "--runtime", self.runtime_name()])
+            .args(flags)
+            .arg(&self.image.name)
+            .args(argv)
+    }
+
+    fn remove(&self, name: &str) -> Result<()> {
+        self.cli(["rm", "--force", "--volumes", name])
+            .ok()
+            .map(drop)
+    }
+
+    fn runtime(&self) -> Runtime {
+        self.runtime
+    }
+
+    fn blurs_exec_status(&self) -> bool {
+        self.version == Version::V20_10
     }
 }
 

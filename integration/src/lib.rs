@@ -27,6 +27,8 @@ pub mod binaries;
 pub mod bundle;
 /// Runs a table of cases against one engine and compares what is left after each.
 pub mod cases;
+/// What Docker and Podman have in common, and the cases that hold for both.
+pub mod client;
 /// Builds commands with a time limit and keeps what they printed.
 pub mod command;
 /// A private containerd and its `ctr`.

@@ -14,6 +14,7 @@ use std::{
 use cofferdam_integration::{
     binaries::{Runtime, build_dir},
     cases::Engine,
+    client::Client as _,
     containerd::{self, Containerd},
     docker::{self, Docker, Door},
     error::Result,
@@ -95,7 +96,7 @@ fn demo() -> Result<()> {
         "echo hello from $(hostname); grep -E '^(Seccomp|NoNewPrivs|CapBnd):' /proc/self/status";
     print!("{}", engine.run(&[], &["sh", "-c", script])?.stdout);
     let refused = engine
-        .docker_run(&["--rm", "--privileged"], &["true"])
+        .run_with(&["--rm", "--privileged"], &["true"])
         .run()?;
     println!(
         "$ docker run --privileged ... (exit {})\n{}",
