@@ -279,36 +279,3 @@ fn selection_follows_the_order_and_annotations_only_tighten() {
         Err(Refusal::UnknownAnnotation { .. })
     ));
 }
-
-/// How long hardening takes; run by hand in release mode with `--ignored --nocapture`.
-#[test]
-#[ignore = "a measurement"]
-fn hardening_is_quick() {
-    let profile = crate::seccomp::default_profile(
-        &capability::ENGINE_DEFAULT.to_oci(),
-        crate::seccomp::Arch::NATIVE,
-    );
-    let cpu = || {
-        let text = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap();
-        text.split(' ').next().unwrap().parse::<u64>().unwrap()
-    };
-    let before = cpu();
-    for _ in 0..100 {
-        PolicyFile::parse(PolicyFile::example(), std::path::Path::new("x")).unwrap();
-    }
-    println!("reading the example: {} us", (cpu() - before) / 100_000);
-    for json in [
-        plain(),
-        with("/linux/seccomp", serde_json::to_value(profile).unwrap()),
-    ] {
-        let bytes = json.to_string().into_bytes();
-        let before = cpu();
-        for _ in 0..100 {
-            let spec = parse_spec(&bytes).unwrap();
-            let host = host(&spec);
-            harden(spec, &PolicyFile::builtin(), &Selection::default(), &host).unwrap();
-        }
-        let each = (cpu() - before) / 100_000;
-        println!("parsing and hardening {} bytes: {each} us", bytes.len());
-    }
-}
