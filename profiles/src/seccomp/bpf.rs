@@ -105,12 +105,39 @@ pub(crate) fn jump(distance: usize) -> Instruction {
 pub(crate) fn decide(decision: &Decision) -> Vec<Instruction> {
     match decision {
         Decision::Always(action) => vec![Instruction::ret(*action)],
-        Decision::Depends { rules, otherwise } => {
+        Decision::Depends { rules, otherwise } => one_of(rules, *otherwise).unwrap_or_else(|| {
             let mut out: Vec<Instruction> = rules.iter().flat_map(rule_code).collect();
             out.push(Instruction::ret(*otherwise));
             out
-        }
+        }),
     }
+}
+
+/// Code for rules that list values of one argument: each half is loaded once for all of them.
+/// `None` if the rules say something else.
+fn one_of(rules: &[Rule], otherwise: Action) -> Option<Vec<Instruction>> {
+    let single = |rule: &Rule| match rule.tests[..] {
+        [test] if test.op == Op::Eq => Some((test.index, halves(test.value), rule.action)),
+        _ => None,
+    };
+    let (index, (high, _), action) = single(rules.first()?)?;
+    let count = u8::try_from(rules.len()).ok()?;
+    let load = |half| Instruction::new(LD_W_ABS, offset(index, half));
+    let mut out = vec![
+        load(Half::High),
+        Instruction::compare(Compare::Equal, high, 0, count.checked_add(1)?),
+        load(Half::Low),
+    ];
+    for (rule, to_end) in rules.iter().zip((1..=count).rev()) {
+        let (own_index, (own_high, low), own_action) = single(rule)?;
+        if (own_index, own_high, own_action) != (index, high, action) {
+            return None;
+        }
+        out.push(Instruction::compare(Compare::Equal, low, to_end, 0));
+    }
+    out.push(Instruction::ret(otherwise));
+    out.push(Instruction::ret(action));
+    Some(out)
 }
 
 /// Where one comparison goes on.

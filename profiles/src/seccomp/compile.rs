@@ -118,7 +118,7 @@ fn program(model: &Model) -> Vec<Instruction> {
     let mut other = code.answer(&Decision::Always(model.foreign()));
     let arches = model.tables.keys().filter(|arch| **arch != Arch::X32);
     for arch in arches.rev() {
-        let search = code.search(&segments(model, *arch));
+        let search = code.search(&segments(model, *arch), u32::MAX);
         let body = code.load_number(search);
         other = code.branch(bpf::Compare::Equal, arch.audit(), body, other);
     }

@@ -38,6 +38,8 @@ pub use intersect::{Intersection, intersect};
 pub use numbers::{known, resolve};
 pub use validate::{InvalidProfile, Warning, validate};
 
+pub(crate) use validate::check;
+
 use model::{Decision, Model, Rules};
 use oci_spec::runtime::LinuxSeccomp;
 

@@ -72,10 +72,11 @@ fn a_hit_is_the_same_filter_and_leaves_the_file_alone() {
 fn a_damaged_file_is_never_used() {
     let f = fixture();
     let good = fs::read(&f.path).unwrap();
-    // A flipped bit in every field of the header, and here and there in the program.
+    // A flipped bit in every field of the header, and here and there in the description and program.
     for at in (0..good.len().min(150))
         .step_by(3)
         .chain((150..good.len()).step_by(397))
+        .chain(good.len() - 9..good.len())
     {
         let mut bad = good.clone();
         bad[at] ^= 1 << (at % 8);

@@ -34,7 +34,7 @@ pub(super) fn validate(linux: &Linux) -> Result<(), SpecError> {
         }
     }
     if let Some(profile) = linux.seccomp() {
-        seccomp::validate(profile)?;
+        seccomp::check(profile)?;
     }
     validate_namespaces(linux)?;
     for device in linux.devices().iter().flatten() {
