@@ -2,6 +2,8 @@
 //! `{"attack":"...","worked":true|false,"how":"..."}`. Nothing here harms a host even if it works:
 //! dangerous files are opened for writing, never written.
 
+#[path = "race.rs"]
+mod race;
 #[path = "raw.rs"]
 mod raw;
 
@@ -37,10 +39,13 @@ fn main() -> ExitCode {
     let argument = args.get(1).map_or("", String::as_str);
     let outcome = match attack.as_str() {
         "unshare-user" => unshare(CloneFlags::CLONE_NEWUSER).map_or_else(stopped, worked),
+        "unshare-network" => unshare(CloneFlags::CLONE_NEWNET).map_or_else(stopped, worked),
+        "unshare-pid" => unshare(CloneFlags::CLONE_NEWPID).map_or_else(stopped, worked),
         "unshare-mount" => unshare(CloneFlags::CLONE_NEWNS).map_or_else(stopped, worked),
         "clone-user" => raw::clone_user().map_or_else(stopped, worked),
         "clone3-user" => raw::clone3_user().map_or_else(stopped, worked),
-        "keyctl" => raw::add_key().map_or_else(stopped, worked),
+        "add-key" => raw::add_key().map_or_else(stopped, worked),
+        "keyctl" => raw::join_keyring().map_or_else(stopped, worked),
         "raw-socket" => raw::socket(libc::AF_INET, libc::SOCK_RAW, libc::IPPROTO_ICMP)
             .map_or_else(stopped, worked),
         "packet-socket" => {
@@ -64,6 +69,12 @@ fn main() -> ExitCode {
         "steal-exe" => steal_executable(Duration::from_secs(argument.parse().unwrap_or(5))),
         "open-for-writing" => open_for_writing(argument),
         "leaked-directory" => leaked_directory(argument),
+        "swap" => race::swap(argument, args.get(2).map_or("", String::as_str)),
+        "mount-by-path" => race::mount_by_path(
+            Path::new(argument),
+            Path::new(args.get(2).map_or("", String::as_str)),
+        ),
+        "chroot-by-path" => race::chroot_by_path(Path::new(argument)),
         "sleep" => {
             pause();
             Ok("woken".to_owned())

@@ -66,6 +66,13 @@ pub(crate) fn add_key() -> Result<(), Errno> {
     .map(drop)
 }
 
+/// keyctl(2): joins a new anonymous session keyring.
+pub(crate) fn join_keyring() -> Result<(), Errno> {
+    const KEYCTL_JOIN_SESSION_KEYRING: libc::c_long = 1;
+    // SAFETY: a null name asks for an anonymous keyring.
+    checked(unsafe { libc::syscall(libc::SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, 0) }).map(drop)
+}
+
 /// socket(2); closed again at once.
 pub(crate) fn socket(family: i32, kind: i32, protocol: i32) -> Result<(), Errno> {
     // SAFETY: socket(2) takes three integers; the descriptor is ours to close.

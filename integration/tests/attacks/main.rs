@@ -1,0 +1,16 @@
+//! Attacks from inside a container. Each is shown to work on an unprotected process first, so that a
+//! pass means the guarantee holds and not that the attack was made wrongly. What could hurt a host
+//! is opened, never written; everything runs in an enclave.
+
+/// Where attacks are made.
+mod arena;
+/// Forbidden system calls.
+mod calls;
+/// Terminals that are put somewhere else.
+mod console;
+/// Ways out through the runtime itself.
+mod escapes;
+/// Mounts, masks and nodes that are led somewhere else.
+mod mounts;
+/// Names that change while the runtime looks at them.
+mod races;
