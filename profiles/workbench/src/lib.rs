@@ -9,3 +9,7 @@ pub mod cli;
 pub mod dialect;
 /// What a workload was seen to do.
 pub mod recording;
+/// What a profile would have answered to calls that were seen.
+pub mod simulate;
+/// Calls seen by somebody else: logs of strace.
+pub mod trace;

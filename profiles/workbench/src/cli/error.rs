@@ -4,8 +4,11 @@ use std::error::Error;
 use std::io;
 use std::path::PathBuf;
 
+use cofferdam_profiles::seccomp::InvalidProfile;
+
 use super::Format;
 use crate::dialect::DialectError;
+use crate::trace::TraceError;
 
 /// Why a command could not be done.
 #[derive(Debug, thiserror::Error)]
@@ -36,6 +39,33 @@ pub enum CliError {
         /// Why.
         #[source]
         source: DialectError,
+    },
+    /// A profile that means nothing.
+    #[error("{} cannot be used", path.display())]
+    Invalid {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: InvalidProfile,
+    },
+    /// A trace that cannot be used.
+    #[error("cannot use the trace {}", path.display())]
+    Trace {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: TraceError,
+    },
+    /// A file that is not a recording.
+    #[error("{} is not a recording of `cofferdam profile record`", path.display())]
+    Recording {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: serde_json::Error,
     },
     /// The standard output.
     #[error("cannot write to the standard output")]

@@ -21,12 +21,21 @@ pub(super) fn read(path: &Path, bound: u64) -> Result<Vec<u8>, CliError> {
     } else {
         Box::new(File::open(path).map_err(failed)?)
     };
+    read_from(&mut input, path, bound)
+}
+
+/// Reads at most `bound` bytes of an open file, called `path` in errors.
+pub(super) fn read_from(
+    input: &mut dyn Read,
+    path: &Path,
+    bound: u64,
+) -> Result<Vec<u8>, CliError> {
+    let failed = |source| CliError::Read {
+        path: path.to_owned(),
+        source,
+    };
     let mut bytes = Vec::new();
-    input
-        .by_ref()
-        .take(bound)
-        .read_to_end(&mut bytes)
-        .map_err(failed)?;
+    input.take(bound).read_to_end(&mut bytes).map_err(failed)?;
     if input.read(&mut [0]).map_err(failed)? != 0 {
         return Err(CliError::TooLarge {
             path: path.to_owned(),

@@ -5,6 +5,7 @@ mod convert;
 mod error;
 /// Files in, results out.
 mod files;
+mod simulate;
 
 pub use error::CliError;
 
@@ -34,6 +35,7 @@ enum Format {
 #[derive(Debug, Subcommand)]
 enum Command {
     Convert(convert::Arguments),
+    Simulate(simulate::Arguments),
 }
 
 /// Runs the command line of this process. Exit status: 0 done, 1 found something that its command
@@ -50,6 +52,7 @@ pub fn main() -> ExitCode {
     };
     let done = match line.command {
         Command::Convert(arguments) => convert::run(&arguments, line.format),
+        Command::Simulate(arguments) => simulate::run(&arguments, line.format),
     };
     done.unwrap_or_else(|error| {
         error::tell(&error, line.format);
