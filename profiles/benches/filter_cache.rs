@@ -5,10 +5,13 @@
 //! left in the CPU's caches.
 #![expect(unsafe_code, reason = "seccomp(2) itself is measured")]
 
+/// What every bench prints.
+mod rows;
+
 use std::collections::HashSet;
 use std::error::Error;
 use std::hint::black_box;
-use std::io::{Write, stdout};
+use std::io::stdout;
 use std::path::Path;
 use std::thread;
 use std::time::Instant;
@@ -18,6 +21,7 @@ use cofferdam_profiles::seccomp::{
     validate,
 };
 use oci_spec::runtime::{Capability, LinuxSeccomp};
+use rows::Rows;
 
 const ROUNDS: usize = 51;
 const MEASURES: [&str; 7] = [
@@ -43,31 +47,16 @@ fn run(directory: &Path) -> Result<(), Box<dyn Error>> {
     let profile = default_profile(&capabilities, Arch::NATIVE);
     let cache = FilterCache::at(directory);
     let filter = cache.get_or_compile(&profile)?;
-    writeln!(out, "round,{}", MEASURES.join(","))?;
-    let mut columns: [Vec<f64>; MEASURES.len()] = Default::default();
+    let mut rows = Rows::new(&mut out, MEASURES)?;
     for round in 0..ROUNDS {
+        let mut took = [0.0; MEASURES.len()];
         for step in 0..MEASURES.len() {
             let which = (step * 2 + round) % MEASURES.len();
-            let took = measure(which, &profile, &cache, &filter)?;
-            if let Some(column) = columns.get_mut(which) {
-                column.push(took);
-            }
+            took[which] = measure(which, &profile, &cache, &filter)?;
         }
-        let row: Vec<String> = columns
-            .iter()
-            .filter_map(|column| column.last())
-            .map(|took| format!("{took:.1}"))
-            .collect();
-        writeln!(out, "{round},{}", row.join(","))?;
+        rows.add(&mut out, took)?;
     }
-    for column in &mut columns {
-        column.sort_by(f64::total_cmp);
-    }
-    for (name, rank) in [("min", 0), ("median", ROUNDS / 2)] {
-        let row = columns.iter().filter_map(|column| column.get(rank));
-        let row: Vec<String> = row.map(|took| format!("{took:.1}")).collect();
-        writeln!(out, "{name},{}", row.join(","))?;
-    }
+    rows.finish(&mut out)?;
     Ok(())
 }
 

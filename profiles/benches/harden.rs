@@ -3,9 +3,12 @@
 //! `cargo bench -p cofferdam-profiles --bench harden` prints one row per round, in microseconds, and
 //! the least and the median of each column at the end. The rounds interleave the measures.
 
+/// What every bench prints.
+mod rows;
+
 use std::error::Error;
 use std::hint::black_box;
-use std::io::{Write, stdout};
+use std::io::stdout;
 use std::path::Path;
 use std::time::Instant;
 
@@ -15,6 +18,7 @@ use cofferdam_profiles::policy::{
 };
 use cofferdam_profiles::seccomp::{Arch, default_profile};
 use oci_spec::runtime::Spec;
+use rows::Rows;
 
 const ROUNDS: usize = 101;
 const MEASURES: [&str; 3] = ["read_policy", "harden_plain", "harden_with_seccomp"];
@@ -32,24 +36,12 @@ fn main() -> Result<(), Box<dyn Error>> {
     let (plain, filtered) = (plain?, filtered?);
 
     let mut out = stdout().lock();
-    writeln!(out, "round,{}", MEASURES.join(","))?;
-    let mut columns: [Vec<f64>; MEASURES.len()] = Default::default();
-    for round in 0..ROUNDS {
-        let row = [read_policy()?, start(&plain)?, start(&filtered)?];
-        for (column, took) in columns.iter_mut().zip(row) {
-            column.push(took);
-        }
-        let row = row.map(|took| format!("{took:.1}"));
-        writeln!(out, "{round},{}", row.join(","))?;
+    let mut rows = Rows::new(&mut out, MEASURES)?;
+    for _ in 0..ROUNDS {
+        let took = [read_policy()?, start(&plain)?, start(&filtered)?];
+        rows.add(&mut out, took)?;
     }
-    for column in &mut columns {
-        column.sort_by(f64::total_cmp);
-    }
-    for (name, rank) in [("min", 0), ("median", ROUNDS / 2)] {
-        let row = columns.iter().filter_map(|column| column.get(rank));
-        let row: Vec<String> = row.map(|took| format!("{took:.1}")).collect();
-        writeln!(out, "{name},{}", row.join(","))?;
-    }
+    rows.finish(&mut out)?;
     Ok(())
 }
 

@@ -15,12 +15,13 @@ use oci_spec::runtime::{LinuxResources, Process, Spec};
 
 use crate::cli::flags::Words;
 use crate::cli::verbs::{PLAIN, Verb};
-use crate::cli::{CliError, Context, chain, sys};
+use crate::cli::{CliError, Context, chain};
 use crate::helper::{
     self, CHANNEL_FD, CONSOLE_FD, Created, Failure, FailureKind, Request, Response, Target,
     VERB as NAME,
 };
 use crate::launch::{self, Bundle, LaunchError, PolicyChoice};
+use crate::sys;
 
 pub(crate) const VERB: Verb = Verb {
     name: NAME,

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use oci_spec::runtime::{Mount, Spec};
+use oci_spec::runtime::{Hook, Hooks, Mount, Spec};
 
 /// What the caller found out about this host; `profiles` looks at nothing itself.
 #[derive(Debug, Clone, Default)]
@@ -81,6 +81,21 @@ impl Questions {
 /// A path that says something; engines write an absent one as an empty one too.
 pub(crate) fn named(path: Option<&Path>) -> Option<&Path> {
     path.filter(|p| !p.as_os_str().is_empty())
+}
+
+/// Every hook, in the order in which they run.
+pub(crate) fn hooks(hooks: &Hooks) -> impl Iterator<Item = &Hook> {
+    [
+        hooks.prestart(),
+        hooks.create_runtime(),
+        hooks.create_container(),
+        hooks.start_container(),
+        hooks.poststart(),
+        hooks.poststop(),
+    ]
+    .into_iter()
+    .flatten()
+    .flatten()
 }
 
 /// Whether a mount shows an existing directory or file of the host.

@@ -54,7 +54,7 @@ impl Foreground {
         subreaper: bool,
     ) -> Result<(Self, Option<OwnedFd>), CliError> {
         if subreaper {
-            sys::become_subreaper().map_err(|source| CliError::System {
+            crate::sys::become_subreaper().map_err(|source| CliError::System {
                 action: "become a child subreaper",
                 source,
             })?;

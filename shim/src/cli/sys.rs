@@ -1,5 +1,5 @@
 //! The system calls of the command line that have no safe wrapper elsewhere.
-#![expect(unsafe_code, reason = "ioctl, prctl and file descriptors by number")]
+#![expect(unsafe_code, reason = "ioctl and file descriptors by number")]
 
 use std::io::{self, IoSliceMut};
 use std::os::fd::{AsFd, AsRawFd as _, FromRawFd as _, OwnedFd, RawFd};
@@ -37,30 +37,6 @@ pub(super) fn set_window_size(terminal: impl AsFd, size: &libc::winsize) -> io::
     } else {
         Err(io::Error::last_os_error())
     }
-}
-
-/// Makes orphans below this process its children.
-pub(super) fn become_subreaper() -> io::Result<()> {
-    // SAFETY: PR_SET_CHILD_SUBREAPER takes one integer and touches no memory.
-    let rc = unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) };
-    if rc == 0 {
-        Ok(())
-    } else {
-        Err(io::Error::last_os_error())
-    }
-}
-
-/// Takes over a descriptor that this process was started with, and keeps it from children.
-///
-/// To be called once per number, by the code that says what the number means.
-pub(crate) fn inherited(fd: RawFd) -> io::Result<OwnedFd> {
-    // SAFETY: F_SETFD takes an integer; a number that is not open gives EBADF.
-    if unsafe { libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC) } < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    // SAFETY: it is open, as the fcntl above shows, and nobody else owns it: the caller is the only
-    // one to claim this number.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
 /// Receives the one descriptor that a message on `socket` carries.

@@ -1,13 +1,17 @@
 //! OCI hooks: programs that the engine wants run on the host.
 
-use oci_spec::runtime::{Hooks, Spec};
+use oci_spec::runtime::Spec;
 
+use crate::policy::facts;
 use crate::policy::judge::{Judge, Request};
 use crate::policy::report::Rule;
 
 /// Judges the hooks of a spec.
 pub(crate) fn harden(spec: &mut Spec, judge: &mut Judge<'_>) {
-    let paths: Vec<String> = spec.hooks().iter().flat_map(paths).collect();
+    let hooks = spec.hooks().iter().flat_map(facts::hooks);
+    let paths: Vec<String> = hooks
+        .map(|hook| hook.path().display().to_string())
+        .collect();
     if paths.is_empty() {
         return;
     }
@@ -26,21 +30,4 @@ pub(crate) fn harden(spec: &mut Spec, judge: &mut Judge<'_>) {
     if !kept {
         spec.set_hooks(None);
     }
-}
-
-/// The programs of all hooks, in the order in which they run.
-fn paths(hooks: &Hooks) -> Vec<String> {
-    [
-        hooks.prestart(),
-        hooks.create_runtime(),
-        hooks.create_container(),
-        hooks.start_container(),
-        hooks.poststart(),
-        hooks.poststop(),
-    ]
-    .into_iter()
-    .flatten()
-    .flatten()
-    .map(|hook| hook.path().display().to_string())
-    .collect()
 }

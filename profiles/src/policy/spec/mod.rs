@@ -10,7 +10,7 @@ use std::path::{Component, Path};
 
 use oci_spec::runtime::{Mount, Spec};
 
-use super::facts::{is_bind, named};
+use super::facts::{hooks, is_bind, named};
 use super::text::harmless;
 use crate::seccomp::InvalidProfile;
 pub(crate) use process::validate_process;
@@ -138,18 +138,7 @@ fn validate_mount(mount: &Mount) -> Result<(), SpecError> {
 }
 
 fn validate_hooks(spec: &Spec) -> Result<(), SpecError> {
-    let Some(hooks) = spec.hooks() else {
-        return Ok(());
-    };
-    let lists = [
-        hooks.prestart(),
-        hooks.create_runtime(),
-        hooks.create_container(),
-        hooks.start_container(),
-        hooks.poststart(),
-        hooks.poststop(),
-    ];
-    for hook in lists.into_iter().flatten().flatten() {
+    for hook in spec.hooks().iter().flat_map(hooks) {
         absolute("hooks.path", hook.path())?;
         if hook.timeout().is_some_and(|seconds| seconds <= 0) {
             return Err(invalid("hooks.timeout", "0 or less", "it must be positive"));
