@@ -133,16 +133,8 @@ enum Victim {
 impl Victim {
     fn find(self, engine: &Containerd, floor: i32) -> Result<Option<Process>> {
         match self {
-            // Not the short-lived `start` and `delete`: containerd does not call again for a container
-            // whose start was killed, so its socket would stay until that id is used again.
-            Self::Shim => {
-                let mut shims = engine.shims()?;
-                shims.retain(|shim| {
-                    let last = shim.command.rsplit(' ').next();
-                    !matches!(last, Some("start" | "delete"))
-                });
-                Ok(shims.pop())
-            }
+            // The short-lived `start` and `delete` too.
+            Self::Shim => Ok(engine.shims()?.pop()),
             Self::Helper => engine.enclave().find_younger(floor, "shim-helper"),
             Self::Containerd => engine.daemon().map(Some),
             // The first process of a process namespace inside the enclave's.
@@ -191,8 +183,8 @@ fn killed(engine: &Containerd, victim: Victim) -> Result<()> {
         engine.remove(&id)?;
         if matches!(victim, Victim::Shim) {
             // containerd calls nobody for a shim that dies before it is known: its socket stays until
-            // the id is used again, which must work.
-            engine.run(&id, &["true"])?;
+            // there is another shim, whatever its container.
+            engine.run("sweeper", &["true"])?;
         }
         forget_what_is_not_ours(engine, victim)?;
         let context = |error: cofferdam_integration::error::Error| {

@@ -1,11 +1,11 @@
-use std::time::Duration;
+use std::{fs, time::Duration};
 
 use cofferdam_integration::{
-    binaries::Runtime,
+    binaries::{Runtime, build_dir},
     cases::{Case, Engine},
     command::eventually,
     containerd::Containerd,
-    error::Result,
+    error::{At, Result},
 };
 use nix::sys::signal::Signal;
 
@@ -19,6 +19,10 @@ pub(crate) const CASES: &[Case<Containerd>] = &[
         exit_while_containerd_is_away,
     ),
     ("killed_shim_is_cleared_away", killed_shim_is_cleared_away),
+    (
+        "killed_shim_that_was_not_known_yet",
+        killed_shim_that_was_not_known_yet,
+    ),
     ("killed_init_is_an_exit", killed_init_is_an_exit),
 ];
 
@@ -79,6 +83,37 @@ fn killed_shim_is_cleared_away(engine: &Containerd) -> Result<()> {
             .ok()?;
     }
     Ok(())
+}
+
+/// Between `start` and containerd's first call, which the test makes itself to hit that moment:
+/// containerd clears up after no shim that it holds no connection to.
+fn killed_shim_that_was_not_known_yet(engine: &Containerd) -> Result<()> {
+    if engine.runtime() == Runtime::Runc {
+        // The control leaves its socket behind.
+        return Ok(());
+    }
+    let bundle = engine.enclave().dir().join("unknown");
+    fs::create_dir(&bundle).at("make", &bundle)?;
+    let config = bundle.join("config.json");
+    fs::write(&config, "{}").at("write", &config)?;
+    let shim = build_dir()?.join(engine.runtime().shim_name());
+    let flags = ["-namespace", "unknown", "-id", "unknown", "-bundle"];
+    let start = engine.enclave().cmd(shim).args(flags).arg(&bundle);
+    let address = start.args(["-address", "/none", "start"]).ok()?.stdout;
+    eventually("the daemon is killed", Duration::from_secs(10), || {
+        let daemons = engine.enclave().find("-id unknown").unwrap_or_default();
+        match daemons.as_slice() {
+            [daemon] => engine.enclave().signal(daemon.pid, Signal::SIGKILL),
+            other => return Err(format!("{other:?}")),
+        }
+        .map_err(|error| error.chain())
+    })?;
+    let socket = address.trim().strip_prefix("unix://").unwrap_or_default();
+    let socket = engine.enclave().path(socket);
+    assert!(socket.exists(), "nothing to clear up at {address}");
+    engine.run("another", &["true"])?;
+    assert!(!socket.exists(), "{address} is left");
+    fs::remove_dir_all(&bundle).at("remove", &bundle)
 }
 
 fn killed_init_is_an_exit(engine: &Containerd) -> Result<()> {

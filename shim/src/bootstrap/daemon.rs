@@ -4,7 +4,7 @@ use std::env;
 use std::io;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Once};
 use std::time::Duration;
 
 use super::args::Args;
@@ -72,8 +72,10 @@ fn set_up_and_run(args: &Args) -> io::Result<()> {
     let service = Arc::new(Service::new(Arc::clone(&tasks), shutdown));
     Listener::attach(&reactor, socket, service)?;
     tracing::debug!(id = args.id, "serving");
+    let swept = Once::new();
     reactor.run(|rounds| {
         if rounds == 0 {
+            swept.call_once(sweep);
             sys::release_memory();
         }
         // Without a container for so long, nobody will ask for one: `start` was killed before it could
@@ -89,7 +91,17 @@ fn set_up_and_run(args: &Args) -> io::Result<()> {
         } else {
             Idle::Sleep
         }
-    })
+    })?;
+    // One that never was idle.
+    swept.call_once(sweep);
+    Ok(())
+}
+
+/// Clears up after shims that nobody else clears up after, once and when there is nothing to do.
+fn sweep() {
+    if let Err(error) = place::sweep_sockets(Path::new(place::SOCKETS)) {
+        tracing::warn!(%error, "cannot remove the sockets of dead shims");
+    }
 }
 
 /// Removes the socket, so that nobody comes any more.

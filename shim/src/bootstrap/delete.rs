@@ -4,7 +4,6 @@ use std::env;
 use std::ffi::OsString;
 use std::fs;
 use std::os::unix::ffi::OsStringExt;
-use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -64,8 +63,6 @@ fn remove_stale_socket(args: &Args, bundle: &Path) {
         // this, when Create fails. The daemon of a pod has the name of its first container.
         None => place::socket_path(&args.address, &args.namespace, &args.id),
     };
-    if UnixStream::connect(&path).is_err() {
-        // A socket that stays is replaced by the next start; it is not worth failing for.
-        place::remove_socket(&path).unwrap_or_default();
-    }
+    // A socket that stays is swept away by the next daemon; it is not worth failing for.
+    place::remove_stale(&path).unwrap_or_default();
 }

@@ -1,15 +1,19 @@
 //! What the daemon inherits from `start`: its socket, its cgroup, its out-of-memory score.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io::{self, ErrorKind};
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt, PermissionsExt};
+use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
+use nix::fcntl::{Flock, FlockArg};
 use sha2::{Digest, Sha256};
 
 /// Where shims put their sockets; containerd's own choice for every runtime.
-const SOCKETS: &str = "/run/containerd/s";
+pub(super) const SOCKETS: &str = "/run/containerd/s";
+
+/// What the names of our sockets begin with: the directory holds those of other shims too.
+const PREFIX: &str = "cofferdam-";
 
 /// A socket path is a name of at most 107 bytes, hence the hash.
 pub(super) fn socket_path(containerd: &str, namespace: &str, group: &str) -> PathBuf {
@@ -19,7 +23,7 @@ pub(super) fn socket_path(containerd: &str, namespace: &str, group: &str) -> Pat
         hash.update(part.len().to_le_bytes());
         hash.update(part.as_bytes());
     }
-    let mut name = String::with_capacity(64);
+    let mut name = String::from(PREFIX);
     for byte in hash.finalize() {
         name.push_str(&format!("{byte:02x}"));
     }
@@ -42,6 +46,7 @@ pub(super) fn bind(path: &Path) -> io::Result<Bound> {
             .mode(0o711)
             .create(parent)?;
     }
+    let _lock = path.parent().map(lock).transpose()?;
     match listen(path) {
         Err(e) if e.kind() == ErrorKind::AddrInUse => {}
         other => return other.map(Bound::New),
@@ -57,6 +62,47 @@ fn listen(path: &Path) -> io::Result<UnixListener> {
     let listener = UnixListener::bind(path)?;
     fs::set_permissions(path, fs::Permissions::from_mode(0o600))?;
     Ok(listener)
+}
+
+/// Keeps others from binding and sweeping: between the look at a stale socket and its removal the name
+/// could become a new daemon's.
+fn lock(directory: &Path) -> io::Result<Flock<File>> {
+    Flock::lock(File::open(directory)?, FlockArg::LockExclusive).map_err(|(_, errno)| errno.into())
+}
+
+/// Removes the sockets of shims that were killed before containerd knew them: it calls nobody to clear
+/// up after those, and nobody else would until their id is used again.
+pub(super) fn sweep_sockets(directory: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(directory)? {
+        let entry = entry?;
+        let ours = entry
+            .file_name()
+            .as_encoded_bytes()
+            .starts_with(PREFIX.as_bytes());
+        if ours && entry.file_type()?.is_socket() {
+            remove_stale(&entry.path())?;
+        }
+    }
+    Ok(())
+}
+
+/// Removes a socket that nobody has any more.
+pub(super) fn remove_stale(path: &Path) -> io::Result<()> {
+    if !is_stale(path) {
+        return Ok(());
+    }
+    let _lock = path.parent().map(lock).transpose()?;
+    if is_stale(path) {
+        remove_socket(path)?;
+    }
+    Ok(())
+}
+
+/// Whether nobody has the socket any more, neither a daemon nor a `start` on its way to one. A datagram
+/// does not reach a stream socket, so the kernel tells that there is one and nobody is woken.
+fn is_stale(path: &Path) -> bool {
+    let asked = UnixDatagram::unbound().and_then(|socket| socket.connect(path));
+    asked.is_err_and(|e| e.kind() == ErrorKind::ConnectionRefused)
 }
 
 /// Removes a socket; one that is gone is no error.
@@ -117,6 +163,10 @@ pub(super) fn join_cgroup(cgroup: &str) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::fd::AsRawFd;
+
+    use nix::sys::socket::{self, AddressFamily, SockFlag, SockType, UnixAddr};
+
     use super::*;
 
     #[test]
@@ -140,6 +190,40 @@ mod tests {
         assert!(matches!(bind(&path).unwrap(), Bound::New(_)));
         remove_socket(&path).unwrap();
         remove_socket(&path).unwrap();
+    }
+
+    #[test]
+    fn a_sweep_takes_stale_sockets_of_ours_only() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name);
+        let live = listen(&path("cofferdam-live")).unwrap();
+        let early = socket::socket(
+            AddressFamily::Unix,
+            SockType::Stream,
+            SockFlag::empty(),
+            None,
+        )
+        .unwrap();
+        let address = UnixAddr::new(&path("cofferdam-bound")).unwrap();
+        socket::bind(early.as_raw_fd(), &address).unwrap();
+        for name in ["cofferdam-stale", "of-another-shim"] {
+            drop(listen(&path(name)).unwrap());
+        }
+        fs::write(path("cofferdam-file"), "").unwrap();
+        sweep_sockets(dir.path()).unwrap();
+        let mut left: Vec<_> = fs::read_dir(dir.path())
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name())
+            .collect();
+        left.sort();
+        let others = ["cofferdam-file", "of-another-shim"];
+        assert_eq!(
+            left,
+            ["cofferdam-bound", others[0], "cofferdam-live", others[1]]
+        );
+        drop((live, early));
+        sweep_sockets(dir.path()).unwrap();
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), others.len());
     }
 
     #[test]
