@@ -2,9 +2,9 @@
 //!
 //! At attach time the kernel checks and translates a filter, and runs it once for every number to
 //! learn which need no filter at all. Both cost by the instruction, so the program matters: a
-//! binary search over ranges of numbers with the same answer, see `assembly`. libseccomp also has no numbers for calls newer than itself, and drops the
-//! argument conditions of calls that 32-bit x86 multiplexes. It resolves names here, and the tests
-//! hold our programs against the ones it makes.
+//! search over ranges of numbers with the same answer, see `assembly`. libseccomp also has no
+//! numbers for calls newer than itself, and drops the argument conditions of calls that 32-bit x86
+//! multiplexes. The tests hold our programs against the ones it makes.
 
 use oci_spec::runtime::{LinuxSeccomp, LinuxSeccompFilterFlag};
 use sha2::{Digest, Sha256};

@@ -7,6 +7,7 @@
 //! the engine's before ours. Where no single profile says the same, both are kept, to be attached
 //! one upon the other; the kernel then takes the stricter answer itself.
 
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 
 use oci_spec::runtime::{LinuxSeccomp, LinuxSeccompFilterFlag, LinuxSyscall};
@@ -14,7 +15,7 @@ use oci_spec::runtime::{LinuxSeccomp, LinuxSeccompFilterFlag, LinuxSyscall};
 use super::action::{Action, ENOSYS};
 use super::arch::Arch;
 use super::args::{Both, Test};
-use super::model::{self, Decision, Rule, Rules};
+use super::model::{self, Decision, Listed, Rule, Rules};
 use super::numbers;
 use super::validate::{self, InvalidProfile};
 
@@ -107,18 +108,27 @@ struct Side<'a> {
 impl<'a> Side<'a> {
     fn new(profile: &'a LinuxSeccomp) -> Self {
         let rules = Rules::new(profile);
-        let newest = numbers::newest_joined(|name| rules.lists(name));
+        let newest = numbers::newest_joined(|name| rules.get(name).is_some());
         Self { rules, newest }
     }
 
     /// The decision on a name, be it listed or not.
-    fn decision(&self, name: &str) -> Decision {
-        let newer = || numbers::joined(name) > self.newest;
-        if self.rules.hides_newer() && !self.rules.lists(name) && newer() {
-            return Decision::Always(Action::Errno(ENOSYS));
+    fn decision(&self, name: &str, listed: Option<Listed>) -> Decision {
+        match listed {
+            Some(listed) => listed.decision(),
+            None if self.rules.hides_newer() && numbers::joined(name) > self.newest => {
+                Decision::Always(Action::Errno(ENOSYS))
+            }
+            None => Decision::Always(self.rules.default),
         }
-        self.rules.by_name(name)
     }
+}
+
+/// A name that at least one side lists, and what each has of it.
+struct Named<'r, 'a> {
+    name: &'a str,
+    engine: Option<Listed<'r, 'a>>,
+    ours: Option<Listed<'r, 'a>>,
 }
 
 /// One side's view of a call.
@@ -132,10 +142,7 @@ struct Answer {
 impl Meet<'_> {
     /// One profile, or `None` if there is no exact one.
     fn profile(&self, arches: BTreeSet<Arch>) -> Option<LinuxSeccomp> {
-        let listed = self.engine.rules.names().chain(self.ours.rules.names());
-        let mut names: Vec<&str> = listed.collect();
-        names.sort();
-        names.dedup();
+        let names = self.names();
         if self.names_share_a_number_and_differ(&arches, &names) {
             return None;
         }
@@ -146,7 +153,8 @@ impl Meet<'_> {
         let default = combine(unlisted(&self.engine), unlisted(&self.ours));
         let mut always: BTreeMap<(u8, u32), (Action, Vec<&str>)> = BTreeMap::new();
         let mut conditional = Vec::new();
-        for name in names {
+        for named in names {
+            let name = named.name;
             // What repeats the default is written too: it tells that the name was known.
             let mut unconditional = |action: Action| {
                 let key = (action.rank(), action.ret());
@@ -156,7 +164,7 @@ impl Meet<'_> {
                     .1
                     .push(name);
             };
-            match self.decision(name)? {
+            match self.decision(&named)? {
                 Decision::Always(action) => unconditional(action),
                 Decision::Depends { rules, otherwise } => {
                     if otherwise.rank() != default.rank() {
@@ -188,14 +196,40 @@ impl Meet<'_> {
         Some(profile)
     }
 
+    /// Every name of both sides, once, sorted.
+    fn names(&self) -> Vec<Named<'_, '_>> {
+        let (mut engine, mut ours) = (
+            self.engine.rules.listed().peekable(),
+            self.ours.rules.listed().peekable(),
+        );
+        let mut out = Vec::with_capacity(512);
+        loop {
+            let names = (
+                engine.peek().map(Listed::name),
+                ours.peek().map(Listed::name),
+            );
+            let (name, order) = match names {
+                (None, None) => return out,
+                (Some(name), None) => (name, Ordering::Less),
+                (None, Some(name)) => (name, Ordering::Greater),
+                (Some(a), Some(b)) => (a.min(b), a.cmp(b)),
+            };
+            out.push(Named {
+                name,
+                engine: engine.next_if(|_| order != Ordering::Greater),
+                ours: ours.next_if(|_| order != Ordering::Less),
+            });
+        }
+    }
+
     /// Two names of one number (only 32-bit ARM has such) must say the same on each side.
-    fn names_share_a_number_and_differ(&self, arches: &BTreeSet<Arch>, names: &[&str]) -> bool {
+    fn names_share_a_number_and_differ(&self, arches: &BTreeSet<Arch>, names: &[Named]) -> bool {
         arches
             .iter()
             .filter(|arch| **arch == Arch::Arm)
             .any(|arch| {
                 let mut first: BTreeMap<u32, &str> = BTreeMap::new();
-                names.iter().any(|name| {
+                names.iter().any(|Named { name, .. }| {
                     let Some(number) = numbers::resolve(*arch, name) else {
                         return false;
                     };
@@ -207,17 +241,21 @@ impl Meet<'_> {
             })
     }
 
-    fn decision(&self, name: &str) -> Option<Decision> {
-        let (engine, ours) = (self.engine.decision(name), self.ours.decision(name));
-        let answer = |side: &Side, action| Answer {
+    fn decision(&self, named: &Named) -> Option<Decision> {
+        let engine = self.engine.decision(named.name, named.engine);
+        let ours = self.ours.decision(named.name, named.ours);
+        let by_engine = |action| Answer {
             action,
-            explicit: side.rules.lists(name),
+            explicit: named.engine.is_some(),
+        };
+        let by_ours = |action| Answer {
+            action,
+            explicit: named.ours.is_some(),
         };
         match (engine, ours) {
-            (Decision::Always(a), Decision::Always(b)) => Some(Decision::Always(combine(
-                answer(&self.engine, a),
-                answer(&self.ours, b),
-            ))),
+            (Decision::Always(a), Decision::Always(b)) => {
+                Some(Decision::Always(combine(by_engine(a), by_ours(b))))
+            }
             (Decision::Always(a), b) => with_constant(a, b),
             (a, Decision::Always(b)) => with_constant(b, a),
             (
@@ -236,7 +274,7 @@ impl Meet<'_> {
                         otherwise: x,
                     });
                 }
-                let otherwise = combine(answer(&self.engine, x), answer(&self.ours, y));
+                let otherwise = combine(by_engine(x), by_ours(y));
                 product(&a, x, &b, y).map(|rules| Decision::Depends { rules, otherwise })
             }
         }

@@ -12,6 +12,8 @@ mod assembly;
 mod bpf;
 /// Compiled filters on disk, by the content of the profile.
 mod cache;
+/// The numbers of x86's calls by name.
+mod calls;
 /// A profile to the program the kernel runs.
 mod compile;
 /// The profile of containers that bring none, and the bound of those that do.
@@ -61,8 +63,8 @@ pub fn allowed_native(profile: &LinuxSeccomp) -> Allowed {
         conditional: 0,
     };
     // No two names have one number on a native architecture, so names can be counted.
-    for name in rules.names() {
-        let counter = match rules.by_name(name) {
+    for listed in rules.listed() {
+        let counter = match listed.decision() {
             Decision::Always(action) if action.allows() => &mut allowed.always,
             Decision::Always(_) => continue,
             Decision::Depends { rules, otherwise } => {
@@ -73,7 +75,7 @@ pub fn allowed_native(profile: &LinuxSeccomp) -> Allowed {
                 &mut allowed.conditional
             }
         };
-        *counter += usize::from(resolve(Arch::NATIVE, name).is_some());
+        *counter += usize::from(resolve(Arch::NATIVE, listed.name()).is_some());
     }
     allowed
 }

@@ -114,19 +114,69 @@ pub(crate) struct Rules<'a> {
     /// What each entry of the profile says.
     entries: Vec<Vec<Rule>>,
     /// Each name with the entries it stands in, sorted, in the profile's order within a name.
-    names: Vec<(&'a str, usize)>,
+    names: Vec<Named<'a>>,
+}
+
+/// A name and an entry it stands in. Ordered by the name: its first bytes, kept apart, decide most
+/// comparisons without a look at the rest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Named<'a> {
+    start: u64,
+    name: &'a str,
+    entry: usize,
+}
+
+impl<'a> Named<'a> {
+    fn new(name: &'a str, entry: usize) -> Self {
+        let mut start = [0; 8];
+        for (to, from) in start.iter_mut().zip(name.bytes()) {
+            *to = from;
+        }
+        let start = u64::from_be_bytes(start);
+        Self { start, name, entry }
+    }
+
+    fn same(&self, other: &Self) -> bool {
+        self.start == other.start && self.name == other.name
+    }
+}
+
+/// A name that a profile lists, with all the rules about it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Listed<'r, 'a> {
+    rules: &'r Rules<'a>,
+    group: &'r [Named<'a>],
+}
+
+impl<'r, 'a> Listed<'r, 'a> {
+    pub(crate) fn name(&self) -> &'a str {
+        self.group.first().map_or("", |first| first.name)
+    }
+
+    /// The rules of the name, in the profile's order.
+    fn rules(&self) -> impl Iterator<Item = &'r Rule> {
+        let entries = &self.rules.entries;
+        let of = |named: &Named| entries.get(named.entry);
+        self.group.iter().filter_map(of).flatten()
+    }
+
+    /// The decision on the name alone, on an architecture where no other name has its number.
+    pub(crate) fn decision(&self) -> Decision {
+        Decision::of(self.rules(), self.rules.default)
+    }
 }
 
 impl<'a> Rules<'a> {
     /// Reads a profile that [`super::validate`] accepted.
     pub(crate) fn new(profile: &'a LinuxSeccomp) -> Self {
         let syscalls = profile.syscalls().as_deref().unwrap_or_default();
-        let mut names: Vec<(&str, usize)> = syscalls
+        let mut names: Vec<Named> = syscalls
             .iter()
             .enumerate()
-            .flat_map(|(at, entry)| entry.names().iter().map(move |name| (name.as_str(), at)))
+            .flat_map(|(at, entry)| entry.names().iter().map(move |name| Named::new(name, at)))
             .collect();
-        names.sort_unstable();
+        // Stable, because that makes use of the sorted lists that most profiles consist of.
+        names.sort();
         Self {
             default: Action::from_oci(profile.default_action(), profile.default_errno_ret()),
             entries: syscalls.iter().map(entry_rules).collect(),
@@ -135,31 +185,25 @@ impl<'a> Rules<'a> {
     }
 
     /// Every name, once, sorted.
-    pub(crate) fn names(&self) -> impl Iterator<Item = &'a str> {
-        let firsts = self.names.chunk_by(|(a, _), (b, _)| a == b);
-        firsts.filter_map(|same| same.first().map(|(name, _)| *name))
+    pub(crate) fn listed(&self) -> impl Iterator<Item = Listed<'_, 'a>> {
+        let groups = self.names.chunk_by(Named::same);
+        groups.map(|group| Listed { rules: self, group })
     }
 
-    pub(crate) fn lists(&self, name: &str) -> bool {
-        self.names
-            .binary_search_by(|(own, _)| (*own).cmp(name))
-            .is_ok()
+    /// A name, if it is listed.
+    pub(crate) fn get(&self, name: &str) -> Option<Listed<'_, 'a>> {
+        let wanted = Named::new(name, 0);
+        let start = self.names.partition_point(|own| *own < wanted);
+        let from = self.names.get(start..)?;
+        let group = from.chunk_by(Named::same).next()?;
+        let found = Listed { rules: self, group };
+        (found.name() == name).then_some(found)
     }
 
-    /// The rules of a name, in the profile's order.
-    fn of(&self, name: &str) -> impl Iterator<Item = &Rule> {
-        let start = self.names.partition_point(|(own, _)| *own < name);
-        let own = self
-            .names
-            .iter()
-            .skip(start)
-            .take_while(move |(own, _)| *own == name);
-        own.filter_map(|(_, at)| self.entries.get(*at)).flatten()
-    }
-
-    /// The decision on a name alone, on an architecture where no other name has its number.
+    /// The decision on a name, listed or not.
     pub(crate) fn by_name(&self, name: &str) -> Decision {
-        Decision::of(self.of(name), self.default)
+        let listed = self.get(name).map(|listed| listed.decision());
+        listed.unwrap_or(Decision::Always(self.default))
     }
 
     /// Whether calls newer than those listed get ENOSYS instead of the default.
@@ -248,9 +292,9 @@ fn entry_rules(entry: &LinuxSyscall) -> Vec<Rule> {
 /// What the rules say of one architecture's numbers.
 fn table(arch: Arch, rules: &Rules) -> Table {
     let mut by_number: BTreeMap<u32, Vec<&Rule>> = BTreeMap::new();
-    for name in rules.names() {
-        if let Some(number) = numbers::resolve(arch, name) {
-            by_number.entry(number).or_default().extend(rules.of(name));
+    for listed in rules.listed() {
+        if let Some(number) = numbers::resolve(arch, listed.name()) {
+            by_number.entry(number).or_default().extend(listed.rules());
         }
     }
     let listed = by_number.keys().next_back().copied().unwrap_or(0);

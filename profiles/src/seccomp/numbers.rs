@@ -2,11 +2,13 @@
 //!
 //! libseccomp knows the calls of its release (2.5.4: Linux 5.17) and hides the direct forms of
 //! the calls that 32-bit x86 multiplexes; the tables here fill both gaps. Their source is the
-//! kernel's own `arch/*/entry/syscalls/*.tbl` and `scripts/syscall.tbl`, Linux 6.18.
+//! kernel's own `arch/*/entry/syscalls/*.tbl` and `scripts/syscall.tbl`, Linux 6.18. On x86 one
+//! table of all that, `calls`, is asked first.
 
 use libseccomp::ScmpSyscall;
 
 use super::arch::{Arch, X32_BIT};
+use super::calls;
 
 /// The calls since the architectures' tables were joined (Linux 5.1): from 424 on a number is the
 /// same everywhere. libseccomp 2.5.4 ends at 450.
@@ -98,6 +100,19 @@ const DIRECT_X86: &[(&str, u32)] = &[
 
 /// The number of `name` on `arch`, or `None` where the call does not exist there.
 pub fn resolve(arch: Arch, name: &str) -> Option<u32> {
+    let quick = match arch {
+        Arch::X86_64 | Arch::X86 => calls::find(name),
+        _ => None,
+    };
+    match quick {
+        Some(call) if arch == Arch::X86 => call.x86(),
+        Some(call) => call.x86_64(),
+        None => search(arch, name),
+    }
+}
+
+/// The same from the tables here and libseccomp.
+fn search(arch: Arch, name: &str) -> Option<u32> {
     let find = |table: &[(&str, u32)]| table.iter().find(|(n, _)| *n == name).map(|(_, nr)| *nr);
     if let Some(number) = find(JOINED) {
         return Some(if arch == Arch::X32 {
@@ -153,7 +168,38 @@ pub(crate) fn known_elsewhere(name: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
+
+    /// The quick table holds every call that the others and libseccomp have on x86, and no other.
+    #[test]
+    fn the_quick_table_agrees_with_libseccomp() {
+        let mut names: BTreeSet<String> = calls::names().map(str::to_owned).collect();
+        let listed = names.len();
+        let tables = JOINED.iter().chain(NEW_X86_64).chain(DIRECT_X86);
+        names.extend(tables.map(|(name, _)| (*name).to_owned()));
+        for arch in [Arch::X86_64, Arch::X86] {
+            // Newer releases of libseccomp know later calls, which `search` finds.
+            names.extend((0..=450).filter_map(|number| {
+                let call = ScmpSyscall::from(number);
+                call.get_name_by_arch(arch.to_libseccomp()).ok()
+            }));
+        }
+        assert_eq!(names.len(), listed, "calls that the table lacks");
+        for name in &names {
+            for arch in [Arch::X86_64, Arch::X86] {
+                assert_eq!(
+                    resolve(arch, name),
+                    search(arch, name),
+                    "{name} on {arch:?}"
+                );
+            }
+        }
+        for name in ["", "no such call", "read\0"] {
+            assert!(calls::find(name).is_none(), "{name:?}");
+        }
+    }
 
     #[test]
     fn numbers_are_the_kernels() {
