@@ -8,6 +8,7 @@ use std::net::Shutdown;
 use std::os::fd::AsRawFd as _;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt as _;
+use std::process::Command;
 
 use cofferdam_shim::helper::{
     self, CHANNEL_FD, Create, Exec, FailureKind, Request, Response, Target,
@@ -23,8 +24,15 @@ fn ask(bench: &Bench, request: &Request) -> Response {
 }
 
 fn send(bench: &Bench, write: impl FnOnce(&mut UnixStream)) -> (Outcome, Response) {
+    send_to(bench, bench.command(&[helper::VERB]), write)
+}
+
+fn send_to(
+    bench: &Bench,
+    mut command: Command,
+    write: impl FnOnce(&mut UnixStream),
+) -> (Outcome, Response) {
     let (mut ours, theirs) = UnixStream::pair().unwrap();
-    let mut command = bench.command(&[helper::VERB]);
     // SAFETY: dup2 and fcntl are async-signal-safe; `theirs` is moved in, so it is open in the child.
     unsafe {
         command.pre_exec(move || {
@@ -126,6 +134,50 @@ fn the_daemon_gets_its_answers_as_data() {
     assert!(matches!(ask(&bench, &delete(true)), Response::Done));
     assert!(matches!(ask(&bench, &delete(true)), Response::Done));
     assert_eq!(kind(ask(&bench, &delete(false))), FailureKind::NotFound);
+    bench.assert_nothing_left("delete");
+}
+
+/// The environment is the engine's own and the same for every handler; a handler that names a policy
+/// means it.
+#[test]
+fn the_handlers_policy_outranks_the_environments() {
+    if !needs_root() {
+        return;
+    }
+    let bench = Bench::new(&["/bin/sleep", "1000"]);
+    let created_under = |environment: &str, handler: Option<&str>| {
+        let Request::Create(create) = create(&bench) else {
+            panic!("not a create request");
+        };
+        let request = Request::Create(Create {
+            policy: handler.map(str::to_owned),
+            ..create
+        });
+        let mut command = bench.command(&[helper::VERB]);
+        command.env("COFFERDAM_POLICY", environment);
+        send_to(&bench, command, |channel| {
+            helper::send(channel, &request).unwrap();
+        })
+        .1
+    };
+    // `restricted` refuses this container, which runs as root.
+    for (environment, handler) in [
+        ("baseline", Some("restricted")),
+        ("restricted", None),
+        ("no-such-policy", None),
+    ] {
+        let answer = created_under(environment, handler);
+        assert_eq!(kind(answer), FailureKind::Refused, "{environment}");
+    }
+    let Response::Created(created) = created_under("restricted", Some("baseline")) else {
+        panic!("not created");
+    };
+    assert!(created.policy.contains("runtime handler"), "{created:?}");
+    let delete = Request::Delete {
+        target: target(&bench),
+        force: true,
+    };
+    assert!(matches!(ask(&bench, &delete), Response::Done));
     bench.assert_nothing_left("delete");
 }
 
