@@ -100,14 +100,18 @@ fn killed_shim_that_was_not_known_yet(engine: &Containerd) -> Result<()> {
     let flags = ["-namespace", "unknown", "-id", "unknown", "-bundle"];
     let start = engine.enclave().cmd(shim).args(flags).arg(&bundle);
     let address = start.args(["-address", "/none", "start"]).ok()?.stdout;
-    eventually("the daemon is killed", Duration::from_secs(10), || {
-        let daemons = engine.enclave().find("-id unknown").unwrap_or_default();
-        match daemons.as_slice() {
-            [daemon] => engine.enclave().signal(daemon.pid, Signal::SIGKILL),
-            other => return Err(format!("{other:?}")),
-        }
-        .map_err(|error| error.chain())
-    })?;
+    let daemons = || engine.enclave().find("-id unknown").unwrap_or_default();
+    let settled = |what, count| {
+        eventually(what, Duration::from_secs(10), || match daemons() {
+            found if found.len() == count => Ok(()),
+            other => Err(format!("{other:?}")),
+        })
+    };
+    settled("the daemon runs", 1)?;
+    for daemon in daemons() {
+        engine.enclave().signal(daemon.pid, Signal::SIGKILL)?;
+    }
+    settled("the daemon is gone", 0)?;
     let socket = address.trim().strip_prefix("unix://").unwrap_or_default();
     let socket = engine.enclave().path(socket);
     assert!(socket.exists(), "nothing to clear up at {address}");
