@@ -11,6 +11,7 @@ use cofferdam_profiles::seccomp::{
 use libseccomp::{ScmpAction, ScmpArgCompare, ScmpCompareOp, ScmpFilterContext, ScmpSyscall};
 use oci_spec::runtime::{LinuxSeccomp, LinuxSeccompAction, LinuxSeccompOperator};
 use proptest::prelude::*;
+use serde_json::json;
 
 use crate::profiles::{call, docker_capabilities, engine_profiles, profile};
 
@@ -92,6 +93,34 @@ fn the_default_and_the_engines_profiles_agree_with_their_filters() {
     agree("default with socketcall", &all.build());
     for (name, profile) in engine_profiles(&capabilities) {
         agree(&name, &profile);
+    }
+}
+
+/// Values of one argument are tested together, as many as a jump spans; one of them is wider.
+#[test]
+fn long_lists_of_values_agree_with_their_filters() {
+    for (count, wide) in [(1, 0), (2, 0), (254, 0), (255, 0), (300, 0), (5, 1 << 32)] {
+        let rules: Vec<_> = (0..count)
+            .map(|n| {
+                let value: u64 = if n == 1 { wide | 1 } else { n };
+                json!({"names": ["socket"], "action": "SCMP_ACT_ALLOW",
+                    "args": [{"index": 1, "value": value, "op": "SCMP_CMP_EQ"}]})
+            })
+            .collect();
+        let profile = json!({"defaultAction": "SCMP_ACT_ERRNO", "syscalls": rules});
+        let profile: LinuxSeccomp = serde_json::from_value(profile).unwrap();
+        let filter = compile(&profile).unwrap();
+        let evaluator = Evaluator::new(&profile).unwrap();
+        for value in (0..=count).chain([wide, wide | 1, 1 << 32, u64::MAX]) {
+            let call = Call {
+                audit: Arch::NATIVE.audit(),
+                number: resolve(Arch::NATIVE, "socket").unwrap(),
+                args: [7, value, 0, 0, 0, 0],
+            };
+            let expected = ret(evaluator.answer(&call));
+            let got = interpret(&filter.program, &call).unwrap();
+            assert_eq!(got, expected, "{count} values, {call:?}");
+        }
     }
 }
 
