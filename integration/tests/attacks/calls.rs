@@ -70,6 +70,41 @@ fn clone3_looks_unimplemented_so_that_libraries_fall_back() -> Result<()> {
     Ok(())
 }
 
+/// No filter can see which socket `socketcall` makes: it makes none, unless the policy says so.
+#[cfg(target_arch = "x86_64")]
+#[test]
+fn socketcall_makes_a_socket_only_where_the_policy_says_so() -> Result<()> {
+    let Some(arena) = Arena::new()? else {
+        return Ok(());
+    };
+    let attack = ["attack-probe", "socketcall"];
+    let control = arena.permissive("socketcall-control", &attack)?;
+    let free = arena.attempt(Runtime::Runc, &control, "socketcall-control")?;
+    assert!(free.worked, "control: {}", free.how);
+    let policies = arena.enclave.dir().join("policy.toml");
+    let text = ["refused", "filtered", "socketcall"]
+        .map(|word| format!("[policy.{word}]\nseccomp_compat32 = \"{word}\"\n"))
+        .concat();
+    fs::write(&policies, text).at("write", &policies)?;
+    let bundle = arena.ordinary("socketcall", &attack)?;
+    bundle.save()?;
+    for (policy, works, how) in [
+        ("baseline", false, "EPERM"),
+        ("filtered", false, "EPERM"),
+        ("refused", false, "ENOSYS"),
+        ("socketcall", true, ""),
+    ] {
+        let id = format!("{}-socketcall-{policy}", arena.enclave.tag());
+        let runtime = arena.oci(Runtime::Cofferdam)?.arg("--policy-file");
+        let runtime = runtime.arg(&policies).args(["--policy", policy]);
+        let run = runtime.args(["run", "--bundle"]).arg(bundle.dir()).arg(id);
+        let run = outcome(&run.ok()?.stdout).expect("the probe answers");
+        assert_eq!(run.worked, works, "{policy}: {}", run.how);
+        assert!(run.how.contains(how), "{policy}: {}", run.how);
+    }
+    Ok(())
+}
+
 #[test]
 fn a_neighbour_cannot_be_traced() -> Result<()> {
     let Some(arena) = Arena::new()? else {

@@ -54,6 +54,7 @@ fn main() -> ExitCode {
         "alg-socket" => {
             raw::socket(libc::AF_ALG, libc::SOCK_SEQPACKET, 0).map_or_else(stopped, worked)
         }
+        "socketcall" => raw::socketcall_unix().map_or_else(stopped, worked),
         "mknod" => make_device(),
         "mount-proc" => mount_fresh("proc", ""),
         "core-pattern" => open_for_writing("/proc/sys/kernel/core_pattern"),

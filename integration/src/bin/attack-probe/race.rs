@@ -11,6 +11,7 @@ use nix::{
     fcntl::{AT_FDCWD, RenameFlags, renameat2},
     mount::{MntFlags, MsFlags, mount, umount2},
     sched::{CloneFlags, unshare},
+    sys::{prctl::set_pdeathsig, signal::Signal},
 };
 
 use crate::Outcome;
@@ -20,6 +21,8 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Exchanges two names until this process is killed, or gives up after a minute.
 pub(crate) fn swap(first: &str, second: &str) -> Outcome {
+    // It must not outlive a test that is killed.
+    set_pdeathsig(Signal::SIGKILL).map_err(|e| e.to_string())?;
     let until = Instant::now() + Duration::from_secs(60);
     while Instant::now() < until {
         for _ in 0..1000 {

@@ -83,6 +83,46 @@ pub(crate) fn socket(family: i32, kind: i32, protocol: i32) -> Result<(), Errno>
     Ok(())
 }
 
+/// A Unix socket by `socketcall`, the 32-bit call that takes its arguments from memory.
+#[cfg(target_arch = "x86_64")]
+pub(crate) fn socketcall_unix() -> Result<(), Errno> {
+    const SOCKETCALL: i32 = 102;
+    const SYS_SOCKET: u32 = 1;
+    let access = libc::PROT_READ | libc::PROT_WRITE;
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_32BIT;
+    // SAFETY: a new anonymous mapping of one page touches no other memory.
+    let page = unsafe { libc::mmap(std::ptr::null_mut(), 4096, access, flags, -1, 0) };
+    let address = u32::try_from(page.addr()).map_err(|_| Errno::ENOMEM)?;
+    let family = [libc::AF_UNIX, libc::SOCK_STREAM, 0];
+    // SAFETY: the page is ours (MAP_FAILED does not fit a u32), aligned, and holds three words.
+    unsafe { page.cast::<[i32; 3]>().write(family) };
+    let result: i32;
+    // SAFETY: the 32-bit entry takes its number in eax and arguments in ebx and ecx, keeps all
+    // registers but eax and clobbers r8 to r11. rbx is the compiler's, hence the exchange.
+    unsafe {
+        core::arch::asm!(
+            "xchg rbx, {first:r}",
+            "int 0x80",
+            "xchg rbx, {first:r}",
+            first = inout(reg) u64::from(SYS_SOCKET) => _,
+            inlateout("eax") SOCKETCALL => result,
+            in("ecx") address,
+            out("r8") _, out("r9") _, out("r10") _, out("r11") _,
+        );
+    }
+    if result < 0 {
+        Err(Errno::from_raw(-result))
+    } else {
+        Ok(())
+    }
+}
+
+/// Other machines have no such call.
+#[cfg(not(target_arch = "x86_64"))]
+pub(crate) fn socketcall_unix() -> Result<(), Errno> {
+    Err(Errno::ENOSYS)
+}
+
 /// Attaches to a process without stopping it, and lets go.
 pub(crate) fn seize(pid: i32) -> Result<(), Errno> {
     ptrace::seize(Pid::from_raw(pid), ptrace::Options::empty())
