@@ -31,8 +31,8 @@ pub enum CliError {
         /// The bound, in bytes.
         bound: u64,
     },
-    /// A file that is not a profile.
-    #[error("{} is not a seccomp profile", path.display())]
+    /// A file that is not a profile, or not one that can be used so.
+    #[error("cannot use {} as a seccomp profile", path.display())]
     Profile {
         /// The file.
         path: PathBuf,

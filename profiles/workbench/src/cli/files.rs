@@ -4,11 +4,10 @@ use std::fs::File;
 use std::io::{self, Read, Write as _};
 use std::path::Path;
 
-use oci_spec::runtime::LinuxSeccomp;
 use serde::Serialize;
 
 use super::CliError;
-use crate::dialect::{self, MAX_BYTES};
+use crate::dialect::{self, DialectError, Document, MAX_BYTES};
 
 /// Reads at most `bound` bytes of a file; `-` is the standard input.
 pub(super) fn read(path: &Path, bound: u64) -> Result<Vec<u8>, CliError> {
@@ -46,12 +45,17 @@ pub(super) fn read_from(
 }
 
 /// Reads a profile.
-pub(super) fn profile(path: &Path) -> Result<LinuxSeccomp, CliError> {
+pub(super) fn document(path: &Path) -> Result<Document, CliError> {
     let bytes = read(path, MAX_BYTES)?;
-    dialect::read(&bytes).map_err(|source| CliError::Profile {
+    dialect::read(&bytes).map_err(|source| refused(path, source))
+}
+
+/// The error that a file is not the profile it should be.
+pub(super) fn refused(path: &Path, source: DialectError) -> CliError {
+    CliError::Profile {
         path: path.to_owned(),
         source,
-    })
+    }
 }
 
 /// Prints a text; a reader that went away is not an error.

@@ -1,5 +1,7 @@
 //! The command line: a file per command, one way to print results, errors and progress.
 
+/// The options that say which container a profile is for.
+mod container;
 mod convert;
 /// What ends a command early, and the exit status of it.
 mod error;
