@@ -4,9 +4,11 @@ use std::fs::File;
 use std::io::{self, Read, Write as _};
 use std::path::Path;
 
+use oci_spec::runtime::LinuxSeccomp;
 use serde::Serialize;
 
 use super::CliError;
+use super::container::Container;
 use crate::dialect::{self, DialectError, Document, MAX_BYTES};
 
 /// Reads at most `bound` bytes of a file; `-` is the standard input.
@@ -44,7 +46,14 @@ pub(super) fn read_from(
     Ok(bytes)
 }
 
-/// Reads a profile.
+/// Reads a profile as a container gets it.
+pub(super) fn profile(path: &Path, container: &Container) -> Result<LinuxSeccomp, CliError> {
+    let document = document(path)?;
+    let profile = document.oci(&container.target());
+    profile.map_err(|source| refused(path, source))
+}
+
+/// Reads a profile as its file says it.
 pub(super) fn document(path: &Path) -> Result<Document, CliError> {
     let bytes = read(path, MAX_BYTES)?;
     dialect::read(&bytes).map_err(|source| refused(path, source))

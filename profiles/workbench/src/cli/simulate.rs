@@ -6,6 +6,7 @@ use std::io::{self, BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use super::container::Container;
 use super::{CliError, Format, files};
 use crate::recording::Recording;
 use crate::simulate::{Answer, Simulation, Simulator};
@@ -28,10 +29,12 @@ pub(super) struct Arguments {
     /// A log of `strace -f`, or a recording of `cofferdam profile record`; repeatable.
     #[arg(long, required = true)]
     trace: Vec<PathBuf>,
+    #[command(flatten)]
+    container: Container,
 }
 
 pub(super) fn run(arguments: &Arguments, format: Format) -> Result<ExitCode, CliError> {
-    let profile = files::profile(&arguments.file)?;
+    let profile = files::profile(&arguments.file, &arguments.container)?;
     let simulator = Simulator::new(&profile).map_err(|source| CliError::Invalid {
         path: arguments.file.clone(),
         source,
