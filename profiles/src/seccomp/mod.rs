@@ -37,7 +37,7 @@ pub use compile::{
 };
 pub use default::{Compat32, DefaultProfile, default_profile};
 pub use intersect::{Intersection, intersect};
-pub use numbers::{known, resolve};
+pub use numbers::{known, name, resolve};
 pub use validate::{InvalidProfile, Warning, validate};
 
 pub(crate) use validate::check;

@@ -150,6 +150,26 @@ fn by_libseccomp(arch: Arch, name: &str) -> Option<u32> {
     u32::try_from(i32::from(call)).ok()
 }
 
+/// The name of call `number` on `arch`, or `None` where there is no such call.
+pub fn name(arch: Arch, number: u32) -> Option<String> {
+    let find = |table: &[(&str, u32)]| {
+        let entry = table.iter().find(|(_, own)| *own == number);
+        entry.map(|(name, _)| (*name).to_owned())
+    };
+    let own = match arch {
+        Arch::X86_64 => find(JOINED).or_else(|| find(NEW_X86_64)),
+        Arch::X86 => find(JOINED).or_else(|| find(DIRECT_X86)),
+        Arch::Riscv64 => find(JOINED).or_else(|| find(NEW_RISCV64)),
+        Arch::X32 => None,
+        _ => find(JOINED),
+    };
+    let by_libseccomp = || {
+        let call = ScmpSyscall::from(i32::try_from(number).ok()?);
+        call.get_name_by_arch(arch.to_libseccomp()).ok()
+    };
+    own.or_else(by_libseccomp)
+}
+
 /// Whether any architecture of this machine has a call of that name.
 pub fn known(name: &str) -> bool {
     Arch::FAMILY
@@ -223,7 +243,11 @@ mod tests {
         ];
         for (arch, name, number) in table {
             assert_eq!(resolve(arch, name), number, "{name} on {arch:?}");
+            if let Some(number) = number {
+                assert_eq!(super::name(arch, number).as_deref(), Some(name), "{arch:?}");
+            }
         }
+        assert_eq!(super::name(Arch::X86_64, 399), None);
     }
 
     /// The kernel's header for this machine, where it is installed, agrees with every number.

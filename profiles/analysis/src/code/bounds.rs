@@ -1,0 +1,202 @@
+//! Where functions start and end: unwind tables, symbols, Go's table, and for what those leave
+//! out, the targets of calls and pointers.
+
+use std::collections::BTreeMap;
+
+use gimli::{BaseAddresses, EhFrame, LittleEndian, UnwindSection as _};
+
+use super::go;
+use crate::elf::{Image, SymbolKind, Target};
+
+/// A stretch of code.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Range {
+    pub(crate) start: u64,
+    pub(crate) end: u64,
+    /// One function by a table's word, not just what lies between two.
+    pub(crate) known: bool,
+}
+
+/// What the tables say.
+#[derive(Debug, Default)]
+pub(crate) struct Bounds {
+    /// All code, in order, without overlap.
+    pub(crate) ranges: Vec<Range>,
+    /// Functions that unwinding calls.
+    pub(crate) personalities: Vec<u64>,
+    /// Exceptions are caught in it: code is entered that nothing refers to.
+    pub(crate) catches: bool,
+    /// Go's function names by address.
+    pub(crate) go: Vec<(u64, String)>,
+}
+
+const MAX_FUNCTIONS: usize = 2_000_000;
+
+impl Bounds {
+    pub(crate) fn find(image: &Image<'_>) -> Self {
+        let mut bounds = Self::default();
+        // start -> end, 0 where only the start is known.
+        let mut known: BTreeMap<u64, u64> = BTreeMap::new();
+        bounds.unwind_tables(image, &mut known);
+        bounds.go = go::functions(image);
+        known.extend(bounds.go.iter().map(|(start, _)| (*start, 0)));
+        let symbols = image.symbols.iter().chain(&image.dynamic.symbols);
+        for symbol in symbols.filter(|symbol| symbol.defined) {
+            if matches!(symbol.kind, SymbolKind::Function | SymbolKind::Indirect) {
+                let end = symbol.value.saturating_add(symbol.size);
+                let end = if symbol.size == 0 { 0 } else { end };
+                let entry = known.entry(symbol.value).or_insert(end);
+                *entry = (*entry).max(end);
+            }
+        }
+        bounds.partition(image, &known);
+        bounds
+    }
+
+    fn unwind_tables(&mut self, image: &Image<'_>, known: &mut BTreeMap<u64, u64>) {
+        let Some((address, data)) = image.eh_frame() else {
+            return;
+        };
+        let frames = EhFrame::new(data, LittleEndian);
+        let bases = BaseAddresses::default().set_eh_frame(address);
+        let mut entries = frames.entries(&bases);
+        let mut cies = BTreeMap::new();
+        while let Ok(Some(entry)) = entries.next() {
+            let gimli::CieOrFde::Fde(partial) = entry else {
+                if let gimli::CieOrFde::Cie(cie) = entry {
+                    self.catches |= cie.has_lsda();
+                    self.personalities.extend(personality(image, &cie));
+                }
+                continue;
+            };
+            let parsed = partial.parse(|section, bases, offset| {
+                if let Some(cie) = cies.get(&offset.0) {
+                    return Ok::<gimli::CommonInformationEntry<_>, gimli::Error>(Clone::clone(cie));
+                }
+                let cie = section.cie_from_offset(bases, offset)?;
+                cies.insert(offset.0, cie.clone());
+                Ok(cie)
+            });
+            if let Ok(fde) = parsed {
+                let end = fde.initial_address().saturating_add(fde.len());
+                known.insert(fde.initial_address(), end);
+            }
+            if known.len() > MAX_FUNCTIONS {
+                break;
+            }
+        }
+    }
+
+    /// Cuts all code at the known starts.
+    fn partition(&mut self, image: &Image<'_>, known: &BTreeMap<u64, u64>) {
+        for (address, code) in image.code() {
+            let end = address + code.len() as u64;
+            let mut at = address;
+            for (start, stop) in known.range(address..end) {
+                self.gap(code, address, at, *start);
+                at = (*start).max(at);
+                let next = known
+                    .range(start + 1..)
+                    .next()
+                    .map_or(end, |(next, _)| *next);
+                let next = next.min(end);
+                let stop = if *stop == 0 { next } else { (*stop).min(next) };
+                if stop > *start {
+                    self.ranges.push(Range {
+                        start: *start,
+                        end: stop,
+                        known: true,
+                    });
+                    at = stop;
+                }
+            }
+            self.gap(code, address, at, end);
+        }
+    }
+
+    /// What lies between two known functions, unless it is padding.
+    fn gap(&mut self, code: &[u8], base: u64, start: u64, end: u64) {
+        if start >= end {
+            return;
+        }
+        let offset = |at: u64| usize::try_from(at - base).unwrap_or(usize::MAX);
+        let bytes = code.get(offset(start)..offset(end)).unwrap_or(&[]);
+        if bytes.iter().all(|byte| PADDING.contains(byte)) {
+            return;
+        }
+        self.ranges.push(Range {
+            start,
+            end,
+            known: false,
+        });
+    }
+
+    /// Cuts the ranges that no table knows at the starts that references imply, and says between
+    /// which neighbours control falls through: `(last byte of the one, start of the other)`.
+    pub(crate) fn refine(&mut self, starts: &[u64], breaks: &[u64]) -> Vec<(u64, u64)> {
+        let mut falls = Vec::new();
+        let mut refined = Vec::with_capacity(self.ranges.len());
+        for range in &self.ranges {
+            if range.known {
+                refined.push(*range);
+                continue;
+            }
+            let mut start = range.start;
+            let first = starts.partition_point(|at| *at <= start);
+            for cut in starts[first..].iter().take_while(|at| **at < range.end) {
+                let last = breaks.partition_point(|at| at <= cut);
+                // Padding between a function's end and the next start is at most 15 bytes.
+                let broken = last > 0 && cut - breaks[last - 1] < 16;
+                if !broken {
+                    falls.push((cut - 1, *cut));
+                }
+                refined.push(Range {
+                    start,
+                    end: *cut,
+                    known: false,
+                });
+                start = *cut;
+            }
+            refined.push(Range {
+                start,
+                end: range.end,
+                known: false,
+            });
+        }
+        self.ranges = refined;
+        falls
+    }
+
+    /// Which range an address lies in.
+    pub(crate) fn containing(&self, address: u64) -> Option<usize> {
+        let index = self.ranges.partition_point(|range| range.start <= address);
+        let index = index.checked_sub(1)?;
+        (address < self.ranges[index].end).then_some(index)
+    }
+}
+
+/// Bytes of `int3`, zeroes, and the long forms of `nop`.
+const PADDING: &[u8] = &[
+    0xcc, 0x00, 0x90, 0x66, 0x0f, 0x1f, 0x2e, 0x40, 0x44, 0x80, 0x84,
+];
+
+fn personality(
+    image: &Image<'_>,
+    cie: &gimli::CommonInformationEntry<gimli::EndianSlice<'_, LittleEndian>>,
+) -> Option<u64> {
+    Some(match cie.personality()? {
+        gimli::Pointer::Direct(at) => at,
+        // The word there is relocated: the relocation's own address stands for it.
+        gimli::Pointer::Indirect(at) => {
+            let local = image
+                .relocations
+                .binary_search_by_key(&at, |relocation| relocation.address)
+                .ok()
+                .map(|index| image.relocations[index].target);
+            match local {
+                Some(Target::Local(target)) => target,
+                _ => at,
+            }
+        }
+    })
+}

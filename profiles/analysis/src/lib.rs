@@ -1,0 +1,41 @@
+//! Which system calls the programs of a root file system can make, found without running them.
+//!
+//! Every object of a program is summarised once: a graph of its functions and its data, and the
+//! system calls each function makes. The objects are then put together as the dynamic loader would
+//! put them, and a search from where execution starts finds what can run. What is not certain is
+//! said, and widens the result; it is never left out.
+//!
+//! This crate needs no root and starts no process; whatever it reads is treated as hostile.
+
+/// One program, from path to result.
+mod analyse;
+/// What code refers to.
+mod code;
+/// Files of x86-64 Linux.
+mod elf;
+/// Why there is no result.
+mod error;
+/// What kind of program it is, and how far its result can be trusted.
+mod kind;
+/// Objects put together, and the search.
+mod link;
+/// A result as a seccomp profile.
+mod profile;
+/// Paths inside a root file system.
+mod rootfs;
+/// What one object can do.
+mod summary;
+
+pub use analyse::{Analysis, Certainty, Evidence, ObjectInfo, Options, Unresolved, analyse};
+pub use elf::ElfError;
+pub use error::AnalysisError;
+pub use kind::{Confidence, Kind};
+pub use profile::to_profile;
+pub use rootfs::RootFs;
+pub use summary::Why;
+
+/// Analyses the bytes of one object and forgets the result: for tests and fuzzing, which look for
+/// panics and for input that takes long. The number of functions and of system calls found.
+pub fn inspect_object(bytes: &[u8]) -> Result<(u32, usize), ElfError> {
+    summary::summarise(bytes).map(|summary| (summary.functions, summary.calls.len()))
+}

@@ -1,0 +1,11 @@
+//! Objects put together as the loader would, and a search over their functions for what can run.
+
+/// Which objects a program consists of.
+mod loader;
+/// Objects that are loaded by name while the program runs.
+pub(crate) mod plugins;
+/// What can be reached from where execution starts.
+mod reach;
+
+pub(crate) use loader::{Loaded, Loader, Role};
+pub(crate) use reach::{Node, Reach};

@@ -1,0 +1,235 @@
+//! What can be reached from where execution starts: a search over all objects' nodes.
+
+use std::collections::HashMap;
+
+use super::loader::{Loaded, Role};
+use crate::summary::{Destination, Export, Import, Language, Summary};
+
+/// A node of an object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Node {
+    pub(crate) object: u32,
+    pub(crate) node: u32,
+}
+
+/// How a node was reached first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum From {
+    Nothing,
+    Start,
+    Node(Node),
+}
+
+/// The search's state; it goes on where it stopped when objects are added.
+#[derive(Debug, Default)]
+pub(crate) struct Reach {
+    from: Vec<Vec<From>>,
+    imports: Vec<Vec<bool>>,
+    /// Who defines a name: object, and index of the export.
+    definitions: HashMap<String, Vec<(u32, u32)>>,
+    open: Vec<Node>,
+}
+
+impl Reach {
+    /// Adds the objects that were loaded since, and searches on.
+    pub(crate) fn extend(&mut self, objects: &[Loaded]) {
+        let first = self.from.len();
+        for (index, object) in objects.iter().enumerate().skip(first) {
+            let Ok(index) = u32::try_from(index) else {
+                return;
+            };
+            let summary = &object.summary;
+            self.from.push(vec![From::Nothing; summary.addresses.len()]);
+            self.imports.push(vec![false; summary.imports.len()]);
+            for (export, at) in summary.exports.iter().zip(0..) {
+                let list = self.definitions.entry(export.name.clone()).or_default();
+                list.push((index, at));
+            }
+        }
+        for (object, index) in objects.iter().zip(0_u32..).skip(first) {
+            for node in roots(object) {
+                self.visit(
+                    Node {
+                        object: index,
+                        node,
+                    },
+                    From::Start,
+                );
+            }
+        }
+        self.search(objects);
+    }
+
+    /// Makes every function of that name reachable.
+    pub(crate) fn look_up(&mut self, objects: &[Loaded], name: &str) {
+        let found = self.definitions.get(name).cloned().unwrap_or_default();
+        for (object, at) in found {
+            if let Some(node) = export(objects, object, at).and_then(|export| export.node) {
+                self.visit(Node { object, node }, From::Start);
+            }
+        }
+        self.search(objects);
+    }
+
+    fn visit(&mut self, node: Node, from: From) {
+        let slot = self
+            .from
+            .get_mut(index(node.object))
+            .and_then(|nodes| nodes.get_mut(index(node.node)));
+        if let Some(slot) = slot
+            && *slot == From::Nothing
+        {
+            *slot = from;
+            self.open.push(node);
+        }
+    }
+
+    fn search(&mut self, objects: &[Loaded]) {
+        // Nearest first, so that the paths kept as evidence are short.
+        let mut open: std::collections::VecDeque<Node> = self.open.drain(..).collect();
+        while let Some(node) = open.pop_front() {
+            let Some(object) = objects.get(index(node.object)) else {
+                continue;
+            };
+            for edge in object.summary.edges(node.node) {
+                match edge.destination() {
+                    Destination::Node(to) => {
+                        let to = Node { node: to, ..node };
+                        self.visit(to, From::Node(node));
+                    }
+                    Destination::Import(import) => self.bind(objects, node, import),
+                }
+            }
+            open.extend(self.open.drain(..));
+        }
+    }
+
+    fn bind(&mut self, objects: &[Loaded], from: Node, import: u32) {
+        let done = self
+            .imports
+            .get_mut(index(from.object))
+            .and_then(|imports| imports.get_mut(index(import)));
+        match done {
+            Some(done) if !*done => *done = true,
+            _ => return,
+        }
+        let summary = &objects[index(from.object)].summary;
+        let Some(import) = summary.imports.get(index(import)) else {
+            return;
+        };
+        for (object, at) in self.definers(objects, from.object, import) {
+            if let Some(node) = export(objects, object, at).and_then(|export| export.node) {
+                self.visit(Node { object, node }, From::Node(from));
+            }
+        }
+    }
+
+    /// Who an import can be bound to: the first of the objects loaded at start that defines it, as
+    /// the loader has it; else whoever of the others does.
+    fn definers(&self, objects: &[Loaded], importer: u32, import: &Import) -> Vec<(u32, u32)> {
+        let Some(all) = self.definitions.get(&import.name) else {
+            return Vec::new();
+        };
+        let fits = |(object, at): &&(u32, u32)| {
+            if import.copied && *object == importer {
+                return false;
+            }
+            export(objects, *object, *at).is_some_and(|e| version_fits(import, e))
+        };
+        let mut fitting: Vec<(u32, u32)> = all.iter().filter(fits).copied().collect();
+        if fitting.is_empty() {
+            fitting = all.clone();
+        }
+        let first = fitting.iter().map(|(object, _)| *object).find(|object| {
+            let role = objects.get(index(*object)).map(|object| object.role);
+            matches!(
+                role,
+                Some(Role::Program | Role::Library | Role::Interpreter)
+            )
+        });
+        match first {
+            Some(first) => fitting.retain(|(object, _)| *object == first),
+            None => {}
+        }
+        fitting
+    }
+
+    pub(crate) fn is_reached(&self, node: Node) -> bool {
+        self.from
+            .get(index(node.object))
+            .and_then(|nodes| nodes.get(index(node.node)))
+            .is_some_and(|from| *from != From::Nothing)
+    }
+
+    /// Whether somebody who is reachable refers to an import of that name.
+    pub(crate) fn uses(&self, objects: &[Loaded], object: usize, name: &str) -> bool {
+        let imports = objects.get(object).map(|object| &object.summary.imports);
+        let imports = imports.into_iter().flatten().zip(&self.imports[object]);
+        let mut used = imports.filter(|(_, used)| **used);
+        used.any(|(import, _)| import.name == name)
+    }
+
+    /// The way a node was reached, start first.
+    pub(crate) fn path(&self, node: Node) -> Vec<Node> {
+        let mut path = vec![node];
+        let mut at = node;
+        while let Some(From::Node(from)) = self
+            .from
+            .get(index(at.object))
+            .and_then(|nodes| nodes.get(index(at.node)))
+        {
+            path.push(*from);
+            at = *from;
+        }
+        path.reverse();
+        path
+    }
+
+    /// How many functions can run, and of how many.
+    pub(crate) fn functions(&self, objects: &[Loaded]) -> (usize, usize) {
+        let mut reached = 0;
+        let mut total = 0;
+        for (object, from) in objects.iter().zip(&self.from) {
+            let functions = index(object.summary.functions);
+            total += functions;
+            let own = from.iter().take(functions);
+            reached += own.filter(|from| **from != From::Nothing).count();
+        }
+        (reached, total)
+    }
+}
+
+fn index(number: u32) -> usize {
+    usize::try_from(number).unwrap_or(usize::MAX)
+}
+
+fn export(objects: &[Loaded], object: u32, at: u32) -> Option<&Export> {
+    objects.get(index(object))?.summary.exports.get(index(at))
+}
+
+fn version_fits(import: &Import, export: &Export) -> bool {
+    match (&import.version, &export.version) {
+        (Some(wanted), Some(own)) => wanted == own,
+        (None, Some(_)) => export.default,
+        (_, None) => true,
+    }
+}
+
+/// Where execution starts in an object.
+fn roots(object: &Loaded) -> Vec<u32> {
+    let summary: &Summary = &object.summary;
+    let mut roots = summary.roots.clone();
+    match object.role {
+        Role::Program | Role::Interpreter => roots.extend(summary.entry),
+        Role::Plugin => {
+            let exports = summary.exports.iter();
+            roots.extend(exports.filter_map(|export| export.node));
+        }
+        Role::Library | Role::PluginLibrary => {}
+    }
+    // Go's linker has removed what cannot run, and calls methods by tables of offsets.
+    if summary.language == Language::Go {
+        roots.extend(0..summary.nodes());
+    }
+    roots
+}

@@ -1,0 +1,72 @@
+//! A result as a seccomp profile.
+
+use cofferdam_profiles::seccomp;
+use oci_spec::runtime::{Arch, LinuxSeccomp, LinuxSeccompAction, LinuxSyscall};
+
+use crate::analyse::Analysis;
+
+const EPERM: u32 = 1;
+const ENOSYS: u32 = 38;
+
+/// Newer calls that libraries try first and have an older one for, which they use on ENOSYS only.
+/// They answer ENOSYS where the result does not have them.
+const FALLBACKS: &[&str] = &[
+    "clone3",
+    "close_range",
+    "copy_file_range",
+    "epoll_pwait2",
+    "execveat",
+    "faccessat2",
+    "fchmodat2",
+    "futex_waitv",
+    "getrandom",
+    "io_uring_enter",
+    "io_uring_register",
+    "io_uring_setup",
+    "landlock_create_ruleset",
+    "membarrier",
+    "memfd_create",
+    "openat2",
+    "pidfd_open",
+    "pidfd_send_signal",
+    "preadv2",
+    "process_madvise",
+    "pwritev2",
+    "renameat2",
+    "rseq",
+    "statx",
+];
+
+/// Allows what was found and denies the rest: EPERM, or ENOSYS for calls that have an older
+/// fallback. `clone3` always answers ENOSYS, as its flags lie where no filter can look; `clone` is
+/// then allowed in its place.
+pub fn to_profile(analysis: &Analysis) -> LinuxSeccomp {
+    let mut allowed: Vec<String> = analysis.syscalls.keys().cloned().collect();
+    if allowed.iter().any(|name| name == "clone3") {
+        allowed.retain(|name| name != "clone3");
+        if !allowed.iter().any(|name| name == "clone") {
+            allowed.push("clone".to_owned());
+            allowed.sort_unstable();
+        }
+    }
+    let known = |name: &&&str| seccomp::resolve(seccomp::Arch::X86_64, name).is_some();
+    let absent: Vec<String> = FALLBACKS
+        .iter()
+        .filter(known)
+        .filter(|name| !allowed.iter().any(|own| own == *name))
+        .map(|name| (*name).to_owned())
+        .collect();
+    let mut allow = LinuxSyscall::default();
+    allow.set_names(allowed);
+    allow.set_action(LinuxSeccompAction::ScmpActAllow);
+    let mut refuse = LinuxSyscall::default();
+    refuse.set_names(absent);
+    refuse.set_action(LinuxSeccompAction::ScmpActErrno);
+    refuse.set_errno_ret(Some(ENOSYS));
+    let mut profile = LinuxSeccomp::default();
+    profile.set_default_action(LinuxSeccompAction::ScmpActErrno);
+    profile.set_default_errno_ret(Some(EPERM));
+    profile.set_architectures(Some(vec![Arch::ScmpArchX86_64]));
+    profile.set_syscalls(Some(vec![allow, refuse]));
+    profile
+}
