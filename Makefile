@@ -3,7 +3,7 @@ CARGO ?= $(shell command -v cargo || echo $(HOME)/.cargo/bin/cargo)
 FUZZ_SECONDS ?= 60
 export COFFERDAM_REQUIRE_ROOT ?= 1
 
-.PHONY: help setup engines build install demo test unit soak bench lint fuzz clean
+.PHONY: help setup engines programs build install demo test unit soak bench lint fuzz clean
 
 help:
 	@echo 'make demo     run a hardened container under containerd and Docker, print what is enforced'
@@ -20,6 +20,9 @@ setup:
 
 engines: setup
 	@scripts/fetch-engines
+
+programs: setup
+	@scripts/fetch-programs
 
 build: setup
 	$(CARGO) build --release --locked --package cofferdam-shim --package cofferdam-workbench

@@ -115,8 +115,21 @@ impl Bundle {
     }
 
     fn new(dir: &Path, image: &Image, args: &[&str], capabilities: &[&str]) -> Result<Self> {
-        fs::create_dir_all(dir).at("make", dir)?;
+        let bundle = Self::empty(dir, args, capabilities)?;
         Cmd::new("cp").arg("-a").arg(&image.rootfs).arg(dir).ok()?;
+        Ok(bundle)
+    }
+
+    /// A bundle like [`Bundle::ordinary`] whose root file system somebody else provides, in `rootfs`.
+    ///
+    /// # Errors
+    /// If the directory cannot be made.
+    pub fn without_rootfs(dir: &Path, args: &[&str]) -> Result<Self> {
+        Self::empty(dir, args, &ENGINE_CAPABILITIES)
+    }
+
+    fn empty(dir: &Path, args: &[&str], capabilities: &[&str]) -> Result<Self> {
+        fs::create_dir_all(dir).at("make", dir)?;
         let mount = |destination: &str, kind: &str, options: &[&str]| json!({"destination": destination, "type": kind, "source": kind, "options": options});
         let spec = json!({
             "ociVersion": "1.0.2",

@@ -43,6 +43,8 @@ pub mod error;
 pub mod gate;
 /// Images made without a registry.
 pub mod image;
+/// Real programs under load, for generated profiles.
+pub mod loads;
 /// Podman with storage of its own.
 pub mod podman;
 /// What a test left behind.
