@@ -228,7 +228,9 @@ fn exec_streams(cri: &Cri) -> Result<()> {
         "the exit code: {}",
         heard.text(3)
     );
-    let url = exec(true, "read line; stty size; tty; echo got $line")?.url;
+    // containerd passes a new size on by itself, so that it may come after the input.
+    let patient = "read line; for i in $(seq 100); do stty size 2>/dev/null | grep -q 37 && break; sleep 0.1; done";
+    let url = exec(true, &format!("{patient}; stty size; tty; echo got $line"))?.url;
     let size = br#"{"Width":101,"Height":37}"#;
     let heard = stream::talk(cri.enclave(), &url, &[(4, size), (0, b"hi\n")], |heard| {
         heard.text(1).contains("got hi")
