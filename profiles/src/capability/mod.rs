@@ -200,6 +200,15 @@ pub fn parse(name: &str) -> Option<Capability> {
     upper.strip_prefix("CAP_").unwrap_or(&upper).parse().ok()
 }
 
+/// What the kernel's headers call capability `number`: `CAP_CHOWN`.
+pub fn name_of(number: u8) -> Option<String> {
+    let bit = 1u64.checked_shl(number.into())?;
+    let found = Set::from_bits(bit).iter().next()?;
+    let name = found.to_string();
+    let plain = name.strip_prefix("CAP_").unwrap_or(&name);
+    Some(format!("CAP_{plain}"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -211,6 +220,15 @@ mod tests {
         }
         assert_eq!(number(Capability::SysAdmin), 21);
         assert_eq!(number(Capability::CheckpointRestore), 40);
+    }
+
+    #[test]
+    fn numbers_have_the_names_of_the_headers() {
+        assert_eq!(name_of(0).as_deref(), Some("CAP_CHOWN"));
+        assert_eq!(name_of(40).as_deref(), Some("CAP_CHECKPOINT_RESTORE"));
+        for unknown in [41, 63, 64, 255] {
+            assert_eq!(name_of(unknown), None);
+        }
     }
 
     #[test]

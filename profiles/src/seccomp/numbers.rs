@@ -152,15 +152,19 @@ fn by_libseccomp(arch: Arch, name: &str) -> Option<u32> {
 
 /// The name of call `number` on `arch`, or `None` where there is no such call.
 pub fn name(arch: Arch, number: u32) -> Option<String> {
+    let plain = match arch {
+        Arch::X32 if number & X32_BIT == 0 => return None,
+        Arch::X32 => number & !X32_BIT,
+        _ => number,
+    };
     let find = |table: &[(&str, u32)]| {
-        let entry = table.iter().find(|(_, own)| *own == number);
+        let entry = table.iter().find(|(_, own)| *own == plain);
         entry.map(|(name, _)| (*name).to_owned())
     };
     let own = match arch {
         Arch::X86_64 => find(JOINED).or_else(|| find(NEW_X86_64)),
         Arch::X86 => find(JOINED).or_else(|| find(DIRECT_X86)),
         Arch::Riscv64 => find(JOINED).or_else(|| find(NEW_RISCV64)),
-        Arch::X32 => None,
         _ => find(JOINED),
     };
     let by_libseccomp = || {
@@ -248,6 +252,22 @@ mod tests {
             }
         }
         assert_eq!(super::name(Arch::X86_64, 399), None);
+    }
+
+    #[test]
+    fn names_and_numbers_are_each_others_inverse() {
+        for arch in [Arch::X86_64, Arch::X86, Arch::X32] {
+            let numbers = (0..480).map(|n| if arch == Arch::X32 { n | X32_BIT } else { n });
+            let mut named = 0;
+            for number in numbers {
+                if let Some(found) = name(arch, number) {
+                    named += 1;
+                    assert_eq!(resolve(arch, &found), Some(number), "{found} on {arch:?}");
+                }
+            }
+            assert!(named > 300, "{named} on {arch:?}");
+        }
+        assert_eq!(name(Arch::X86_64, u32::MAX), None);
     }
 
     /// The kernel's header for this machine, where it is installed, agrees with every number.
