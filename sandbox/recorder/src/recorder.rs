@@ -1,0 +1,486 @@
+//! Loads the programs, seeds the group of processes, reads what they counted.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+
+use crate::asm::{BadJump, Insn};
+use crate::btf::BtfError;
+use crate::interest;
+use crate::layout::{BTF, Layout, LayoutError, symbol};
+use crate::observed::{CallSite, Lost, Observed, Phase, SeenArgument, SeenCall, SeenCapability};
+use crate::program::{self, Counter, Maps, Setting};
+use crate::sys::{Kind, Map, Plain, Program};
+
+/// Why nothing can be recorded, or what was recorded cannot be read.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RecorderError {
+    /// Not a machine the programs are written for.
+    #[error("the BPF recorder knows x86-64 only, not {}", std::env::consts::ARCH)]
+    Machine,
+    /// The kernel does not describe itself.
+    #[error("cannot read the kernel's type information {BTF} (CONFIG_DEBUG_INFO_BTF)")]
+    NoTypes(#[source] io::Error),
+    /// The kernel describes itself otherwise than expected.
+    #[error("cannot use the kernel's type information {BTF}")]
+    Types(#[from] BtfError),
+    /// A mistake in this crate.
+    #[error("cannot assemble the program {name}")]
+    Program {
+        /// Which.
+        name: &'static str,
+        /// What is wrong with it.
+        #[source]
+        source: BadJump,
+    },
+    /// No memory, or no right to it.
+    #[error("cannot make the BPF map {name} (needs root, or CAP_BPF and CAP_PERFMON)")]
+    Map {
+        /// Which.
+        name: &'static str,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The verifier, or the lack of a right.
+    #[error("the kernel refuses the BPF program {name}{}", last_line(log))]
+    Refused {
+        /// Which.
+        name: &'static str,
+        /// What the verifier said.
+        log: String,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// No such tracepoint, or no right to it.
+    #[error("cannot attach the BPF program {name} to its tracepoint")]
+    Attach {
+        /// Which.
+        name: &'static str,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// A map does not take or give a value.
+    #[error("cannot use the recorder's map {name}")]
+    Use {
+        /// Which.
+        name: &'static str,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The kernel does not say how many events it dropped.
+    #[error("cannot ask the kernel how many events it did not deliver")]
+    Misses(#[source] io::Error),
+}
+
+fn last_line(log: &str) -> String {
+    let said = log
+        .lines()
+        .rev()
+        .find(|line| !line.is_empty() && !line.starts_with("processed "));
+    said.map_or_else(String::new, |line| format!(": {line}"))
+}
+
+impl From<LayoutError> for RecorderError {
+    fn from(error: LayoutError) -> Self {
+        match error {
+            LayoutError::Read(source) => Self::NoTypes(source),
+            LayoutError::Btf(source) => Self::Types(source),
+        }
+    }
+}
+
+/// How much a recorder can hold. What does not fit is counted as lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Capacity {
+    /// Processes at one time.
+    pub tasks: u32,
+    /// Executables, phases and calls together.
+    pub calls: u32,
+    /// Different values of arguments.
+    pub arguments: u32,
+    /// Executables.
+    pub executables: u32,
+}
+
+impl Default for Capacity {
+    fn default() -> Self {
+        Self {
+            tasks: 32_768,
+            calls: 16_384,
+            arguments: 32_768,
+            executables: 2_048,
+        }
+    }
+}
+
+/// Numbers of executables that the kernel's side gives begin here; below are those found running.
+const FIRST_EXECUTED: u64 = 4_096;
+/// Rounds of looking for processes of a group that forks while it is looked at.
+const ROUNDS: usize = 64;
+
+/// Records until it is dropped.
+#[derive(Debug)]
+pub struct Recorder {
+    maps: Maps,
+    programs: Vec<(&'static str, Program)>,
+    links: Vec<OwnedFd>,
+    found_running: u64,
+    knows_capabilities: bool,
+    knows_accounting: bool,
+}
+
+impl Recorder {
+    /// Loads the programs. They cost every process of the machine a failed lookup per system call
+    /// until the recorder is dropped.
+    pub fn load(capacity: &Capacity) -> Result<Self, RecorderError> {
+        if !cfg!(target_arch = "x86_64") {
+            return Err(RecorderError::Machine);
+        }
+        let layout = Layout::of_this_kernel()?;
+        let accounting = symbol(program::ACCOUNTING);
+        let maps = maps(capacity)?;
+        let mut recorder = Self {
+            maps,
+            programs: Vec::new(),
+            links: Vec::new(),
+            found_running: 1,
+            knows_capabilities: layout.capable.is_some(),
+            knows_accounting: accounting.is_some(),
+        };
+        recorder.prepare()?;
+        let maps = &recorder.maps;
+        let mut programs = vec![
+            ("fork", program::fork(maps, &layout), layout.fork),
+            ("exec", program::exec(maps, &layout), layout.exec),
+            ("exit", program::exit(maps, &layout), layout.exit),
+            ("enter", program::enter(maps, &layout), layout.enter),
+        ];
+        if let Some(tracepoint) = layout.capable {
+            let code = program::capable(maps, &layout, accounting);
+            programs.push(("capable", code, tracepoint));
+        }
+        for (name, code, tracepoint) in programs {
+            let code = code.map_err(|source| RecorderError::Program { name, source })?;
+            recorder.attach(name, &code, tracepoint)?;
+        }
+        Ok(recorder)
+    }
+
+    fn prepare(&self) -> Result<(), RecorderError> {
+        let mut counters = [0; program::WORDS];
+        counters[Counter::NextExecutable as usize] = FIRST_EXECUTED;
+        self.maps
+            .counters
+            .set(&0, counters)
+            .map_err(using("counters"))?;
+        for (index, what) in interest::table() {
+            self.maps
+                .interest
+                .set(&index, what)
+                .map_err(using("interest"))?;
+        }
+        Ok(())
+    }
+
+    fn attach(
+        &mut self,
+        name: &'static str,
+        code: &[Insn],
+        tracepoint: u32,
+    ) -> Result<(), RecorderError> {
+        let program =
+            Program::load(&format!("cofferdam_{name}"), code, tracepoint).map_err(|refused| {
+                RecorderError::Refused {
+                    name,
+                    log: refused.log,
+                    source: refused.source,
+                }
+            })?;
+        let link = program
+            .attach()
+            .map_err(|source| RecorderError::Attach { name, source })?;
+        self.links.push(link);
+        self.programs.push((name, program));
+        Ok(())
+    }
+
+    /// Follows what process `pid` forks from now on, and what that forks, but not `pid` itself.
+    pub fn follow_children(&self, pid: u32) -> Result<(), RecorderError> {
+        self.add(pid, 0, Phase::Setup, program::SPAWNER)
+    }
+
+    /// Ends `follow_children`; the children stay followed.
+    pub fn leave(&self, pid: u32) -> Result<(), RecorderError> {
+        self.maps.tasks.remove(&pid).map_err(using("tasks"))?;
+        Ok(())
+    }
+
+    /// Follows process `pid` from now on, and what it forks.
+    pub fn follow(&mut self, pid: u32, phase: Phase) -> Result<(), RecorderError> {
+        let path = fs::read_link(format!("/proc/{pid}/exe")).unwrap_or_default();
+        let executable = if phase <= Phase::Runtime {
+            0
+        } else {
+            self.executable(&path)?
+        };
+        self.add(pid, executable, phase, 0)
+    }
+
+    /// Follows what is born into the pid namespace with that inode from outside of the group.
+    pub fn follow_pid_namespace(&self, inode: u64) -> Result<(), RecorderError> {
+        self.set(Setting::PidNamespace, inode)
+    }
+
+    /// Follows the processes whose ids `list` gives, again and again until it gives no new ones,
+    /// so that none that was forked meanwhile is missed.
+    pub fn follow_all(
+        &mut self,
+        phase: Phase,
+        mut list: impl FnMut() -> io::Result<BTreeSet<u32>>,
+    ) -> Result<usize, RecorderError> {
+        let mut known = BTreeSet::new();
+        for _ in 0..ROUNDS {
+            let now = list().map_err(using("tasks"))?;
+            let new: Vec<u32> = now.difference(&known).copied().collect();
+            if new.is_empty() {
+                break;
+            }
+            for pid in new {
+                // The kernel's side may have it already, and knows more of it.
+                let there = self.maps.tasks.get(&pid).map_err(using("tasks"))?;
+                if there.is_empty() {
+                    self.follow(pid, phase)?;
+                }
+                known.insert(pid);
+            }
+        }
+        Ok(known.len())
+    }
+
+    /// How many processes are followed at this moment.
+    pub fn following(&self) -> Result<usize, RecorderError> {
+        self.maps
+            .tasks
+            .keys()
+            .map(|keys| keys.len())
+            .map_err(using("tasks"))
+    }
+
+    /// Every call from now on is [`Phase::Serving`], whoever makes it.
+    pub fn mark_serving(&self) -> Result<(), RecorderError> {
+        self.set(Setting::Floor, program::SERVING.into())
+    }
+
+    /// Ends the recording and reads it.
+    pub fn finish(mut self) -> Result<Observed, RecorderError> {
+        let mut missed = 0u64;
+        for (_, program) in &self.programs {
+            missed = missed.saturating_add(program.misses().map_err(RecorderError::Misses)?);
+        }
+        self.links.clear();
+        self.read(missed)
+    }
+
+    fn read(&self, missed: u64) -> Result<Observed, RecorderError> {
+        let mut observed = Observed {
+            knows_capabilities: self.knows_capabilities,
+            knows_accounting: self.knows_accounting,
+            lost: self.lost(missed)?,
+            ..Observed::default()
+        };
+        for (path, number) in entries(&self.maps.executables, "executables")? {
+            // An executable that lost the race for its number has none of its own.
+            let number = u16::try_from(number).unwrap_or(0);
+            observed.executables.insert(number, text(&path));
+        }
+        for (site, count) in entries(&self.maps.calls, "calls")? {
+            observed.calls.push(SeenCall {
+                site: CallSite::unpack(site),
+                count,
+            });
+        }
+        for ([site, value, index], _) in entries(&self.maps.arguments, "arguments")? {
+            observed.arguments.push(SeenArgument {
+                site: CallSite::unpack(site),
+                index: index.to_le_bytes()[0],
+                value,
+            });
+        }
+        for ([site, what], count) in entries(&self.maps.capabilities, "capabilities")? {
+            let [capability, granted, accounting, ..] = what.to_le_bytes();
+            observed.capabilities.push(SeenCapability {
+                site: CallSite::unpack(site),
+                capability,
+                granted: granted != 0,
+                accounting: accounting != 0,
+                count,
+            });
+        }
+        observed.calls.sort_by_key(|call| call.site);
+        observed
+            .arguments
+            .sort_by_key(|argument| (argument.site, argument.index, argument.value));
+        observed.capabilities.sort_by_key(|seen| seen.capability);
+        observed.saw_filter = observed
+            .calls
+            .iter()
+            .any(|call| call.site.phase == Phase::Runtime);
+        Ok(observed)
+    }
+
+    fn lost(&self, missed: u64) -> Result<Lost, RecorderError> {
+        let counters = only(&self.maps.counters, "counters")?;
+        let of = |what: Counter| counters[what as usize];
+        Ok(Lost {
+            calls: of(Counter::LostCalls),
+            arguments: of(Counter::LostArguments),
+            tasks: of(Counter::LostTasks),
+            executables: of(Counter::LostExecutables),
+            capabilities: of(Counter::LostCapabilities),
+            missed,
+        })
+    }
+
+    fn add(&self, pid: u32, executable: u16, phase: Phase, flags: u8) -> Result<(), RecorderError> {
+        let [low, high] = executable.to_le_bytes();
+        let record = [low, high, phase.number(), flags, 0, 0, 0, 0];
+        self.maps
+            .tasks
+            .set(&pid, u64::from_le_bytes(record))
+            .map_err(using("tasks"))
+    }
+
+    /// The number of an executable that was running before.
+    fn executable(&mut self, path: &Path) -> Result<u16, RecorderError> {
+        let key = words(path);
+        let known = self
+            .maps
+            .executables
+            .get(&key)
+            .map_err(using("executables"))?;
+        if let Some(number) = known.first() {
+            return Ok(u16::try_from(*number).unwrap_or(0));
+        }
+        let number = self.found_running;
+        if number >= FIRST_EXECUTED {
+            return Ok(0);
+        }
+        self.found_running += 1;
+        self.maps
+            .executables
+            .set(&key, number)
+            .map_err(using("executables"))?;
+        Ok(u16::try_from(number).unwrap_or(0))
+    }
+
+    fn set(&self, setting: Setting, value: u64) -> Result<(), RecorderError> {
+        let mut settings = only(&self.maps.settings, "settings")?;
+        settings[setting as usize] = value;
+        self.maps
+            .settings
+            .set(&0, settings)
+            .map_err(using("settings"))
+    }
+}
+
+fn only(
+    map: &Map<u32, [u64; program::WORDS]>,
+    name: &'static str,
+) -> Result<[u64; program::WORDS], RecorderError> {
+    let found = map.get(&0).map_err(using(name))?;
+    found
+        .first()
+        .copied()
+        .ok_or_else(|| using(name)(io::ErrorKind::NotFound.into()))
+}
+
+fn using(name: &'static str) -> impl Fn(io::Error) -> RecorderError {
+    move |source| RecorderError::Use { name, source }
+}
+
+fn maps(capacity: &Capacity) -> Result<Maps, RecorderError> {
+    fn make<K: Plain, V: Plain>(
+        kind: Kind,
+        name: &'static str,
+        most: u32,
+    ) -> Result<Map<K, V>, RecorderError> {
+        Map::create(kind, name, most).map_err(|source| RecorderError::Map { name, source })
+    }
+    Ok(Maps {
+        tasks: make(Kind::Hash, "tasks", capacity.tasks)?,
+        settings: make(Kind::Array, "settings", 1)?,
+        counters: make(Kind::Array, "counters", 1)?,
+        interest: make(Kind::Array, "interest", 2 * interest::NUMBERS)?,
+        executables: make(Kind::Hash, "executables", capacity.executables)?,
+        calls: make(Kind::PerCpuHash, "calls", capacity.calls)?,
+        arguments: make(Kind::Hash, "arguments", capacity.arguments)?,
+        capabilities: make(Kind::Hash, "capabilities", capacity.calls)?,
+    })
+}
+
+/// Keys and values, added up over the CPUs.
+fn entries<K: Plain>(
+    map: &Map<K, u64>,
+    name: &'static str,
+) -> Result<Vec<(K, u64)>, RecorderError> {
+    let mut entries = Vec::new();
+    for key in map.keys().map_err(using(name))? {
+        let values = map.get(&key).map_err(using(name))?;
+        let sum = values
+            .iter()
+            .fold(0u64, |sum, one| sum.saturating_add(*one));
+        entries.push((key, sum));
+    }
+    Ok(entries)
+}
+
+/// A path as the kernel's side keeps it: cut at 255 bytes, filled up with zeros.
+fn words(path: &Path) -> [u64; 32] {
+    use std::os::unix::ffi::OsStrExt as _;
+    let mut words = [0; 32];
+    let bytes: Vec<u8> = path
+        .as_os_str()
+        .as_bytes()
+        .iter()
+        .copied()
+        .take(255)
+        .collect();
+    for (word, chunk) in words.iter_mut().zip(bytes.chunks(8)) {
+        let mut eight = [0; 8];
+        for (to, from) in eight.iter_mut().zip(chunk) {
+            *to = *from;
+        }
+        *word = u64::from_le_bytes(eight);
+    }
+    words
+}
+
+fn text(words: &[u64; 32]) -> String {
+    let bytes: Vec<u8> = words
+        .iter()
+        .flat_map(|word| word.to_le_bytes())
+        .take_while(|byte| *byte != 0)
+        .collect();
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_come_back_and_long_ones_are_cut() {
+        for path in ["", "/bin/sh", "/usr/lib/exactly", "/ä"] {
+            assert_eq!(text(&words(Path::new(path))), path);
+        }
+        let long = "/x".repeat(200);
+        assert_eq!(text(&words(Path::new(&long))), long[..255]);
+    }
+}
