@@ -8,6 +8,7 @@ use cofferdam_profiles::seccomp::InvalidProfile;
 
 use super::Format;
 use crate::dialect::DialectError;
+use crate::recording::RecordingError;
 use crate::trace::TraceError;
 
 /// Why a command could not be done.
@@ -59,14 +60,17 @@ pub enum CliError {
         source: TraceError,
     },
     /// A file that is not a recording.
-    #[error("{} is not a recording of `cofferdam profile record`", path.display())]
+    #[error("cannot use {} as a recording of `cofferdam profile record`", path.display())]
     Recording {
         /// The file.
         path: PathBuf,
         /// Why.
         #[source]
-        source: serde_json::Error,
+        source: RecordingError,
     },
+    /// A recording.
+    #[error(transparent)]
+    Record(#[from] super::RecordError),
     /// The standard output.
     #[error("cannot write to the standard output")]
     Print(#[source] io::Error),

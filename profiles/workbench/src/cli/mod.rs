@@ -7,9 +7,11 @@ mod convert;
 mod error;
 /// Files in, results out.
 mod files;
+mod record;
 mod simulate;
 
 pub use error::CliError;
+pub use record::RecordError;
 
 use std::process::ExitCode;
 
@@ -38,6 +40,7 @@ enum Format {
 enum Command {
     Convert(convert::Arguments),
     Simulate(simulate::Arguments),
+    Record(record::Arguments),
 }
 
 /// Runs the command line of this process. Exit status: 0 done, 1 found something that its command
@@ -55,6 +58,7 @@ pub fn main() -> ExitCode {
     let done = match line.command {
         Command::Convert(arguments) => convert::run(&arguments, line.format),
         Command::Simulate(arguments) => simulate::run(&arguments, line.format),
+        Command::Record(arguments) => record::run(&arguments, line.format),
     };
     done.unwrap_or_else(|error| {
         error::tell(&error, line.format);

@@ -8,12 +8,9 @@ use std::process::ExitCode;
 
 use super::container::Container;
 use super::{CliError, Format, files};
-use crate::recording::Recording;
+use crate::recording;
 use crate::simulate::{Answer, Simulation, Simulator};
 use crate::trace;
-
-/// The largest recording that is read, in bytes.
-const MAX_RECORDING: u64 = 64 << 20;
 
 /// Tell which calls of a trace or a recording a profile would deny
 ///
@@ -71,12 +68,11 @@ fn one(simulator: &Simulator, path: &Path) -> Result<(Simulation, Vec<String>), 
         .iter()
         .find(|byte| !byte.is_ascii_whitespace());
     if begins == Some(&b'{') {
-        let bytes = files::read_from(&mut input, path, MAX_RECORDING)?;
-        let recording: Recording =
-            serde_json::from_slice(&bytes).map_err(|source| CliError::Recording {
-                path: path.to_owned(),
-                source,
-            })?;
+        let bytes = files::read_from(&mut input, path, recording::MAX_BYTES)?;
+        let recording = recording::read(&bytes).map_err(|source| CliError::Recording {
+            path: path.to_owned(),
+            source,
+        })?;
         if recording.lost > 0 {
             notes.push(format!(
                 "the recording lost {} events: it does not show every call",

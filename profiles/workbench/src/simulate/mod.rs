@@ -9,7 +9,7 @@ use cofferdam_profiles::seccomp::{Action, Arch, Call, Evaluator, InvalidProfile,
 use oci_spec::runtime::{LinuxSeccomp, LinuxSeccompAction, LinuxSyscall};
 use serde::Serialize;
 
-use crate::recording::{Calls, Recording};
+use crate::recording::{Calls, Recording, split_arch};
 use crate::trace::{SeenCall, Trace};
 
 /// Combinations of recorded arguments of one call that are tried; more are undetermined.
@@ -272,15 +272,6 @@ impl Simulation {
 
 fn rules(profile: &LinuxSeccomp) -> &[LinuxSyscall] {
     profile.syscalls().as_deref().unwrap_or_default()
-}
-
-/// A recording writes calls of other architectures as `x86:open`.
-fn split_arch(name: &str) -> (Arch, &str) {
-    match name.split_once(':') {
-        Some(("x86", name)) => (Arch::X86, name),
-        Some(("x32", name)) => (Arch::X32, name),
-        _ => (Arch::NATIVE, name),
-    }
 }
 
 /// Every combination of the recorded values of the tested arguments.

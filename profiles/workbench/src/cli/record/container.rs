@@ -1,0 +1,177 @@
+//! A container: a running one, or a new one of a bundle.
+
+use std::env;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use cofferdam_recorder::{Phase, process};
+use serde::Deserialize;
+
+use super::watch::Watch;
+use super::{Arguments, Done, RecordError};
+
+/// What `cofferdam state` prints, as far as it is needed.
+#[derive(Debug, Deserialize)]
+struct State {
+    status: String,
+    #[serde(default)]
+    pid: Option<u32>,
+}
+
+/// `cofferdam`, which stands beside this executable.
+fn cofferdam(arguments: &Arguments, verb: &str) -> Command {
+    let own = env::current_exe().unwrap_or_default();
+    let mut command = Command::new(own.with_file_name("cofferdam"));
+    command.arg("--root").arg(&arguments.root).arg(verb);
+    command
+}
+
+fn spawn_error(source: std::io::Error) -> RecordError {
+    RecordError::Command {
+        command: "cofferdam".to_owned(),
+        source,
+    }
+}
+
+fn runtime(verb: &'static str, id: &str, command: &mut Command) -> Result<(), RecordError> {
+    let status = command.status().map_err(spawn_error)?;
+    if status.success() {
+        return Ok(());
+    }
+    Err(RecordError::Runtime {
+        verb,
+        id: id.to_owned(),
+    })
+}
+
+/// The init process of a container that is in the state `expected`.
+fn init(arguments: &Arguments, id: &str, expected: &'static str) -> Result<u32, RecordError> {
+    let failed = || RecordError::Runtime {
+        verb: "state",
+        id: id.to_owned(),
+    };
+    let output = cofferdam(arguments, "state")
+        .arg(id)
+        .stderr(Stdio::inherit())
+        .output()
+        .map_err(spawn_error)?;
+    if !output.status.success() {
+        return Err(failed());
+    }
+    let state: State = serde_json::from_slice(&output.stdout).map_err(|_| failed())?;
+    match state.pid {
+        Some(pid) if pid > 0 && state.status == expected => Ok(pid),
+        _ => Err(RecordError::Status {
+            id: id.to_owned(),
+            status: state.status,
+            expected,
+        }),
+    }
+}
+
+/// The pid namespace of `pid`, unless it is this process's own: then it tells nothing.
+fn own_namespace(pid: u32) -> Result<Option<u64>, RecordError> {
+    let of =
+        |pid| process::pid_namespace(pid).map_err(|source| RecordError::Process { pid, source });
+    let theirs = of(pid)?;
+    Ok((theirs != of(std::process::id())?).then_some(theirs))
+}
+
+fn filter(pid: u32) -> Result<Option<String>, RecordError> {
+    let filtered =
+        process::is_filtered(pid).map_err(|source| RecordError::Process { pid, source })?;
+    Ok(filtered.then(|| "the container's seccomp filter".to_owned()))
+}
+
+/// Records a container from now on.
+pub(super) fn running(arguments: &Arguments, id: &str) -> Result<Done, RecordError> {
+    let pid = init(arguments, id, "running")?;
+    let handle = process::handle(pid).map_err(|source| RecordError::Process { pid, source })?;
+    let namespace = own_namespace(pid)?;
+    let mut recorder = arguments.load()?;
+    let mut watch = Watch::prepare()?;
+    if let Some(namespace) = namespace {
+        recorder.follow_pid_namespace(namespace)?;
+    }
+    recorder.follow_all(Phase::Serving, || process::group(pid, namespace))?;
+    let filter = filter(pid)?;
+    watch.process(&recorder, &handle, arguments.duration())?;
+    let recording = arguments.finish(recorder, id, filter)?;
+    Ok(Done {
+        recording,
+        status: None,
+    })
+}
+
+/// Records a process that waits for its start, until it ends.
+pub(super) fn process(arguments: &Arguments, pid: u32) -> Result<Done, RecordError> {
+    let handle = process::handle(pid).map_err(|source| RecordError::Process { pid, source })?;
+    let mut recorder = arguments.load()?;
+    let mut watch = Watch::prepare()?;
+    follow_waiting(&mut recorder, pid)?;
+    watch.process(&recorder, &handle, arguments.duration())?;
+    let recording = arguments.finish(recorder, &pid.to_string(), None)?;
+    Ok(Done {
+        recording,
+        status: None,
+    })
+}
+
+fn follow_waiting(
+    recorder: &mut cofferdam_recorder::Recorder,
+    pid: u32,
+) -> Result<(), RecordError> {
+    if let Some(namespace) = own_namespace(pid)? {
+        recorder.follow_pid_namespace(namespace)?;
+    }
+    let phase = match filter(pid)? {
+        Some(_) => Phase::Runtime,
+        None => Phase::Setup,
+    };
+    recorder.follow(pid, phase)?;
+    Ok(())
+}
+
+/// A container that is killed and deleted when this is dropped.
+struct Made<'a> {
+    arguments: &'a Arguments,
+    id: String,
+}
+
+impl Drop for Made<'_> {
+    fn drop(&mut self) {
+        // If it fails there is nobody to tell, and `cofferdam list` shows what is left.
+        let _ = cofferdam(self.arguments, "delete")
+            .args(["--force", &self.id])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .status();
+    }
+}
+
+/// Makes a container of a bundle and records it from its creation to its end.
+pub(super) fn fresh(arguments: &Arguments, bundle: &Path) -> Result<Done, RecordError> {
+    let mut recorder = arguments.load()?;
+    let mut watch = Watch::prepare()?;
+    let id = format!("record-{}", std::process::id());
+    let mut create = cofferdam(arguments, "create");
+    runtime("create", &id, create.arg("--bundle").arg(bundle).arg(&id))?;
+    let made = Made { arguments, id };
+    let pid = init(arguments, &made.id, "created")?;
+    let handle = process::handle(pid).map_err(|source| RecordError::Process { pid, source })?;
+    follow_waiting(&mut recorder, pid)?;
+    runtime(
+        "start",
+        &made.id,
+        cofferdam(arguments, "start").arg(&made.id),
+    )?;
+    let filter = filter(pid).unwrap_or(None);
+    watch.process(&recorder, &handle, arguments.duration())?;
+    let name = bundle.to_string_lossy().into_owned();
+    let recording = arguments.finish(recorder, &name, filter)?;
+    drop(made);
+    Ok(Done {
+        recording,
+        status: None,
+    })
+}

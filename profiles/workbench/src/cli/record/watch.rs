@@ -1,0 +1,149 @@
+//! Waits for the end of what is recorded, and hears the user meanwhile.
+
+use std::io;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::process::Child;
+use std::time::{Duration, Instant};
+
+use cofferdam_recorder::{Recorder, process};
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{SigSet, Signal, kill};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::unistd::Pid;
+
+use super::{Arguments, RecordError};
+
+/// How often it is looked whether everything has ended, where there is nothing to wait on.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// Signals are collected from its making on.
+pub(super) struct Watch(SignalFd);
+
+/// What the wait was for.
+enum Event {
+    Ended,
+    Late,
+    Asked(Signal),
+}
+
+impl Watch {
+    pub(super) fn prepare() -> Result<Self, RecordError> {
+        let mut set = SigSet::empty();
+        for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGUSR1] {
+            set.add(signal);
+        }
+        set.thread_block()
+            .and_then(|()| {
+                SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
+            })
+            .map(Self)
+            .map_err(wait)
+    }
+
+    /// Waits for a child. SIGINT and SIGTERM are passed on to it; a terminal sends it SIGINT itself.
+    pub(super) fn child(
+        &mut self,
+        recorder: &Recorder,
+        mut child: Child,
+        arguments: &Arguments,
+    ) -> Result<Option<u8>, RecordError> {
+        let pid = child.id();
+        let handle = process::handle(pid).map_err(RecordError::Wait)?;
+        let deadline = arguments.duration().map(|d| Instant::now() + d);
+        let from_terminal = nix::unistd::tcgetpgrp(io::stdin()).is_ok();
+        loop {
+            match self.next(recorder, Some(&handle), deadline)? {
+                Event::Ended => break,
+                Event::Late => return Ok(None),
+                Event::Asked(Signal::SIGINT) if from_terminal => {}
+                Event::Asked(signal) => {
+                    let pid = i32::try_from(pid).unwrap_or(0);
+                    kill(Pid::from_raw(pid), signal).map_err(wait)?;
+                }
+            }
+        }
+        let status = child.wait().map_err(RecordError::Wait)?;
+        if arguments.until_all_exit {
+            self.all(recorder, deadline)?;
+        }
+        Ok(Some(shell_status(status)))
+    }
+
+    /// Waits until nothing is followed any more, the deadline, or a signal.
+    fn all(&mut self, recorder: &Recorder, deadline: Option<Instant>) -> Result<(), RecordError> {
+        while recorder.following()? != 0 {
+            let soon = Instant::now() + LOOK;
+            if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+                break;
+            }
+            if let Event::Asked(_) = self.next(recorder, None, Some(soon))? {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits for a process that need not be a child, the deadline, or a signal that says to end.
+    pub(super) fn process(
+        &mut self,
+        recorder: &Recorder,
+        handle: &OwnedFd,
+        duration: Option<Duration>,
+    ) -> Result<(), RecordError> {
+        let deadline = duration.map(|d| Instant::now() + d);
+        self.next(recorder, Some(handle), deadline).map(drop)
+    }
+
+    /// The next event but the user's mark, which is heeded here.
+    fn next(
+        &mut self,
+        recorder: &Recorder,
+        handle: Option<&OwnedFd>,
+        deadline: Option<Instant>,
+    ) -> Result<Event, RecordError> {
+        loop {
+            let mut fds = vec![PollFd::new(self.0.as_fd(), PollFlags::POLLIN)];
+            fds.extend(handle.map(|handle| PollFd::new(handle.as_fd(), PollFlags::POLLIN)));
+            let timeout = match deadline {
+                None => PollTimeout::NONE,
+                // Rounded up, so that the deadline has passed afterwards.
+                Some(deadline) => {
+                    let left = deadline.saturating_duration_since(Instant::now());
+                    PollTimeout::try_from(left + Duration::from_millis(1))
+                        .unwrap_or(PollTimeout::MAX)
+                }
+            };
+            match poll(&mut fds, timeout) {
+                Err(Errno::EINTR) => continue,
+                Err(errno) => return Err(wait(errno)),
+                Ok(0) if deadline.is_some_and(|d| Instant::now() >= d) => return Ok(Event::Late),
+                Ok(_) => {}
+            }
+            if fds.get(1).is_some_and(|fd| fd.any().unwrap_or(true)) {
+                return Ok(Event::Ended);
+            }
+            while let Some(info) = self.0.read_signal().map_err(wait)? {
+                let number = i32::try_from(info.ssi_signo).unwrap_or(0);
+                match Signal::try_from(number) {
+                    Ok(Signal::SIGUSR1) => recorder.mark_serving()?,
+                    Ok(signal) => return Ok(Event::Asked(signal)),
+                    Err(_) => {}
+                }
+            }
+        }
+    }
+}
+
+fn wait(errno: Errno) -> RecordError {
+    RecordError::Wait(errno.into())
+}
+
+/// The exit status, or 128 and the number of the signal.
+fn shell_status(status: std::process::ExitStatus) -> u8 {
+    use std::os::unix::process::ExitStatusExt as _;
+    let number = status
+        .code()
+        .or_else(|| status.signal().map(|signal| 128 + signal));
+    number.and_then(|n| u8::try_from(n).ok()).unwrap_or(u8::MAX)
+}
