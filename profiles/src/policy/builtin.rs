@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::model::{
-    BestEffort, CapabilityRules, DeviceRules, HostNamespaces, Isolation, MountRules, Policy,
-    ReadOnlyRootfs, SeccompChoice, SysctlRules, Verdict,
+    BestEffort, CapabilityRules, Denials, DeviceRules, HostNamespaces, Isolation, MountRules,
+    Policy, ReadOnlyRootfs, SeccompChoice, SysctlRules, Verdict,
 };
 use crate::capability::{self, Capability};
 use crate::seccomp::Compat32;
@@ -25,6 +25,7 @@ pub(crate) fn baseline() -> Policy {
         no_new_privileges: true,
         seccomp: SeccompChoice::Intersect,
         seccomp_compat32: Compat32::Filtered,
+        denials: Denials::Silent,
         read_only_rootfs: ReadOnlyRootfs::Asked,
         masked_paths: BTreeSet::new(),
         readonly_paths: BTreeSet::new(),

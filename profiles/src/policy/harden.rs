@@ -11,8 +11,8 @@ use super::model::ReadOnlyRootfs;
 use super::refusal::Refusal;
 use super::report::{Action, Report, Rule, Summary};
 use super::rules::{
-    capabilities, devices, hooks, labels, mounts, namespaces, paths, privileged, process, seccomp,
-    sysctls,
+    capabilities, denials, devices, hooks, labels, mounts, namespaces, paths, privileged, process,
+    seccomp, sysctls,
 };
 use super::spec::{self, SpecError};
 use crate::capability::Set;
@@ -49,6 +49,7 @@ pub fn harden(
     let seccomp = seccomp::harden(&mut spec, summary.capabilities_kept, &mut judge);
     summary.seccomp = seccomp.origin.to_owned();
     summary.seccomp_allowed = seccomp.allowed;
+    denials::harden(&spec, seccomp.allowed.is_some(), &mut judge);
     hooks::harden(&mut spec, &mut judge);
 
     let findings = judge.so_far()?.findings;

@@ -3,7 +3,7 @@
 use oci_spec::runtime::Spec;
 use serde_json::{Value, json};
 
-use super::model::Verdict;
+use super::model::{Denials, Verdict};
 use super::*;
 use crate::capability::{self, Set};
 
@@ -277,5 +277,74 @@ fn selection_follows_the_order_and_annotations_only_tighten() {
     assert!(matches!(
         choose(&typo, None, None),
         Err(Refusal::UnknownAnnotation { .. })
+    ));
+}
+
+#[test]
+fn denials_are_explained_if_the_policy_or_an_allowed_annotation_says_so() {
+    let explaining = "default = \"e\"\n[policy.e]\ndenials = \"explain\"\n";
+    let allowing = "[annotations]\nallow = [\"cofferdam.dev/denials\"]\n";
+    let table = [
+        ("", None, Denials::Silent, None),
+        ("", Some("explain"), Denials::Silent, Some(Action::Removed)),
+        ("", Some("silent"), Denials::Silent, None),
+        (
+            allowing,
+            Some("explain"),
+            Denials::Explain,
+            Some(Action::Granted),
+        ),
+        (allowing, None, Denials::Silent, None),
+        (explaining, None, Denials::Explain, Some(Action::Added)),
+        (explaining, Some("silent"), Denials::Silent, None),
+        (
+            explaining,
+            Some("explain"),
+            Denials::Explain,
+            Some(Action::Granted),
+        ),
+    ];
+    for (text, annotation, expected, noted) in table {
+        let file = PolicyFile::parse(text, std::path::Path::new("x")).unwrap();
+        let json = match annotation {
+            Some(value) => with("/annotations", json!({"cofferdam.dev/denials": value})),
+            None => plain(),
+        };
+        let spec = spec(&json);
+        let host = host(&spec);
+        let hardened = harden(spec, &file, &Selection::default(), &host).unwrap();
+        assert_eq!(hardened.policy().denials, expected, "{text} {annotation:?}");
+        let findings = hardened.report().findings.iter();
+        let mut found = findings.filter(|finding| finding.rule == Rule::Denials);
+        assert_eq!(found.next().map(|finding| finding.action), noted, "{text}");
+    }
+    // An annotated policy does not turn it on, and does not turn it off by accident of its name.
+    let file = format!("{explaining}[policy.quiet]\n");
+    let file = PolicyFile::parse(&file, std::path::Path::new("x")).unwrap();
+    for (base, annotated, expected) in [
+        ("e", "e", Denials::Explain),
+        ("quiet", "e", Denials::Silent),
+        ("e", "quiet", Denials::Silent),
+    ] {
+        let spec = spec(&with(
+            "/annotations",
+            json!({"cofferdam.dev/policy": annotated}),
+        ));
+        let selection = Selection {
+            command_line: Some(base.to_owned()),
+            ..Selection::default()
+        };
+        let (policy, _) = file
+            .select(&selection, spec.annotations().as_ref())
+            .unwrap();
+        assert_eq!(policy.denials, expected, "{base} {annotated}");
+    }
+    let bad = spec(&with(
+        "/annotations",
+        json!({"cofferdam.dev/denials": "loud"}),
+    ));
+    assert!(matches!(
+        PolicyFile::builtin().select(&Selection::default(), bad.annotations().as_ref()),
+        Err(Refusal::AnnotationValue { .. })
     ));
 }

@@ -20,6 +20,7 @@ impl Policy {
             no_new_privileges: a.no_new_privileges || b.no_new_privileges,
             seccomp: a.seccomp.meet(b.seccomp),
             seccomp_compat32: a.seccomp_compat32.min(b.seccomp_compat32),
+            denials: a.denials.min(b.denials),
             read_only_rootfs: a.read_only_rootfs.min(b.read_only_rootfs),
             masked_paths: &a.masked_paths | &b.masked_paths,
             readonly_paths: &a.readonly_paths | &b.readonly_paths,

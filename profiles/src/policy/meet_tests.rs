@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use serde_json::json;
 
 use super::harden_tests::{host, plain, spec, with};
-use super::model::{BestEffort, ReadOnlyRootfs, SeccompChoice, Verdict};
+use super::model::{BestEffort, Denials, ReadOnlyRootfs, SeccompChoice, Verdict};
 use super::*;
 use crate::capability::{self, Set};
 use crate::seccomp::Compat32;
@@ -54,14 +54,21 @@ fn policy() -> impl Strategy<Value = Policy> {
     let limit = proptest::option::of(0..4096u64);
     (
         verdicts,
-        any::<(u64, bool, bool)>(),
+        any::<(u64, bool, bool, bool)>(),
         (seccomp, compat32, verdict()),
         lists,
         limit,
         0..3usize,
     )
         .prop_map(
-            |(v, (bits, nnp, read_only), (seccomp, compat32, selinux), lists, limit, name)| {
+            |(
+                v,
+                (bits, nnp, read_only, explain),
+                (seccomp, compat32, selinux),
+                lists,
+                limit,
+                name,
+            )| {
                 let base = builtin::baseline();
                 let all: Set = capability::ALL.iter().copied().collect();
                 let two = |v: Verdict| v.min(Verdict::Strip);
@@ -73,6 +80,11 @@ fn policy() -> impl Strategy<Value = Policy> {
                     seccomp,
                     seccomp_compat32: compat32,
                     selinux_unconfined: selinux,
+                    denials: if explain {
+                        Denials::Explain
+                    } else {
+                        Denials::Silent
+                    },
                     read_only_rootfs: if read_only {
                         ReadOnlyRootfs::Required
                     } else {

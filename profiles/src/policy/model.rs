@@ -34,6 +34,18 @@ pub enum SeccompChoice {
     Engine,
 }
 
+/// What becomes of a system call that the seccomp filter answers with an errno.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Denials {
+    /// The caller gets the errno; nobody else learns of it.
+    #[default]
+    Silent,
+    /// The caller gets the same errno from a listener, which writes down what was denied and why.
+    /// This costs a small process for each container.
+    Explain,
+}
+
 /// Whether the root file system is read-only.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -145,6 +157,9 @@ pub struct Policy {
     /// What the built-in default lets 32-bit programs do; an older record has no say.
     #[serde(default)]
     pub seccomp_compat32: Compat32,
+    /// What becomes of denied calls. Records of older versions do not have it.
+    #[serde(default)]
+    pub denials: Denials,
     /// Whether the root file system is read-only.
     pub read_only_rootfs: ReadOnlyRootfs,
     /// Paths masked besides the field's defaults.

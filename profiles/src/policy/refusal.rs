@@ -63,6 +63,19 @@ pub enum Refusal {
         /// The names there are, with commas.
         known: String,
     },
+    /// An annotation of ours that has a value it cannot have.
+    #[error(
+        "cofferdam: the annotation {key} cannot be {value:?}. To fix it: give it one of {known}, or \
+         remove it"
+    )]
+    AnnotationValue {
+        /// The key.
+        key: &'static str,
+        /// The value as the spec has it.
+        value: String,
+        /// The values it can have, with commas.
+        known: &'static str,
+    },
     /// An annotation of ours that does not exist.
     #[error(
         "cofferdam: the annotation {key:?} is not known. Known annotations: {known}. \
@@ -82,7 +95,9 @@ impl Refusal {
         match self {
             Self::Denied { denials, .. } => denials.first().map(|d| d.rule),
             Self::Spec(_) => None,
-            Self::UnknownPolicy { .. } | Self::UnknownAnnotation { .. } => Some(Rule::Selection),
+            Self::UnknownPolicy { .. }
+            | Self::UnknownAnnotation { .. }
+            | Self::AnnotationValue { .. } => Some(Rule::Selection),
         }
     }
 

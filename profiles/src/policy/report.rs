@@ -45,6 +45,8 @@ pub enum Rule {
     Sysctls,
     /// The seccomp filter.
     Seccomp,
+    /// Whether denied system calls are explained.
+    Denials,
     /// OCI hooks.
     Hooks,
     /// How the policy was selected.

@@ -3,14 +3,18 @@
 
 use std::collections::HashMap;
 
+use super::model::Denials;
 use super::text::harmless;
 use super::{Policy, PolicyFile, Refusal, Selection};
 
 /// The annotation that names a policy.
 pub const POLICY_ANNOTATION: &str = "cofferdam.dev/policy";
 
+/// The annotation that asks for denied calls to be explained, or not to be.
+pub const DENIALS_ANNOTATION: &str = "cofferdam.dev/denials";
+
 /// Every annotation of ours.
-pub const ANNOTATIONS: &[&str] = &[POLICY_ANNOTATION];
+pub const ANNOTATIONS: &[&str] = &[POLICY_ANNOTATION, DENIALS_ANNOTATION];
 
 /// What the keys of our annotations begin with.
 const PREFIX: &str = "cofferdam.dev/";
@@ -18,6 +22,20 @@ const PREFIX: &str = "cofferdam.dev/";
 impl PolicyFile {
     /// The policy in force, and in words how it was chosen.
     pub(crate) fn select(
+        &self,
+        selection: &Selection,
+        annotations: Option<&HashMap<String, String>>,
+    ) -> Result<(Policy, String), Refusal> {
+        let (mut policy, how) = self.choose(selection, annotations)?;
+        if let Some(asked) = asked_denials(annotations)?
+            && (asked < policy.denials || self.annotation_may_loosen(DENIALS_ANNOTATION))
+        {
+            policy.denials = asked;
+        }
+        Ok((policy, how))
+    }
+
+    fn choose(
         &self,
         selection: &Selection,
         annotations: Option<&HashMap<String, String>>,
@@ -64,5 +82,24 @@ impl PolicyFile {
             name: harmless(name),
             known: self.names().collect::<Vec<_>>().join(", "),
         })
+    }
+}
+
+/// What the annotations ask to become of denied calls.
+pub(crate) fn asked_denials(
+    annotations: Option<&HashMap<String, String>>,
+) -> Result<Option<Denials>, Refusal> {
+    match annotations
+        .and_then(|all| all.get(DENIALS_ANNOTATION))
+        .map(String::as_str)
+    {
+        None => Ok(None),
+        Some("silent") => Ok(Some(Denials::Silent)),
+        Some("explain") => Ok(Some(Denials::Explain)),
+        Some(other) => Err(Refusal::AnnotationValue {
+            key: DENIALS_ANNOTATION,
+            value: harmless(other),
+            known: "silent, explain",
+        }),
     }
 }

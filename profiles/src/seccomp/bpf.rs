@@ -69,7 +69,16 @@ impl Instruction {
     }
 
     pub(crate) fn ret(action: Action) -> Self {
-        Self::new(RET_K, action.ret())
+        Self::returning(action.ret())
+    }
+
+    pub(crate) const fn returning(value: u32) -> Self {
+        Self::new(RET_K, value)
+    }
+
+    /// Its constant.
+    pub(crate) fn value(self) -> u32 {
+        self.k
     }
 
     pub(crate) fn to_bytes(self) -> [u8; Self::SIZE] {
@@ -78,7 +87,7 @@ impl Instruction {
         [c0, c1, self.jt, self.jf, k0, k1, k2, k3]
     }
 
-    fn from_bytes(bytes: [u8; Self::SIZE]) -> Self {
+    pub(crate) fn from_bytes(bytes: [u8; Self::SIZE]) -> Self {
         let [c0, c1, jt, jf, k0, k1, k2, k3] = bytes;
         Self {
             code: u16::from_ne_bytes([c0, c1]),
@@ -138,6 +147,33 @@ fn one_of(rules: &[Rule], otherwise: Action) -> Option<Vec<Instruction>> {
     out.push(Instruction::ret(otherwise));
     out.push(Instruction::ret(action));
     Some(out)
+}
+
+/// Code for the start of a program: answers `action` to calls, given as audit value and number, whose
+/// first argument is `operation` and whose second has a bit of `flag`; falls through for all else.
+/// Both parameters are 32 bits wide.
+pub(crate) fn refuse_flag(
+    calls: &[(u32, u32)],
+    operation: u32,
+    flag: u32,
+    action: Action,
+) -> Vec<Instruction> {
+    let mut out = Vec::new();
+    for (audit, number) in calls {
+        let test = |code, k, jf| Instruction { code, jt: 0, jf, k };
+        out.extend([
+            Instruction::load_arch(),
+            test(JEQ_K, *audit, 7),
+            Instruction::load_number(),
+            test(JEQ_K, *number, 5),
+            Instruction::new(LD_W_ABS, offset(0, Half::Low)),
+            test(JEQ_K, operation, 3),
+            Instruction::new(LD_W_ABS, offset(1, Half::Low)),
+            test(JSET_K, flag, 1),
+            Instruction::ret(action),
+        ]);
+    }
+    out
 }
 
 /// Where one comparison goes on.
@@ -319,6 +355,35 @@ pub enum BadProgram {
 ///
 /// Every jump goes forward, so this ends after at most one pass over the program.
 pub fn interpret(program: &[u8], call: &Call) -> Result<u32, BadProgram> {
+    let answer = run(program, |offset| load(call, offset).map(Some))?;
+    // Every load had a value.
+    answer.ok_or(BadProgram::Truncated)
+}
+
+/// The answer to a number whatever its arguments; `None` if the program looks at one.
+pub(crate) fn interpret_without_arguments(
+    program: &[u8],
+    audit: u32,
+    number: u32,
+) -> Result<Option<u32>, BadProgram> {
+    let args = [0; 6];
+    let call = Call {
+        audit,
+        number,
+        args,
+    };
+    run(program, |offset| match offset {
+        NUMBER | ARCH => load(&call, offset).map(Some),
+        _ => load(&call, offset).map(|_| None),
+    })
+}
+
+/// Runs a program; `load` gives `None` for an offset outside of the call's data, and `Some(None)` for
+/// a value that is not known, where the run ends without an answer.
+fn run(
+    program: &[u8],
+    load: impl Fn(u32) -> Option<Option<u32>>,
+) -> Result<Option<u32>, BadProgram> {
     let mut accumulator = 0u32;
     let mut at = 0usize;
     loop {
@@ -332,7 +397,10 @@ pub fn interpret(program: &[u8], call: &Call) -> Result<u32, BadProgram> {
         let branch = |yes: bool| usize::from(if yes { jt } else { jf });
         let skip = match code {
             LD_W_ABS => {
-                accumulator = load(call, k).ok_or(BadProgram::Load { at })?;
+                match load(k).ok_or(BadProgram::Load { at })? {
+                    Some(value) => accumulator = value,
+                    None => return Ok(None),
+                }
                 0
             }
             AND_K => {
@@ -344,7 +412,7 @@ pub fn interpret(program: &[u8], call: &Call) -> Result<u32, BadProgram> {
             JGT_K => branch(accumulator > k),
             JGE_K => branch(accumulator >= k),
             JSET_K => branch(accumulator & k != 0),
-            RET_K => return Ok(k),
+            RET_K => return Ok(Some(k)),
             _ => return Err(BadProgram::Code { at, code }),
         };
         at = at.saturating_add(1).saturating_add(skip);

@@ -38,7 +38,7 @@ pub struct Filter {
 }
 
 impl Filter {
-    fn new(program: Vec<u8>, flags: u32) -> Self {
+    pub(crate) fn new(program: Vec<u8>, flags: u32) -> Self {
         let id = hex(&Self::digest(&program, flags));
         Self { program, flags, id }
     }

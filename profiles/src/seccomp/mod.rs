@@ -18,10 +18,14 @@ mod calls;
 mod compile;
 /// The profile of containers that bring none, and the bound of those that do.
 mod default;
+/// Why a call was denied, and what would let it run.
+pub mod denial;
 /// What two profiles both allow.
 mod intersect;
 /// The meaning of a profile: which call is answered what.
 mod model;
+/// A filter whose errno answers come from a listener.
+mod notify;
 /// System call names to numbers.
 mod numbers;
 /// What a profile must be before it means anything.
@@ -37,6 +41,7 @@ pub use compile::{
 };
 pub use default::{Compat32, DefaultProfile, default_profile};
 pub use intersect::{Intersection, intersect};
+pub use notify::{errno_of, notifying};
 pub use numbers::{known, name, resolve};
 pub use validate::{InvalidProfile, Warning, validate};
 

@@ -40,7 +40,7 @@ impl Rule {
             })
     }
 
-    fn matches(&self, args: &[u64; 6]) -> bool {
+    pub(crate) fn matches(&self, args: &[u64; 6]) -> bool {
         self.tests.iter().all(|test| {
             args.get(usize::from(test.index))
                 .is_some_and(|value| test.passes(*value))
@@ -270,7 +270,7 @@ pub(crate) fn architectures(profile: &LinuxSeccomp) -> BTreeSet<Arch> {
 }
 
 /// What one entry says of each of its names.
-fn entry_rules(entry: &LinuxSyscall) -> Vec<Rule> {
+pub(crate) fn entry_rules(entry: &LinuxSyscall) -> Vec<Rule> {
     let action = Action::from_oci(entry.action(), entry.errno_ret());
     let args = entry.args().as_deref().unwrap_or_default();
     let mut tests: Vec<Test> = args.iter().map(Test::from_oci).collect();

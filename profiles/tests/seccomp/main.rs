@@ -17,6 +17,8 @@ mod builtin;
 mod cache;
 /// The intersection allows what both sides allow.
 mod meet;
+/// A filter with a listener answers as the one without.
+mod notify;
 /// Profiles to test with.
 mod profiles;
 /// Profiles that are refused, and what is warned about.

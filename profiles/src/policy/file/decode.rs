@@ -8,7 +8,9 @@ use toml::de::DeTable;
 use super::toml::{Problem, Table, Text, unknown};
 use crate::capability;
 use crate::policy::builtin::BASELINE;
-use crate::policy::model::{BestEffort, Isolation, Policy, ReadOnlyRootfs, SeccompChoice, Verdict};
+use crate::policy::model::{
+    BestEffort, Denials, Isolation, Policy, ReadOnlyRootfs, SeccompChoice, Verdict,
+};
 use crate::policy::rules::{process, sensitive, sysctls};
 use crate::policy::select::ANNOTATIONS;
 use crate::seccomp::Compat32;
@@ -20,6 +22,8 @@ const VERDICTS: &[(&str, Verdict)] = &[
 ];
 const DENY_OR_STRIP: &[(&str, Verdict)] = &[("deny", Verdict::Deny), ("strip", Verdict::Strip)];
 const DENY_OR_ALLOW: &[(&str, Verdict)] = &[("deny", Verdict::Deny), ("allow", Verdict::Allow)];
+
+const DENIALS: &[(&str, Denials)] = &[("silent", Denials::Silent), ("explain", Denials::Explain)];
 
 /// The longest name of a policy.
 const MAX_NAME: usize = 63;
@@ -264,6 +268,7 @@ fn top_level(policy: &mut Policy, table: &mut Table<'_>) -> Result<(), Problem> 
         ("engine", SeccompChoice::Engine),
     ];
     table.choice("seccomp", &choices, &mut policy.seccomp)?;
+    table.choice("denials", DENIALS, &mut policy.denials)?;
     let choices = [
         ("refused", Compat32::Refused),
         ("filtered", Compat32::Filtered),

@@ -2,6 +2,8 @@
 
 /// Capability sets.
 pub(crate) mod capabilities;
+/// Whether denied system calls are explained.
+pub(crate) mod denials;
 /// Device nodes and the device rules of the cgroup.
 pub(crate) mod devices;
 /// OCI hooks.
