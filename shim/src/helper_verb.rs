@@ -16,6 +16,7 @@ use oci_spec::runtime::{LinuxResources, Process, Spec};
 use crate::cli::flags::Words;
 use crate::cli::verbs::{PLAIN, Verb};
 use crate::cli::{CliError, Context, chain};
+use crate::denials_verb;
 use crate::helper::{
     self, CHANNEL_FD, CONSOLE_FD, Created, Failure, FailureKind, Request, Response, Target,
     VERB as NAME,
@@ -85,10 +86,12 @@ fn create(policy: &PolicyChoice, request: helper::Create) -> Result<Response, Cl
     policy.selection.handler = request.policy;
     let bundle = Bundle::open(&request.bundle)?;
     let spec = bundle.harden(&policy)?;
+    let id = id(&request.target)?;
+    let listener = denials_verb::command(&request.target.root, &id, None);
     let state = container::create(
         &spec,
         CreateOptions {
-            id: id(&request.target)?,
+            id,
             root: request.target.root,
             bundle: request.bundle,
             pid_file: None,
@@ -103,6 +106,7 @@ fn create(policy: &PolicyChoice, request: helper::Create) -> Result<Response, Cl
             },
             filter_cache: Some(launch::filter_cache()),
             ignore_cgroup_errors: false,
+            listener: Some(listener),
         },
     )?;
     let (start_hooks, delete_hooks) = late_hooks(spec.get());

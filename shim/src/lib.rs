@@ -79,5 +79,8 @@ pub mod cli;
 /// From a bundle to a hardened spec, and from a request to join to a hardened process.
 pub mod launch;
 
+/// The hidden verb that answers and explains the denied calls of one container.
+pub(crate) mod denials_verb;
+
 /// The hidden verb that the shim daemon executes: one request in, one answer out, as data.
 pub(crate) mod helper_verb;

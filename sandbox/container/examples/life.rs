@@ -122,6 +122,7 @@ fn create_options(root: &Path, id: &ContainerId) -> Outcome<CreateOptions> {
         cgroup_driver: cgroup::Driver::Fs,
         filter_cache: Some(root.join(".cache")),
         ignore_cgroup_errors: false,
+        listener: None,
     })
 }
 

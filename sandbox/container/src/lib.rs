@@ -21,6 +21,9 @@ pub mod state;
 /// Times as the OCI state has them.
 mod clock;
 
+/// Denied system calls, explained.
+pub mod denials;
+
 /// The spec's hooks.
 mod hooks;
 
@@ -76,4 +79,4 @@ pub use id::ContainerId;
 pub use lifecycle::{create, delete, exec, kill, pause, ps, resume, start, stats, update};
 pub use options::{CreateOptions, ExecOptions};
 pub use signal::Signal;
-pub use state::{State, Status, list, load, load_record};
+pub use state::{Listener, State, Status, list, load, load_record};

@@ -4,6 +4,7 @@ use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
 use crate::cgroup;
+use crate::denials::ListenerCommand;
 use crate::id::ContainerId;
 
 /// How to create a container.
@@ -31,6 +32,8 @@ pub struct CreateOptions {
     pub filter_cache: Option<PathBuf>,
     /// Go on without a cgroup when it cannot be made (`--rootless`).
     pub ignore_cgroup_errors: bool,
+    /// Explains denied calls where the policy wants it; without one such a policy is an error.
+    pub listener: Option<ListenerCommand>,
 }
 
 /// How to run one more process in a container.

@@ -7,7 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use cofferdam_profiles::policy::Hardened;
-use cofferdam_profiles::seccomp::{CompileError, FilterCache, compile};
+use cofferdam_profiles::seccomp::{CompileError, Filter, FilterCache, compile};
 use oci_spec::runtime::Spec;
 
 use crate::error::StateError;
@@ -20,6 +20,26 @@ pub(crate) struct Program {
     pub(crate) program: Vec<u8>,
     /// What it was compiled to, as its compiler names it.
     pub(crate) id: String,
+}
+
+impl Program {
+    /// What a filter compiles to.
+    pub(crate) fn of(filter: Filter) -> Self {
+        Self {
+            flags: filter.flags,
+            program: filter.program,
+            id: filter.id,
+        }
+    }
+
+    /// The filter it was made of.
+    pub(crate) fn filter(&self) -> Filter {
+        Filter {
+            flags: self.flags,
+            program: self.program.clone(),
+            id: self.id.clone(),
+        }
+    }
 }
 
 /// The programs of a hardened spec: the stacked one first, so that it lies beneath the spec's own.
@@ -41,11 +61,7 @@ pub(crate) fn programs(
                 Some(cache) => cache.get_or_compile(profile)?,
                 None => compile(profile)?,
             };
-            Ok(Program {
-                flags: filter.flags,
-                program: filter.program,
-                id: filter.id,
-            })
+            Ok(Program::of(filter))
         })
         .collect()
 }

@@ -2,7 +2,8 @@
 //!
 //! `<root>/<id>/` (0700 in a 0711 root): `intent.json` (what is about to be made), `record.json` (the
 //! hardened spec, policy and report), `seccomp-N.bpf` (the programs that init got, byte for byte;
-//! exec attaches the same), `start.fifo` (init waits on it), and last of all `state.json`, written
+//! exec attaches the same), `denials.*` (the listener that explains denied calls, if any: what it must
+//! know, the program whose errnos it answers, its socket), `start.fifo` (init waits on it), and last of all `state.json`, written
 //! beside and renamed: once it is there, all others are whole. It never replaces another file:
 //! a rename over a file makes ext4 write the new one out at once.
 
@@ -58,6 +59,17 @@ impl fmt::Display for Status {
     }
 }
 
+/// The process that answers and explains denied calls.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Listener {
+    /// Its pid.
+    pub pid: i32,
+    /// When it started, as [`State::pid_start_time`] has it.
+    pub start_time: u64,
+    /// Its log.
+    pub log: PathBuf,
+}
+
 /// What is kept about a container.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct State {
@@ -88,6 +100,9 @@ pub struct State {
     pub annotations: BTreeMap<String, String>,
     /// Whether the record has hooks that start or delete must run.
     pub late_hooks: bool,
+    /// What explains its denied calls, if anything does. States of older versions do not have it.
+    #[serde(default)]
+    pub denials: Option<Listener>,
     /// The container's state directory; not stored.
     #[serde(skip)]
     pub directory: PathBuf,
@@ -146,6 +161,7 @@ impl State {
             seccomp: Vec::new(),
             annotations: BTreeMap::new(),
             late_hooks: false,
+            denials: None,
             directory,
         }
     }

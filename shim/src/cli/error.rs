@@ -105,6 +105,28 @@ pub enum CliError {
         /// The id.
         id: String,
     },
+    /// The container's policy leaves denied calls silent.
+    #[error(
+        "the denied calls of container {id} are not explained; select a policy with \
+         `denials = \"explain\"` (or, if the policy file lists it under [annotations], the annotation \
+         cofferdam.dev/denials=explain) and create the container again"
+    )]
+    NotExplained {
+        /// The id.
+        id: String,
+    },
+    /// What explains denied calls cannot begin.
+    #[error(transparent)]
+    Serve(#[from] container::denials::ServeError),
+    /// The log of denied calls cannot be read.
+    #[error("cannot read the log of denied calls {}", path.display())]
+    Log {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
     /// A descriptor to pass on is not there.
     #[error("--preserve-fds={count}: file for descriptor {fd} doesn't exist")]
     MissingDescriptor {

@@ -84,6 +84,17 @@ pub struct Name {
     pub syscall: String,
 }
 
+impl Explanation {
+    /// The explanation where the profile itself is not known.
+    pub fn unknown() -> Self {
+        Self {
+            cause: Cause::Default,
+            text: "the profile could not be read".to_owned(),
+            edit: None,
+        }
+    }
+}
+
 /// Explains the denials of one profile.
 #[derive(Debug)]
 pub struct Explainer {
@@ -293,7 +304,7 @@ fn arch_name(arch: Arch) -> &'static str {
 }
 
 /// The name of a call.
-fn name(call: &Call) -> Name {
+pub fn name(call: &Call) -> Name {
     let arch = arch_of(call);
     Name {
         architecture: arch.map_or_else(

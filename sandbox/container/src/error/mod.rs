@@ -87,6 +87,9 @@ pub enum CreateError {
     /// A seccomp profile did not compile.
     #[error("cannot compile the seccomp profile")]
     Seccomp(#[from] cofferdam_profiles::seccomp::CompileError),
+    /// What explains denied calls could not be started.
+    #[error(transparent)]
+    Denials(#[from] crate::denials::SetupError),
     /// The cgroup could not be made.
     #[error("cannot set up the cgroup")]
     Cgroup(#[from] cgroup::Error),

@@ -5,13 +5,14 @@
 use std::convert::Infallible;
 use std::ffi::CString;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use cofferdam_profiles::seccomp::FLAG_NEW_LISTENER;
 use nix::sys::stat::{Mode, SFlag, fstat, umask};
 use nix::unistd::{Gid, Uid};
 
 use super::label::Label;
-use super::{At as _, Step, executable, failure};
+use super::{At as _, Step, executable, failure, handover};
 use crate::error::{Cause, InitFailure, Stage};
 use crate::process::{CapabilitySets, ProcessPlan};
 use crate::seccomp::Program;
@@ -23,6 +24,8 @@ pub(crate) struct Confinement<'a> {
     pub(crate) process: &'a ProcessPlan,
     /// Attached in this order.
     pub(crate) filters: &'a [Program],
+    /// Where the listener of a filter that has one goes.
+    pub(crate) handover: Option<&'a OwnedFd>,
     pub(crate) preserve_fds: u32,
     /// In a user namespace it may not raise limits: the parent sets them.
     pub(crate) own_limits: bool,
@@ -95,8 +98,15 @@ impl<'a> Confinement<'a> {
 
     fn attach_filters(&self) -> Step {
         for filter in self.filters {
-            confine::attach_seccomp(&filter.program, filter.flags)
-                .at(Stage::Seccomp, "attach the seccomp filter")?;
+            match self.handover {
+                Some(socket) if filter.flags & FLAG_NEW_LISTENER != 0 => {
+                    handover::attach(filter, socket)?;
+                }
+                // A listener that nobody takes is closed, and the calls get ENOSYS.
+                _ => confine::attach_seccomp(&filter.program, filter.flags)
+                    .map(drop)
+                    .at(Stage::Seccomp, "attach the seccomp filter")?,
+            }
         }
         Ok(())
     }

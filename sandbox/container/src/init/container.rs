@@ -31,6 +31,7 @@ pub(crate) struct ContainerInit<'a> {
     pub(crate) cgroup: Option<&'a Cgroup>,
     pub(crate) rootfs: RootfsOptions,
     pub(crate) filters: &'a [Program],
+    pub(crate) handover: Option<&'a OwnedFd>,
     /// Open for reading and writing, so that a read waits until somebody else writes.
     pub(crate) fifo: OwnedFd,
     pub(crate) console_socket: Option<OwnedFd>,
@@ -71,6 +72,7 @@ impl ContainerInit<'_> {
         let confined = Confinement {
             process: self.process,
             filters: self.filters,
+            handover: self.handover,
             preserve_fds: self.preserve_fds,
             own_limits: !self.namespaces.has_user(),
         }

@@ -27,6 +27,7 @@ pub(crate) struct JoinInit<'a> {
     pub(crate) kinds: u64,
     pub(crate) cgroup: Option<&'a Cgroup>,
     pub(crate) filters: &'a [Program],
+    pub(crate) handover: Option<OwnedFd>,
     pub(crate) console_socket: Option<OwnedFd>,
     pub(crate) preserve_fds: u32,
     pub(crate) new_keyring: bool,
@@ -69,6 +70,7 @@ impl JoinInit<'_> {
         let confined = Confinement {
             process: self.process,
             filters: self.filters,
+            handover: self.handover.as_ref(),
             preserve_fds: self.preserve_fds,
             own_limits: self.kinds & namespaces::USER == 0,
         }

@@ -8,6 +8,8 @@ mod confine;
 pub(crate) mod container;
 /// Finding the program, the home directory.
 mod executable;
+/// Attaches a filter with a listener, and hands the listener over.
+pub(crate) mod handover;
 /// A process that joins a running container.
 pub(crate) mod join;
 /// AppArmor and SELinux labels, written through a checked procfs.

@@ -11,9 +11,10 @@ use nix::unistd::Pid;
 use oci_spec::runtime::Spec;
 
 use super::making::Making;
-use super::recipe::Recipe;
+use super::recipe::{Recipe, start_time};
 use super::write_pid_file;
 use crate::cgroup::Cgroup;
+use crate::denials::{self, ListenerCommand};
 use crate::error::{CreateError, StateError};
 use crate::hooks::{self, HookError, Point};
 use crate::init;
@@ -32,7 +33,7 @@ use crate::sys::pidfd;
 /// of the caller become the container's. On an error nothing is left.
 ///
 /// The caller must be single-threaded.
-pub fn create(spec: &Hardened<Spec>, options: CreateOptions) -> Result<State, CreateError> {
+pub fn create(spec: &Hardened<Spec>, mut options: CreateOptions) -> Result<State, CreateError> {
     let mut recipe = Recipe::new(spec, &options)?;
     let mut making = Making::begin(&options.root, &options.id, recipe.state.clone())?;
     if let Some(location) = recipe.state.cgroup.take() {
@@ -48,6 +49,7 @@ pub fn create(spec: &Hardened<Spec>, options: CreateOptions) -> Result<State, Cr
     }
     recipe.namespaces.make_user()?;
     let rootfs = rootfs_options(&recipe, &making, &options)?;
+    let handover = start_listener(spec, &mut recipe, &mut making, options.listener.take())?;
     let fifo = make_fifo(&making.state.directory)?;
     let channel = spawn(
         &recipe,
@@ -56,6 +58,7 @@ pub fn create(spec: &Hardened<Spec>, options: CreateOptions) -> Result<State, Cr
         fifo,
         options.console_socket,
         Choices {
+            handover,
             preserve_fds: options.preserve_fds,
             new_keyring: !options.no_new_keyring,
         },
@@ -91,8 +94,9 @@ pub fn create(spec: &Hardened<Spec>, options: CreateOptions) -> Result<State, Cr
     Ok(making.done())
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 struct Choices {
+    handover: Option<OwnedFd>,
     preserve_fds: u32,
     new_keyring: bool,
 }
@@ -148,6 +152,31 @@ fn rootfs_options(
     Ok(rootfs)
 }
 
+/// Starts what explains denied calls, if the policy wants it; gives the channel over which init hands
+/// its seccomp listener over.
+fn start_listener(
+    spec: &Hardened<Spec>,
+    recipe: &mut Recipe<'_>,
+    making: &mut Making,
+    command: Option<ListenerCommand>,
+) -> Result<Option<OwnedFd>, CreateError> {
+    let (id, directory) = (&making.state.id, &making.state.directory);
+    let started = denials::start(spec, id, directory, &mut recipe.filters, command)?;
+    let Some((started, log)) = started else {
+        return Ok(None);
+    };
+    let pid = started.pid;
+    making.listener = Some((pid, started.file));
+    making.state.denials = Some(state::Listener {
+        pid: pid.as_raw(),
+        start_time: start_time(pid)?,
+        log,
+    });
+    // Other programs than were compiled: they ask.
+    making.state.seccomp = recipe.filters.iter().map(|p| p.id.clone()).collect();
+    Ok(Some(started.handover))
+}
+
 /// The FIFO that init waits on. Open for reading *and* writing: opening does not wait, and a read
 /// waits until another process writes, however often others open and close it.
 fn make_fifo(directory: &Path) -> Result<OwnedFd, CreateError> {
@@ -187,6 +216,7 @@ fn spawn(
                 cgroup: making.cgroup.as_ref(),
                 rootfs,
                 filters: &recipe.filters,
+                handover: choices.handover.as_ref(),
                 fifo,
                 console_socket,
                 state: &making.state,

@@ -10,6 +10,7 @@ use nix::unistd::Pid;
 use super::kill::open_init;
 use super::making::{self, Lock};
 use crate::cgroup::Cgroup;
+use crate::denials;
 use crate::error::{DeleteError, StateError};
 use crate::hooks::{self, Point};
 use crate::id::ContainerId;
@@ -36,6 +37,7 @@ pub fn delete(root: &Path, id: &ContainerId, force: bool) -> Result<(), DeleteEr
     if let Some(state) = &state {
         stop(state, force)?;
         remove_cgroup(state)?;
+        end_listener(state)?;
         if state.late_hooks {
             poststop(root, id, state);
         }
@@ -131,6 +133,15 @@ fn remove_cgroup(state: &State) -> Result<(), DeleteError> {
     let cgroup = Cgroup::open(location)?;
     cgroup.remove()?;
     Ok(())
+}
+
+/// Nothing can be denied any more.
+fn end_listener(state: &State) -> Result<(), DeleteError> {
+    let Some(listener) = &state.denials else {
+        return Ok(());
+    };
+    denials::end(&state.directory, (listener.pid, listener.start_time))
+        .map_err(failed("end the process that explains denied calls"))
 }
 
 /// The spec wants a failing poststop hook logged and the rest to go on.

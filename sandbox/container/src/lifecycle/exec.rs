@@ -12,6 +12,7 @@ use oci_spec::runtime::Process;
 use super::kill::open_init;
 use super::write_pid_file;
 use crate::cgroup::Cgroup;
+use crate::denials;
 use crate::error::{ExecError, StateError};
 use crate::id::ContainerId;
 use crate::init;
@@ -55,6 +56,13 @@ pub fn exec(
     }
     stay_within(&mut plan, &Bounds::of(&state)?)?;
     let filters = seccomp::load(&state.directory, &state.seccomp)?;
+    let handover = match &state.denials {
+        Some(_) => {
+            let action = "reach the process that explains the container's denied calls";
+            Some(denials::connect(&state.directory).map_err(system(action))?)
+        }
+        None => None,
+    };
     let cgroup = match (&state.cgroup, state.pid) {
         (Some(location), Some(pid)) => Some(Cgroup::open_to_join(
             location,
@@ -69,6 +77,7 @@ pub fn exec(
         kinds: namespaces::of_container(linux),
         cgroup: cgroup.as_ref(),
         filters: &filters,
+        handover,
         console_socket: options.console_socket,
         preserve_fds: options.preserve_fds,
         new_keyring: !options.no_new_keyring,

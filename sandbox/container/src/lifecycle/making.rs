@@ -40,6 +40,8 @@ pub(super) struct Making {
     pub(super) cgroup: Option<Cgroup>,
     /// Processes that belong to it and are our children.
     pub(super) children: Vec<(Pid, OwnedFd)>,
+    /// What explains denied calls.
+    pub(super) listener: Option<(Pid, OwnedFd)>,
     done: bool,
     _lock: Lock,
 }
@@ -86,6 +88,7 @@ impl Making {
             state,
             cgroup: None,
             children: Vec::new(),
+            listener: None,
             done: false,
             _lock: lock,
         };
@@ -113,7 +116,7 @@ impl Drop for Making {
         if self.done {
             return;
         }
-        for (pid, file) in &self.children {
+        for (pid, file) in self.children.iter().chain(&self.listener) {
             // It may have ended by itself: its failure is why we are here.
             let _ = pidfd::signal(file, libc::SIGKILL);
             pidfd::reap(*pid);

@@ -97,6 +97,7 @@ impl<'a> Recipe<'a> {
                 .map(|(key, value)| (key.clone(), value.clone()))
                 .collect(),
             late_hooks,
+            denials: None,
             directory: options.id.directory(&options.root),
         };
         Ok(Self {

@@ -2,6 +2,9 @@
 
 use std::ffi::CStr;
 use std::io;
+use std::os::fd::{FromRawFd as _, OwnedFd};
+
+use cofferdam_profiles::seccomp::{FLAG_NEW_LISTENER, FLAG_WAIT_KILLABLE_RECV};
 
 use super::check;
 
@@ -114,7 +117,8 @@ struct Instruction {
 const LONGEST_PROGRAM: usize = 4096;
 
 /// Attaches a seccomp program to this thread: `program` is `struct sock_filter` records of 8 bytes.
-pub(crate) fn attach_seccomp(program: &[u8], flags: u32) -> io::Result<()> {
+/// Gives its listener, closed by `execve`, if the flags ask for one.
+pub(crate) fn attach_seccomp(program: &[u8], flags: u32) -> io::Result<Option<OwnedFd>> {
     let (records, rest) = program.as_chunks::<8>();
     if !rest.is_empty() || records.is_empty() || records.len() > LONGEST_PROGRAM {
         return Err(io::Error::from(io::ErrorKind::InvalidData));
@@ -133,17 +137,36 @@ pub(crate) fn attach_seccomp(program: &[u8], flags: u32) -> io::Result<()> {
         len: length,
         filter: instructions.as_mut_ptr().cast(),
     };
-    // SAFETY: `program` points to `len` live records with the kernel's layout (size 8, alignment 4),
-    // which the kernel copies and checks.
-    check(unsafe {
-        libc::syscall(
-            libc::SYS_seccomp,
-            libc::SECCOMP_SET_MODE_FILTER,
-            flags,
-            &raw const program,
-        )
-    })?;
-    Ok(())
+    // Giving memory back may be a call, which nobody answers yet if there is a listener.
+    let _kept = std::mem::ManuallyDrop::new(instructions);
+    let attach = |flags: u32| {
+        // SAFETY: `program` points to `len` live records with the kernel's layout (size 8, alignment
+        // 4), which the kernel copies and checks.
+        check(unsafe {
+            libc::syscall(
+                libc::SYS_seccomp,
+                libc::SECCOMP_SET_MODE_FILTER,
+                flags,
+                &raw const program,
+            )
+        })
+    };
+    let result = match attach(flags) {
+        // Before Linux 5.19, where a signal interrupts a call that waits for the listener.
+        Err(error)
+            if error.raw_os_error() == Some(libc::EINVAL)
+                && flags & FLAG_WAIT_KILLABLE_RECV != 0 =>
+        {
+            attach(flags & !FLAG_WAIT_KILLABLE_RECV)?
+        }
+        other => other?,
+    };
+    if flags & FLAG_NEW_LISTENER == 0 {
+        return Ok(None);
+    }
+    let fd = i32::try_from(result).map_err(io::Error::other)?;
+    // SAFETY: with this flag the kernel returns a new descriptor, which nothing else owns.
+    Ok(Some(unsafe { OwnedFd::from_raw_fd(fd) }))
 }
 
 /// Replaces the session keyring by a new one that nobody else can name.

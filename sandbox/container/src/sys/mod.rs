@@ -16,6 +16,8 @@ pub(crate) mod mount;
 pub(crate) mod namespace;
 /// The loopback interface.
 pub(crate) mod network;
+/// Seccomp listeners.
+pub(crate) mod notify;
 /// Processes by descriptor.
 pub(crate) mod pidfd;
 /// Pseudo-terminals.

@@ -12,6 +12,7 @@ use crate::cli::process::{
     listen_fds,
 };
 use crate::cli::{CliError, Context};
+use crate::denials_verb;
 use crate::launch::{Bundle, filter_cache};
 
 pub(super) const VERB: Verb = Verb {
@@ -57,6 +58,7 @@ pub(super) fn prepare(
     if let Some(process) = bundle.spec.process_mut() {
         announce_listen_fds(process, listen);
     }
+    let listener = denials_verb::command(&context.root, &id, None);
     let options = CreateOptions {
         root: context.root.clone(),
         id,
@@ -69,6 +71,7 @@ pub(super) fn prepare(
         cgroup_driver: context.cgroup_driver,
         filter_cache: Some(filter_cache()),
         ignore_cgroup_errors: context.rootless,
+        listener: Some(listener),
     };
     Ok((options, bundle))
 }

@@ -3,6 +3,7 @@
 mod checkpoint;
 mod create;
 mod delete;
+mod denials;
 mod doctor;
 mod events;
 mod exec;
@@ -163,6 +164,7 @@ pub(crate) static VERBS: &[Verb] = &[
     update::VERB,
     events::VERB,
     inspect::VERB,
+    denials::VERB,
     doctor::VERB,
     policy::VERB,
     profile::VERB,
@@ -171,6 +173,7 @@ pub(crate) static VERBS: &[Verb] = &[
     checkpoint::CHECKPOINT,
     checkpoint::RESTORE,
     crate::helper_verb::VERB,
+    crate::denials_verb::VERB,
 ];
 
 /// An error about a flag of `verb`.

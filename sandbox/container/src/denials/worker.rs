@@ -1,0 +1,269 @@
+//! Answers calls: each with the errno that the original program has for it, whatever else happens.
+//! What it cannot read, write or explain changes the log, never the answer.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
+
+use cofferdam_profiles::seccomp::denial::{Explainer, Explanation, Unreadable, errno_name};
+use cofferdam_profiles::seccomp::errno_of;
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::socket::{MsgFlags, send};
+use nix::time::{ClockId, clock_gettime};
+
+use super::event::{Denied, Line, Suppressed};
+use super::keeper::{QUIT, Shared, message};
+use super::log::Log;
+use super::memory::{self, Caller};
+use super::tally::{Key, Tally};
+use crate::clock;
+use crate::sys::notify::{self, Pending};
+
+/// How soon suppressed calls are written down, in milliseconds.
+const FLUSH: u16 = 1000;
+
+/// Why the worker's work is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ended {
+    /// The keeper said so.
+    Asked,
+    /// The keeper is gone.
+    Alone,
+}
+
+/// Milliseconds of the monotonic clock.
+pub(super) fn now() -> u64 {
+    let time = clock_gettime(ClockId::CLOCK_MONOTONIC)
+        .map_or(0, |time| time.tv_sec() * 1000 + time.tv_nsec() / 1_000_000);
+    u64::try_from(time).unwrap_or(0)
+}
+
+/// Serves the listeners until the keeper says so or is gone.
+pub(super) fn run(
+    shared: &Shared,
+    keeper: &OwnedFd,
+    listeners: &mut BTreeMap<u32, OwnedFd>,
+) -> io::Result<Ended> {
+    let mut worker = Worker {
+        shared,
+        log: Log::append(&shared.plan.log).ok(),
+        tally: Tally::new(now()),
+        explainer: None,
+        flushed: now(),
+    };
+    if let Some((serial, pending)) = shared.desk.left()
+        && let Some(listener) = listeners.get(&serial)
+        && notify::is_pending(listener, pending.id)
+    {
+        // Not read this time: reading may be what its predecessor died of.
+        worker.answer(listener, &pending, false);
+    }
+    shared.desk.clear();
+    loop {
+        match worker.round(keeper, listeners) {
+            Ok(None) => {}
+            Ok(Some(ended)) => {
+                worker.flush();
+                return Ok(ended);
+            }
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+struct Worker<'a> {
+    shared: &'a Shared,
+    log: Option<Log>,
+    tally: Tally,
+    explainer: Option<Explainer>,
+    flushed: u64,
+}
+
+impl Worker<'_> {
+    fn round(
+        &mut self,
+        keeper: &OwnedFd,
+        listeners: &mut BTreeMap<u32, OwnedFd>,
+    ) -> io::Result<Option<Ended>> {
+        let mut fds = vec![PollFd::new(keeper.as_fd(), PollFlags::POLLIN)];
+        let all = listeners.values();
+        fds.extend(all.map(|fd| PollFd::new(fd.as_fd(), PollFlags::POLLIN)));
+        let timeout = if self.tally.pending() {
+            PollTimeout::from(FLUSH)
+        } else {
+            PollTimeout::NONE
+        };
+        match poll(&mut fds, timeout) {
+            Ok(_) | Err(Errno::EINTR) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+        let ready: Vec<PollFlags> = fds
+            .iter()
+            .map(|fd| fd.revents().unwrap_or(PollFlags::empty()))
+            .collect();
+        drop(fds);
+        let mut gone = Vec::new();
+        for ((serial, listener), flags) in listeners.iter().zip(ready.iter().skip(1)) {
+            if flags.contains(PollFlags::POLLIN) {
+                self.serve(*serial, listener);
+            } else if flags
+                .intersects(PollFlags::POLLHUP | PollFlags::POLLERR | PollFlags::POLLNVAL)
+            {
+                gone.push(*serial);
+            }
+        }
+        for serial in gone {
+            listeners.remove(&serial);
+        }
+        if self.tally.pending() && now().saturating_sub(self.flushed) >= u64::from(FLUSH) {
+            self.flush();
+        }
+        if ready.first().is_some_and(|flags| !flags.is_empty()) {
+            return self.hear(keeper, listeners);
+        }
+        Ok(None)
+    }
+
+    fn hear(
+        &mut self,
+        keeper: &OwnedFd,
+        listeners: &mut BTreeMap<u32, OwnedFd>,
+    ) -> io::Result<Option<Ended>> {
+        match message(keeper) {
+            Ok(Some((text, None))) if text == QUIT => Ok(Some(Ended::Asked)),
+            Ok(Some((text, Some(listener)))) => {
+                if let Ok(serial) = text.as_slice().try_into() {
+                    listeners.insert(u32::from_ne_bytes(serial), listener);
+                }
+                Ok(None)
+            }
+            Ok(Some((_, None))) => Ok(None),
+            Ok(None) => Ok(Some(Ended::Alone)),
+            Err(error) if error.raw_os_error() == Some(libc::ECONNRESET) => Ok(Some(Ended::Alone)),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// One call of one listener.
+    fn serve(&mut self, serial: u32, listener: &OwnedFd) {
+        // An error: the caller was killed meanwhile, or all callers are gone.
+        if let Ok(pending) = self.shared.desk.receive(listener, serial, now()) {
+            self.answer(listener, &pending, true);
+            self.shared.desk.clear();
+        }
+    }
+
+    fn answer(&mut self, listener: &OwnedFd, pending: &Pending, read: bool) {
+        let errno = errno_of(&self.shared.program, &pending.call);
+        let executable = memory::executable(pending.pid);
+        let key = Key {
+            executable,
+            audit: pending.call.audit,
+            number: pending.call.number,
+        };
+        let line = self
+            .tally
+            .admit(&key, now())
+            .then(|| self.describe(listener, pending, &key.executable, errno, read));
+        // ENOENT: the caller was killed, and nobody waits for an answer any more.
+        let _ = notify::deny(listener, pending.id, errno);
+        if let Some(line) = line {
+            self.write(&line);
+        }
+    }
+
+    /// What is to be said of a call, while the caller waits.
+    fn describe(
+        &mut self,
+        listener: &OwnedFd,
+        pending: &Pending,
+        executable: &str,
+        errno: u16,
+        read: bool,
+    ) -> Line {
+        let plan = &self.shared.plan;
+        if self.explainer.is_none() {
+            self.explainer = Explainer::new(plan.profile.clone()).ok();
+        }
+        let call = &pending.call;
+        let command = memory::command(pending.pid);
+        let (name, arguments, complete, cause) = match &self.explainer {
+            Some(explainer) => {
+                let mut arguments = Vec::new();
+                let mut complete = false;
+                if read {
+                    arguments = explainer.arguments(call, &Caller::of(listener, pending));
+                    complete = notify::is_pending(listener, pending.id);
+                }
+                if !complete {
+                    arguments = explainer.arguments(call, &Unreadable);
+                }
+                let cause = explainer.explain(call);
+                (explainer.name(call), arguments, complete, cause)
+            }
+            None => (
+                cofferdam_profiles::seccomp::denial::name(call),
+                Vec::new(),
+                false,
+                Explanation::unknown(),
+            ),
+        };
+        Line::Denied(Box::new(Denied {
+            time: clock::now(),
+            container: plan.id.clone(),
+            pid: pending.pid,
+            command,
+            executable: executable.to_owned(),
+            architecture: name.architecture,
+            syscall: name.syscall,
+            number: call.number,
+            arguments,
+            complete,
+            errno: errno_name(errno),
+            cause,
+            profile: plan.origin.clone(),
+            total: self.shared.desk.total(),
+        }))
+    }
+
+    /// Writes down how many calls were not written down.
+    fn flush(&mut self) {
+        self.flushed = now();
+        for (key, count) in self.tally.flush(self.flushed) {
+            let syscall = key.as_ref().map_or_else(String::new, |key| {
+                let call = cofferdam_profiles::seccomp::Call {
+                    audit: key.audit,
+                    number: key.number,
+                    args: [0; 6],
+                };
+                cofferdam_profiles::seccomp::denial::name(&call).syscall
+            });
+            self.write(&Line::Suppressed(Suppressed {
+                time: clock::now(),
+                container: self.shared.plan.id.clone(),
+                executable: key.map_or_else(String::new, |key| key.executable),
+                syscall,
+                count,
+                total: self.shared.desk.total(),
+            }));
+        }
+    }
+
+    /// To the log, and to whoever else wants to know, if there is room.
+    fn write(&mut self, line: &Line) {
+        let Ok(mut text) = serde_json::to_vec(line) else {
+            return;
+        };
+        if let Some(events) = &self.shared.events {
+            let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
+            let _ = send(events.as_raw_fd(), &text, flags);
+        }
+        text.push(b'\n');
+        // A full disk costs the log, not the container: the next line tries again.
+        let written = self.log.as_mut().map(|log| log.write(&text));
+        if !matches!(written, Some(Ok(()))) {
+            self.log = Log::append(&self.shared.plan.log).ok();
+        }
+    }
+}
