@@ -7,6 +7,7 @@
 )]
 
 mod bad_input;
+mod denials;
 mod exec;
 mod harness;
 mod helper;

@@ -135,7 +135,7 @@ impl Tally {
             entry.bucket.fill(now);
             count > 0 || entry.bucket.tokens < entry.bucket.rate.burst
         });
-        counts.sort_by(|a, b| b.1.cmp(&a.1));
+        counts.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
         let others = std::mem::take(&mut self.others);
         if others > 0 {
             counts.push((None, others));

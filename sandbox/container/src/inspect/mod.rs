@@ -14,7 +14,7 @@ mod render;
 mod seccomp;
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
@@ -61,6 +61,25 @@ pub struct InspectOptions {
     pub filter: bool,
 }
 
+/// What explains denied calls.
+#[derive(Debug, Clone, Serialize)]
+pub struct Denials {
+    /// The process that was started for it still runs. Where it was killed, another one has taken its
+    /// place.
+    pub running: bool,
+    /// Where it writes.
+    pub log: PathBuf,
+}
+
+impl Denials {
+    fn of(state: &State) -> Option<Self> {
+        state.denials.as_ref().map(|listener| Self {
+            running: state::is_running(listener.pid, listener.start_time),
+            log: listener.log.clone(),
+        })
+    }
+}
+
 /// What is enforced on a container.
 #[derive(Debug, Clone, Serialize)]
 pub struct Inspection {
@@ -74,6 +93,8 @@ pub struct Inspection {
     pub process: Option<Process>,
     /// System calls.
     pub seccomp: Option<Seccomp>,
+    /// What explains denied calls, and whether it runs; `None` if they are silent.
+    pub denials: Option<Denials>,
     /// Namespaces.
     pub namespaces: Vec<Namespace>,
     /// Its user ids as the host sees them.
@@ -119,6 +140,7 @@ pub fn inspect(
         policy: record.policy.name.clone(),
         process: None,
         seccomp: None,
+        denials: Denials::of(&state),
         namespaces: vec![],
         uid_map: vec![],
         gid_map: vec![],

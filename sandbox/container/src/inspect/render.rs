@@ -22,6 +22,14 @@ pub(super) fn render(found: &Inspection) -> String {
             self::seccomp(&mut table, seccomp);
         }
     }
+    if let Some(denials) = &found.denials {
+        let how = if denials.running {
+            "explained"
+        } else {
+            "explained by another process than the first, which is gone"
+        };
+        table.row("denied calls", format!("{how}: {}", denials.log.display()));
+    }
     namespaces(&mut table, found);
     files(&mut table, found);
     cgroup(&mut table, found);

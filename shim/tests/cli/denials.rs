@@ -1,0 +1,348 @@
+//! Denied calls, explained: the answers are those of the silent filter, whatever the workload does to
+//! the listener or to its own memory, and nothing of it outlives the container.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Child;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::{Value, json};
+
+use super::harness::{Bench, Outcome, needs_root, wait};
+
+const POLICIES: &str = "default = \"explained\"\n[policy.explained]\ndenials = \"explain\"\n";
+
+/// A bench whose containers run `denied` under a policy that explains.
+fn bench(args: &[&str]) -> Bench {
+    let bench = Bench::new(&[]);
+    let denied = Path::new(env!("CARGO_BIN_EXE_cofferdam")).with_file_name("examples/denied");
+    fs::copy(denied, bench.bundle().join("rootfs/bin/denied")).unwrap();
+    fs::write(bench.path("policy.toml"), POLICIES).unwrap();
+    program(&bench, args);
+    bench
+}
+
+fn program(bench: &Bench, args: &[&str]) {
+    let args: Vec<&str> = ["/bin/denied"].iter().chain(args).copied().collect();
+    bench.configure(|spec| spec["process"]["args"] = json!(args));
+}
+
+fn command(bench: &Bench, args: &[&str]) -> std::process::Command {
+    let mut command = bench.command(args);
+    command
+        .env("COFFERDAM_POLICY_FILE", bench.path("policy.toml"))
+        .env("COFFERDAM_LOGS", bench.path("logs"));
+    command
+}
+
+fn run(bench: &Bench, args: &[&str]) -> Outcome {
+    bench.finish(command(bench, args))
+}
+
+/// Every line of a container's log; each must be JSON.
+fn lines(bench: &Bench, id: &str) -> Vec<Value> {
+    let text = run(bench, &["denials", "--format", "json", id]).ok();
+    let lines = text.lines();
+    lines
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect()
+}
+
+/// How many calls the lines speak of, and what the last one says of all.
+fn counted(lines: &[Value]) -> (u64, u64) {
+    let one = |line: &Value| line["count"].as_u64().unwrap_or(1);
+    let totals = lines.iter().map(|line| line["total"].as_u64().unwrap());
+    (lines.iter().map(one).sum(), totals.max().unwrap_or(0))
+}
+
+#[test]
+fn every_errno_is_the_silent_filters() {
+    if !needs_root() {
+        return;
+    }
+    let bench = bench(&["table"]);
+    let explained = run(&bench, &["run", "explained"]).ok();
+    let silent = run(&bench, &["--policy", "baseline", "run", "silent"]).ok();
+    assert_eq!(explained, silent);
+    let of = |errno: &str| silent.lines().filter(|line| line.ends_with(errno)).count();
+    assert!(of(" -1") > 20 && of(" -38") > 2, "{silent}");
+    let lines = lines(&bench, "explained");
+    let (sum, total) = counted(&lines);
+    assert_eq!(sum, total);
+    assert!(total > 50, "{total}");
+    let names: Vec<&str> = lines
+        .iter()
+        .filter_map(|line| line["syscall"].as_str())
+        .collect();
+    for name in ["swapon", "mount", "syscall_1073741823"] {
+        assert!(names.contains(&name), "{name}: {names:?}");
+    }
+    bench.assert_nothing_left("explained");
+}
+
+#[test]
+fn a_denial_says_who_what_why_and_what_to_change() {
+    if !needs_root() {
+        return;
+    }
+    let bench = bench(&["hostile"]);
+    let answers = run(&bench, &["run", "c"]).ok();
+    for line in answers.lines() {
+        assert!(line.ends_with("[-1, -1, -1, -1]"), "{line}");
+    }
+    let lines = lines(&bench, "c");
+    let (sum, total) = counted(&lines);
+    assert_eq!((sum, total), (40, 40));
+    let mount = lines
+        .iter()
+        .find(|line| line["syscall"] == "mount")
+        .unwrap();
+    assert_eq!(mount["container"], "c");
+    assert_eq!(mount["executable"], "/bin/denied");
+    assert_eq!(mount["errno"], "EPERM");
+    assert_eq!(mount["cause"]["by"], "default");
+    assert_eq!(mount["cause"]["edit"]["add"]["names"], json!(["mount"]));
+    let text = run(&bench, &["denials", "c"]).ok();
+    assert!(text.contains("to allow it: allow mount"), "{text}");
+    let control = |c: char| c != '\n' && c.is_control();
+    assert!(!text.contains(control), "{text:?}");
+    assert!(
+        text.contains("(unreadable)") && text.contains("NULL"),
+        "{text}"
+    );
+    bench.assert_nothing_left("hostile");
+}
+
+#[test]
+fn changing_the_memory_changes_the_log_and_never_the_answer() {
+    if !needs_root() {
+        return;
+    }
+    let bench = bench(&["race", "20000"]);
+    assert_eq!(run(&bench, &["run", "c"]).ok(), "{-1} true\n");
+    // The C library asks for calls of its own when it makes a thread, and goes without.
+    let mut lines = lines(&bench, "c");
+    lines.retain(|line| line["syscall"] == "mount");
+    assert_eq!(counted(&lines).0, 20000);
+}
+
+/// The listener's processes of a bench: those that run the verb with its state directory.
+fn listeners(bench: &Bench) -> Vec<Pid> {
+    let root = bench.root();
+    let of = |pid: &str| {
+        let line = fs::read(Path::new("/proc").join(pid).join("cmdline")).ok()?;
+        let text = String::from_utf8_lossy(&line).into_owned();
+        let ours = text.contains("denials-listener") && text.contains(root.to_str()?);
+        ours.then(|| Pid::from_raw(pid.parse().unwrap_or(0)))
+    };
+    let mut found: Vec<Pid> = fs::read_dir("/proc")
+        .unwrap()
+        .flatten()
+        .filter_map(|entry| of(&entry.file_name().to_string_lossy()))
+        .collect();
+    found.sort();
+    found
+}
+
+/// The keeper and its worker.
+fn keeper_and_worker(bench: &Bench) -> (Pid, Pid) {
+    let start = Instant::now();
+    loop {
+        let found = listeners(bench);
+        let parent = |pid: Pid| {
+            let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+            stat.rsplit(')')
+                .next()?
+                .split_whitespace()
+                .nth(1)?
+                .parse::<i32>()
+                .ok()
+        };
+        for worker in &found {
+            let keeper = found
+                .iter()
+                .find(|keeper| parent(*worker) == Some(keeper.as_raw()));
+            if let Some(keeper) = keeper {
+                return (*keeper, *worker);
+            }
+        }
+        assert!(
+            start.elapsed() < Duration::from_secs(20),
+            "no listener: {found:?}"
+        );
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+fn resident(pid: Pid) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    line.and_then(|text| text.trim().trim_end_matches(" kB").parse().ok())
+        .unwrap_or(0)
+}
+
+/// Starts a container in the background; its output goes to the path.
+fn spawn(bench: &Bench, id: &str) -> (Child, PathBuf) {
+    let out = bench.path(&format!("{id}.out"));
+    let child = command(bench, &["run", id])
+        .stdout(fs::File::create(&out).unwrap())
+        .spawn()
+        .unwrap();
+    (child, out)
+}
+
+/// Waits until the container has made its first denied call.
+fn begun(out: &Path) {
+    let start = Instant::now();
+    while !fs::read_to_string(out).unwrap().starts_with("-1\n") {
+        assert!(
+            start.elapsed() < Duration::from_secs(20),
+            "it does not begin"
+        );
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// What each of four own listeners is answered: EBUSY.
+const REFUSED: &str = "0x8 -16\n0x9 -16\n0x28 -16\n0x38 -16\n";
+
+#[test]
+fn a_killed_listener_is_replaced_and_the_answers_stay() {
+    if !needs_root() {
+        return;
+    }
+    for (what, keeper_too) in [("the worker", false), ("the keeper", true)] {
+        let bench = bench(&["later", "3000"]);
+        let (child, out) = spawn(&bench, "c");
+        begun(&out);
+        for _ in 0..5 {
+            let (keeper, worker) = keeper_and_worker(&bench);
+            kill(if keeper_too { keeper } else { worker }, Signal::SIGKILL).unwrap();
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        assert!(wait(child).success(), "{what}");
+        let text = fs::read_to_string(&out).unwrap();
+        let answers = text.lines().nth(1).unwrap();
+        assert!(answers.starts_with("{-1} "), "{what}: {text}");
+        assert!(text.ends_with(REFUSED), "{what}: {text}");
+        bench.assert_nothing_left(what);
+    }
+}
+
+/// With nobody left to ask the kernel answers ENOSYS: at once, and never with a pass; and the
+/// workload cannot put a listener of its own in the place.
+#[test]
+fn without_any_listener_calls_fail_at_once_and_none_can_be_installed() {
+    if !needs_root() {
+        return;
+    }
+    let bench = bench(&["later", "2000"]);
+    let (child, out) = spawn(&bench, "c");
+    begun(&out);
+    let (keeper, worker) = keeper_and_worker(&bench);
+    // Stopped first, so that neither sees the end of the other.
+    for pid in [keeper, worker] {
+        kill(pid, Signal::SIGSTOP).unwrap();
+    }
+    for pid in [keeper, worker] {
+        kill(pid, Signal::SIGKILL).unwrap();
+    }
+    assert!(wait(child).success());
+    let text = fs::read_to_string(&out).unwrap();
+    let answers = text.lines().nth(1).unwrap();
+    assert!(
+        answers.starts_with("{-38, -1} ") || answers.starts_with("{-38} "),
+        "{text}"
+    );
+    assert!(text.ends_with(REFUSED), "{text}");
+    bench.assert_nothing_left("no listener");
+}
+
+/// A flood is counted to the last call, in bounded memory.
+#[test]
+fn a_flood_is_counted_exactly_in_bounded_memory() {
+    if !needs_root() {
+        return;
+    }
+    const CALLS: u64 = 200_000;
+    let bench = bench(&["flood", &CALLS.to_string()]);
+    let (mut child, out) = spawn(&bench, "c");
+    let (keeper, worker) = keeper_and_worker(&bench);
+    let mut most = 0;
+    while child.try_wait().unwrap().is_none() {
+        most = most.max(resident(keeper) + resident(worker));
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    assert!(fs::read_to_string(&out).unwrap().starts_with("{-1} "));
+    assert_eq!(counted(&lines(&bench, "c")), (CALLS, CALLS));
+    assert!(most < 24 * 1024, "{most} kB resident");
+    let size: u64 = walk(&bench.path("logs"));
+    assert!(size < 64 * 1024, "{size} bytes of log");
+    bench.assert_nothing_left("flood");
+}
+
+fn walk(path: &Path) -> u64 {
+    let entries = fs::read_dir(path).unwrap().flatten();
+    entries
+        .map(|entry| match entry.metadata().unwrap() {
+            found if found.is_dir() => walk(&entry.path()),
+            found => found.len(),
+        })
+        .sum()
+}
+
+/// A process that joins has a listener of its own behind the very same program.
+#[test]
+fn a_joined_process_is_explained_too() {
+    if !needs_root() {
+        return;
+    }
+    let bench = bench(&[]);
+    bench.configure(|spec| spec["process"]["args"] = json!(["/bin/sleep", "1000"]));
+    run(&bench, &["create", "c"]).ok();
+    run(&bench, &["start", "c"]).ok();
+    let answer = run(&bench, &["exec", "c", "/bin/denied", "flood", "1"]).ok();
+    assert!(answer.starts_with("{-1} "), "{answer}");
+    let own = run(&bench, &["exec", "c", "/bin/denied", "listener"]).ok();
+    assert_eq!(own, REFUSED);
+    let shown = run(&bench, &["inspect", "--filter", "c"]).ok();
+    assert!(shown.contains("explained"), "{shown}");
+    assert!(!shown.contains("NOT one of those"), "{shown}");
+    let lines = lines(&bench, "c");
+    assert!(
+        lines.iter().any(|line| line["syscall"] == "swapoff"),
+        "{lines:?}"
+    );
+    run(&bench, &["delete", "--force", "c"]).ok();
+    bench.assert_nothing_left("exec");
+    assert_eq!(listeners(&bench), []);
+}
+
+#[test]
+fn a_silent_container_has_no_listener_and_says_so() {
+    if !needs_root() {
+        return;
+    }
+    let bench = bench(&["flood", "3"]);
+    bench.configure(|spec| spec["process"]["args"] = json!(["/bin/sleep", "1000"]));
+    run(&bench, &["--policy", "baseline", "create", "c"]).ok();
+    assert_eq!(listeners(&bench), []);
+    let refused = run(&bench, &["denials", "c"]);
+    assert_eq!(refused.code(), 1);
+    assert!(
+        refused.stderr.contains("denials = \\\"explain\\\"")
+            || refused.stderr.contains("denials = \"explain\""),
+        "{}",
+        refused.stderr
+    );
+    let unknown = run(&bench, &["denials", "nobody"]);
+    assert!(
+        unknown.stderr.contains("does not exist"),
+        "{}",
+        unknown.stderr
+    );
+    run(&bench, &["delete", "--force", "c"]).ok();
+    bench.assert_nothing_left("silent");
+}
