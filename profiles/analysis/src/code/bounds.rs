@@ -79,7 +79,10 @@ impl Bounds {
             });
             if let Ok(fde) = parsed {
                 let end = fde.initial_address().saturating_add(fde.len());
-                known.insert(fde.initial_address(), end);
+                // The entry of a signal's return starts a byte early, for unwinders that look at
+                // the instruction before a return address.
+                let early = u64::from(fde.cie().is_signal_trampoline());
+                known.insert(fde.initial_address().saturating_add(early), end);
             }
             if known.len() > MAX_FUNCTIONS {
                 break;

@@ -10,8 +10,10 @@ use crate::elf::Image;
 pub(crate) enum Use {
     /// A direct call.
     Call,
-    /// A direct jump out of its range, or falling into the next one.
+    /// A direct jump out of its range.
     Jump,
+    /// The last instruction of its range, which goes on with the next.
+    Fall,
     /// Its address becomes a value.
     Address,
     /// The bytes there are read, `0` of them where the number is not known.
@@ -114,7 +116,7 @@ impl Sweep {
             }
         }
         if goes_on && instruction.mnemonic() != Mnemonic::Nop {
-            self.note(&instruction, range.end, Use::Jump);
+            self.note(&instruction, range.end, Use::Fall);
         }
     }
 

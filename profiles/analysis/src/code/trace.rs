@@ -19,6 +19,8 @@ pub(crate) enum Place {
     Stack(i64),
     /// In memory, this far from the frame pointer.
     Frame(i64),
+    /// In memory, this far from where a register points.
+    Pointee(Register, i64),
 }
 
 /// What is known of a value.
@@ -29,6 +31,8 @@ pub(crate) struct Values {
     pub(crate) inputs: BTreeSet<Place>,
     /// Some way leads to a value that is not known.
     pub(crate) unknown: bool,
+    /// It is read by way of a pointer in a global variable.
+    pub(crate) global: bool,
 }
 
 const MAX_STEPS: usize = 20_000;
@@ -81,10 +85,13 @@ impl Body {
             .ok()
     }
 
-    /// The values of `place` just before the instruction at `address` runs.
+    /// The values of `place` just before the instruction at `address` runs; the end of the
+    /// function is such an address too.
     pub(crate) fn trace(&self, address: u64, place: Place) -> Values {
         let mut values = Values::default();
-        let Some(index) = self.index(address) else {
+        let end = self.instructions.last().map(Instruction::next_ip);
+        let end = (end == Some(address)).then_some(self.instructions.len());
+        let Some(index) = end.or_else(|| self.index(address)) else {
             values.unknown = true;
             return values;
         };
@@ -122,6 +129,7 @@ enum Step {
     Constant(u64),
     From(Place, i64),
     Either(Place, Place),
+    Global,
     Unknown,
 }
 
@@ -168,11 +176,17 @@ impl Search<'_> {
                     self.push((at, one, add));
                     self.push((at, other, add));
                 }
+                Step::Global => values.global = true,
                 Step::Unknown => values.unknown = true,
             }
         }
-        // Code that nothing leads to: an exception's landing pad, or a table that was not read.
-        values.unknown |= !found;
+        // Code that nothing leads to is an exception's landing pad, or a table's that was not
+        // read; padding never runs.
+        let padding = body
+            .instructions
+            .get(index)
+            .is_some_and(|i| i.mnemonic() == Mnemonic::Nop);
+        values.unknown |= !found && !padding;
     }
 
     fn step(&mut self, at: usize, place: Place) -> Step {
@@ -181,6 +195,47 @@ impl Search<'_> {
             Place::Register(register) => self.register(instruction, register),
             Place::Stack(offset) => stack(instruction, offset),
             Place::Frame(offset) => frame(instruction, offset),
+            Place::Pointee(register, offset) => self.pointee(instruction, register, offset),
+        }
+    }
+
+    fn pointee(&mut self, instruction: &Instruction, base: Register, offset: i64) -> Step {
+        if let Some(step) = stored(instruction, base, offset) {
+            return step;
+        }
+        let moved = |place: Place, by: i64| {
+            let offset = offset.wrapping_add(by);
+            match place {
+                Place::Register(register) => Step::From(Place::Pointee(register, offset), 0),
+                _ => Step::Unknown,
+            }
+        };
+        match self.register(instruction, base) {
+            Step::From(place, by) => moved(place, by),
+            Step::Constant(_) | Step::Either(..) | Step::Global => Step::Unknown,
+            Step::Unknown if instruction.mnemonic() == Mnemonic::Lea => {
+                let by = instruction.memory_displacement64().cast_signed();
+                match (instruction.memory_base(), instruction.memory_index()) {
+                    (Register::RSP, Register::None) => {
+                        Step::From(Place::Stack(offset.wrapping_add(by)), 0)
+                    }
+                    (Register::RBP, Register::None) => {
+                        Step::From(Place::Frame(offset.wrapping_add(by)), 0)
+                    }
+                    _ => Step::Unknown,
+                }
+            }
+            Step::Unknown
+                if instruction.mnemonic() == Mnemonic::Mov
+                    && instruction.is_ip_rel_memory_operand() =>
+            {
+                Step::Global
+            }
+            Step::Unknown => match (instruction.mnemonic(), operand(instruction, 1)) {
+                (Mnemonic::Mov, Step::Constant(_)) => Step::Unknown,
+                (Mnemonic::Mov, Step::From(place @ Place::Register(_), 0)) => moved(place, 0),
+                _ => Step::Unknown,
+            },
         }
     }
 
@@ -267,15 +322,19 @@ fn operand(instruction: &Instruction, index: u32) -> Step {
     }
 }
 
-/// The stack slot of a memory operand of at least four bytes.
+/// The place of a memory operand of at least four bytes.
 fn slot(instruction: &Instruction) -> Option<Place> {
-    if instruction.memory_index() != Register::None || instruction.memory_size().size() < 4 {
+    if instruction.memory_index() != Register::None
+        || instruction.memory_size().size() < 4
+        || instruction.segment_prefix() != Register::None
+    {
         return None;
     }
     let offset = instruction.memory_displacement64().cast_signed();
     match instruction.memory_base() {
         Register::RSP => Some(Place::Stack(offset)),
         Register::RBP => Some(Place::Frame(offset)),
+        base if base.is_gpr64() => Some(Place::Pointee(base, offset)),
         _ => None,
     }
 }
@@ -463,5 +522,56 @@ fn frame(instruction: &Instruction, offset: i64) -> Step {
         Mnemonic::Cmp | Mnemonic::Test | Mnemonic::Push => Step::From(Place::Frame(offset), 0),
         _ if to_frame_pointer => Step::Unknown,
         _ => Step::From(Place::Frame(offset), 0),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The values of `eax` before the last `syscall` of some code.
+    fn trace(code: &[u8]) -> Values {
+        let mut file = vec![0; 64 + 56];
+        file[..6].copy_from_slice(b"\x7fELF\x02\x01");
+        file[16] = 3;
+        file[18] = 62;
+        file[32] = 64;
+        file[54] = 56;
+        file[56] = 1;
+        let size = (120 + code.len()) as u64;
+        file[64] = 1;
+        file[68] = 5;
+        file[96..104].copy_from_slice(&size.to_le_bytes());
+        file[104..112].copy_from_slice(&size.to_le_bytes());
+        file.extend_from_slice(code);
+        let image = Image::parse(&file).expect("a file of one segment");
+        let body = Body::decode(&image, 120, size, &[]);
+        let last = body
+            .instructions
+            .iter()
+            .rposition(|i| i.mnemonic() == Mnemonic::Syscall);
+        let at = body.instructions[last.expect("a syscall instruction")].ip();
+        body.trace(at, Place::Register(Register::RAX))
+    }
+
+    #[test]
+    fn values_of_the_number() {
+        // mov esi, 231; mov edx, 60; jmp 2f; 1: mov eax, edx; syscall; cmp rax, -4096; ja 3f;
+        // 4: hlt; 2: mov eax, esi; syscall; cmp rax, -4096; jbe 1b; neg eax; jmp 1b;
+        // 3: neg eax; jmp 4b -- `_exit` of glibc 2.36
+        let exit =
+            b"\xbe\xe7\x00\x00\x00\xba\x3c\x00\x00\x00\xeb\x0d\x89\xd0\x0f\x05\x48\x3d\x00\xf0\
+            \xff\xff\x77\x11\xf4\x89\xf0\x0f\x05\x48\x3d\x00\xf0\xff\xff\x76\xe7\xf7\xd8\xeb\xe3\
+            \xf7\xd8\xeb\xeb";
+        let table: &[(&str, &[u8], &[u64], bool)] = &[
+            ("xor eax, eax", b"\x31\xc0\x0f\x05", &[0], false),
+            ("_exit", exit, &[231], false),
+        ];
+        for (name, code, constants, unknown) in table {
+            let values = trace(code);
+            let found: Vec<u64> = values.constants.iter().copied().collect();
+            assert_eq!(found, *constants, "{name}");
+            assert_eq!(values.unknown, *unknown, "{name}");
+        }
     }
 }

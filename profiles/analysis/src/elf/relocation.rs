@@ -53,7 +53,17 @@ pub(super) fn all(image: &Image<'_>) -> Vec<Relocation> {
         relr(image, table.unwrap_or(&[]), &mut found);
     }
     if image.fixed {
+        // A word that the loader fills in means what it will be, not what it is in the file.
+        found.sort_unstable();
+        let explicit = found.len();
         implied(image, &mut found);
+        let mut implied = found.split_off(explicit);
+        implied.retain(|r| {
+            found
+                .binary_search_by_key(&r.address, |own| own.address)
+                .is_err()
+        });
+        found.append(&mut implied);
     }
     found.sort_unstable();
     found.dedup();

@@ -49,11 +49,13 @@ pub(super) fn find(object: &mut Object<'_>) -> Found {
         bodies: BTreeMap::new(),
         wrappers: BTreeSet::new(),
         open: Vec::new(),
+        global: Vec::new(),
         callers: None,
     };
     finder.direct();
     finder.imported();
     finder.wrapped();
+    finder.commands();
     let mut found = finder.found;
     found.calls.sort_unstable();
     found.calls.dedup();
@@ -71,6 +73,8 @@ struct Finder<'a, 'b> {
     /// Functions whose caller decides the number, and where it has to put it.
     wrappers: BTreeSet<(u32, Place)>,
     open: Vec<(u32, Place)>,
+    /// System calls whose number is read by way of a global variable.
+    global: Vec<(u32, u64)>,
     /// References to code in this object, by the address they lead to.
     callers: Option<Vec<Reference>>,
 }
@@ -95,7 +99,7 @@ impl Finder<'_, '_> {
 
     /// Makes calls, sites and wrappers of the values that a number can have.
     fn number(&mut self, node: u32, address: u64, values: &Values, wrapped: bool) {
-        let mut unknown = values.unknown;
+        let mut unknown = values.unknown || (values.global && wrapped);
         for value in &values.constants {
             // Only the lower half is looked at; x32's bit belongs to the number.
             match u32::try_from(value & 0xffff_ffff) {
@@ -141,7 +145,25 @@ impl Finder<'_, '_> {
             }
             let values = self.trace(node, address, Place::Register(Register::RAX));
             self.number(node, address, &values, false);
+            if values.global {
+                self.global.push((node, address));
+            }
         }
+    }
+
+    /// glibc changes the credentials of every thread by a command (`struct xid_command`) that the
+    /// caller passes to one function by pointer, and that function to signal handlers by a global
+    /// variable. The callers were resolved, so the handlers' numbers are among theirs. Without
+    /// such a function, numbers behind a global pointer stay unknown.
+    fn commands(&mut self) {
+        let by_pointer = |(_, place): &(u32, Place)| matches!(place, Place::Pointee(..));
+        if self.wrappers.iter().any(by_pointer) {
+            return;
+        }
+        let why = Why::Computed;
+        let sites = std::mem::take(&mut self.global).into_iter();
+        let sites = sites.map(|(node, address)| Site { node, address, why });
+        self.found.sites.extend(sites);
     }
 
     /// Calls of imports whose arguments matter.
@@ -205,7 +227,7 @@ impl Finder<'_, '_> {
                 node,
                 import,
                 texts: values.constants.iter().filter_map(as_text).collect(),
-                complete: !values.unknown && values.inputs.is_empty(),
+                complete: !values.unknown && !values.global && values.inputs.is_empty(),
                 constants: values.constants.into_iter().collect(),
             });
         }
@@ -264,14 +286,21 @@ impl Finder<'_, '_> {
             (Place::Stack(offset), Use::Call) => Place::Stack(offset - 8),
             _ => place,
         };
-        let values = self.trace(node, reference.from, place);
+        // A call's value counts before it; falling through, the last instruction counts too.
+        let at = if reference.how == Use::Fall {
+            reference.to
+        } else {
+            reference.from
+        };
+        let values = self.trace(node, at, place);
         self.number(node, reference.from, &values, true);
     }
 
     fn callers_of(&mut self, start: u64, end: u64) -> Vec<Reference> {
         let references = &self.object.sweep.references;
         let callers = self.callers.get_or_insert_with(|| {
-            let direct = |r: &&Reference| matches!(r.how, Use::Call | Use::Jump | Use::Address);
+            let direct =
+                |r: &&Reference| matches!(r.how, Use::Call | Use::Jump | Use::Fall | Use::Address);
             let mut callers: Vec<Reference> = references.iter().filter(direct).copied().collect();
             callers.sort_unstable_by_key(|reference| reference.to);
             callers

@@ -220,7 +220,7 @@ impl Object<'_> {
 
     fn reference(&mut self, from: u32, reference: Reference) {
         let edge = match reference.how {
-            Use::Call | Use::Jump => self.code(reference.to),
+            Use::Call | Use::Jump | Use::Fall => self.code(reference.to),
             Use::Address => self.pointer(reference.to),
             Use::Load(_) | Use::CallThrough | Use::JumpThrough => {
                 let size = match reference.how {
