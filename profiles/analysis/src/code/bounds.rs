@@ -24,7 +24,8 @@ pub(crate) struct Bounds {
     pub(crate) ranges: Vec<Range>,
     /// Functions that unwinding calls.
     pub(crate) personalities: Vec<u64>,
-    /// Exceptions are caught in it: code is entered that nothing refers to.
+    /// Exceptions are caught in other parts of a function than where they are thrown: code is
+    /// entered that nothing refers to.
     pub(crate) catches: bool,
     /// Go's function names by address.
     pub(crate) go: Vec<(u64, String)>,
@@ -64,7 +65,6 @@ impl Bounds {
         while let Ok(Some(entry)) = entries.next() {
             let gimli::CieOrFde::Fde(partial) = entry else {
                 if let gimli::CieOrFde::Cie(cie) = entry {
-                    self.catches |= cie.has_lsda();
                     self.personalities.extend(personality(image, &cie));
                 }
                 continue;
@@ -78,6 +78,7 @@ impl Bounds {
                 Ok(cie)
             });
             if let Ok(fde) = parsed {
+                self.catches |= catches_elsewhere(image, &fde);
                 let end = fde.initial_address().saturating_add(fde.len());
                 // The entry of a signal's return starts a byte early, for unwinders that look at
                 // the instruction before a return address.
@@ -182,6 +183,20 @@ impl Bounds {
 const PADDING: &[u8] = &[
     0xcc, 0x00, 0x90, 0x66, 0x0f, 0x1f, 0x2e, 0x40, 0x44, 0x80, 0x84,
 ];
+
+/// Whether a function's exception table says where its landing pads lie. GCC leaves that out: its
+/// pads lie in the part of the function that throws.
+fn catches_elsewhere<R: gimli::Reader<Offset = usize>>(
+    image: &Image<'_>,
+    fde: &gimli::FrameDescriptionEntry<R>,
+) -> bool {
+    const OMITTED: u8 = 0xff;
+    let Some(gimli::Pointer::Direct(table)) = fde.lsda() else {
+        return false;
+    };
+    let start = image.at(table).and_then(|table| table.first());
+    start.is_some_and(|encoding| *encoding != OMITTED)
+}
 
 fn personality(
     image: &Image<'_>,

@@ -50,6 +50,8 @@ pub(crate) struct Sweep {
     pub(crate) computed: Vec<u64>,
     /// In ranges without known functions: where an instruction follows one that does not go on.
     pub(crate) breaks: Vec<u64>,
+    /// There too: bytes that are no instruction, so that what follows may be data.
+    pub(crate) invalid: Vec<u64>,
 }
 
 /// Below this many bytes of code a second thread costs more than it saves.
@@ -77,6 +79,7 @@ pub(crate) fn sweep(image: &Image<'_>, ranges: &[Range]) -> Sweep {
         sweep.entries.extend(high.entries);
         sweep.computed.extend(high.computed);
         sweep.breaks.extend(high.breaks);
+        sweep.invalid.extend(high.invalid);
         sweep
     })
 }
@@ -111,6 +114,9 @@ impl Sweep {
                 FlowControl::Call | FlowControl::IndirectCall => decoder.can_decode(),
                 _ => !instruction.is_invalid(),
             };
+            if instruction.is_invalid() && !range.known {
+                self.invalid.push(instruction.ip());
+            }
             if !goes_on && !range.known {
                 self.breaks.push(instruction.next_ip());
             }

@@ -206,6 +206,7 @@ impl Search<'_> {
         let moved = |place: Place, by: i64| {
             let offset = offset.wrapping_add(by);
             match place {
+                Place::Register(Register::RSP) => Step::From(Place::Stack(offset), 0),
                 Place::Register(register) => Step::From(Place::Pointee(register, offset), 0),
                 _ => Step::Unknown,
             }
@@ -249,7 +250,7 @@ impl Search<'_> {
             let lost: &[Register] = if instruction.mnemonic() == Mnemonic::Syscall {
                 &[Register::RAX, Register::RCX, Register::R11]
             } else {
-                CLOBBERED
+                RETURNED
             };
             return if lost.contains(&register) {
                 Step::Unknown
@@ -276,18 +277,9 @@ impl Search<'_> {
     }
 }
 
-/// What a call may change by the System V ABI.
-const CLOBBERED: &[Register] = &[
-    Register::RAX,
-    Register::RCX,
-    Register::RDX,
-    Register::RSI,
-    Register::RDI,
-    Register::R8,
-    Register::R9,
-    Register::R10,
-    Register::R11,
-];
+/// What a call returns. The ABI lets it change more registers, but code that reads one of those
+/// afterwards either knows that the callee leaves it alone, or is not reached from the call.
+const RETURNED: &[Register] = &[Register::RAX, Register::RDX];
 
 fn falls_through(instruction: &Instruction) -> bool {
     !matches!(
@@ -519,6 +511,10 @@ fn frame(instruction: &Instruction, offset: i64) -> Step {
             Step::From(Place::Stack(offset.wrapping_add(by)), 0)
         }
         Mnemonic::Leave => Step::Unknown,
+        // No frame pointer after all.
+        Mnemonic::Mov if to_frame_pointer && instruction.op1_register().is_gpr64() => {
+            Step::From(Place::Pointee(instruction.op1_register(), offset), 0)
+        }
         Mnemonic::Cmp | Mnemonic::Test | Mnemonic::Push => Step::From(Place::Frame(offset), 0),
         _ if to_frame_pointer => Step::Unknown,
         _ => Step::From(Place::Frame(offset), 0),

@@ -135,6 +135,9 @@ impl Finder<'_, '_> {
             let Some(node) = self.object.function(address) else {
                 continue;
             };
+            if self.object.is_doubtful(address) {
+                continue;
+            }
             if entry == Entry::Compat {
                 self.found.sites.push(Site {
                     node,

@@ -96,6 +96,23 @@ impl Object<'_> {
         u32::try_from(index).ok()
     }
 
+    /// Whether the bytes there are likely not code: no table has a function there, and between the
+    /// last address that anything refers to and here lie bytes that are no instruction.
+    pub(super) fn is_doubtful(&self, address: u64) -> bool {
+        let range = self
+            .bounds
+            .containing(address)
+            .map(|index| self.bounds.ranges[index]);
+        let Some(range) = range.filter(|range| !range.known) else {
+            return false;
+        };
+        let first = self.sweep.invalid.partition_point(|at| *at < range.start);
+        self.sweep
+            .invalid
+            .get(first)
+            .is_some_and(|at| *at < address)
+    }
+
     fn functions(&self) -> u32 {
         u32::try_from(self.bounds.ranges.len()).unwrap_or(u32::MAX)
     }
