@@ -34,6 +34,11 @@ const DIGEST: usize = 32;
 /// Magic, version, flags, the lengths of description and program, the filter's id.
 const HEADER: usize = MAGIC.len() + 4 + 4 + 4 + 4 + DIGEST;
 const MAX_PROGRAM: usize = MAX_INSTRUCTIONS * Instruction::SIZE;
+/// The longest description that is kept. Docker's default makes one of 12 KiB.
+const MAX_DESCRIPTION: usize = 256 * 1024;
+/// How many files are kept. A machine has a handful of profiles, but who starts containers may bring
+/// one more with each; and the files of an older format stay behind.
+const MAX_FILES: usize = 512;
 
 /// Compiled filters by content, below one directory that only its owner may write.
 #[derive(Debug, Clone)]
@@ -77,10 +82,14 @@ impl FilterCache {
     /// Writes beside and renames, so that a reader sees nothing or all of it.
     fn store(&self, path: &Path, description: &[u8], filter: &Filter) -> io::Result<()> {
         static COUNTER: AtomicU32 = AtomicU32::new(0);
+        if description.len() > MAX_DESCRIPTION {
+            return Ok(());
+        }
         DirBuilder::new()
             .recursive(true)
             .mode(0o700)
             .create(&self.directory)?;
+        make_room(&self.directory)?;
         let unique = COUNTER.fetch_add(1, Ordering::Relaxed);
         let temporary = self.path(description, &format!("{}.{unique}.tmp", process::id()));
         // What a killed process of the same id may have left behind.
@@ -97,6 +106,32 @@ impl FilterCache {
         }
         written
     }
+}
+
+/// Starts anew when there are too many files. One that somebody else is writing just now is lost to
+/// them, which costs them a compilation.
+fn make_room(directory: &Path) -> io::Result<()> {
+    let paths = || {
+        let entries = fs::read_dir(directory)?.flatten().map(|entry| entry.path());
+        io::Result::Ok(entries.filter(|path| is_own(path)))
+    };
+    if paths()?.count() >= MAX_FILES {
+        for path in paths()? {
+            let _ = fs::remove_file(path);
+        }
+    }
+    Ok(())
+}
+
+/// Whether the cache makes files of such names: the directory is the administrator's choice and may
+/// hold others'.
+fn is_own(path: &Path) -> bool {
+    let stem = path.file_stem().and_then(|stem| stem.to_str());
+    let hash = stem.and_then(|stem| stem.get(..16));
+    hash.is_some_and(|hash| hash.bytes().all(|byte| byte.is_ascii_hexdigit()))
+        && path
+            .extension()
+            .is_some_and(|end| end == "bpf" || end == "tmp")
 }
 
 /// All that a filter depends on: the compiler and the profile. No two profiles have the same

@@ -21,6 +21,8 @@ use super::validate::{self, InvalidProfile};
 
 /// Conditional rules of one call beyond which two filters are cheaper than one.
 const MAX_RULES: usize = 128;
+/// Rules of one call among which redundant ones are looked for: each is compared with each.
+const MAX_COMPARED: usize = 8 * MAX_RULES;
 
 /// What two profiles both allow.
 #[derive(Debug, Clone, PartialEq)]
@@ -344,6 +346,9 @@ fn product(a: &[Rule], x: Action, b: &[Rule], y: Action) -> Option<Vec<Rule>> {
         (false, true) => b,
         (false, false) => Vec::new(),
     });
+    if out.len() > MAX_COMPARED {
+        return None;
+    }
     let out = without_redundant(out);
     (out.len() <= MAX_RULES).then_some(out)
 }

@@ -8,9 +8,12 @@ use super::action::MAX_ERRNO;
 use super::arch::Arch;
 use super::numbers;
 
-/// Names in all rules together, and conditions in all rules together, that a profile may have. The
-/// largest profile in the field names some 500 calls; a filter holds 4096 instructions anyway.
-const MAX_ENTRIES: usize = 16_384;
+/// Names in all rules together that a profile may have. The largest profile in the field names some
+/// 500 calls.
+const MAX_NAMES: usize = 16_384;
+/// Conditions in all rules together, an entry's counted for each of its names. Each takes at least
+/// one of the 4096 instructions of a filter, and comparing rules takes the square of their number.
+const MAX_CONDITIONS: usize = 4096;
 
 /// Why a profile is not one.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
@@ -73,10 +76,17 @@ pub enum InvalidProfile {
         what: &'static str,
     },
     /// More rules than any filter holds.
-    #[error("the seccomp profile is too large: {entries} names and conditions, at most 16384")]
+    #[error(
+        "the seccomp profile is too large: {names} names and {conditions} conditions up to rule \
+         {rule}; at most 16384 and 4096 are taken"
+    )]
     TooLarge {
-        /// How many there are.
-        entries: usize,
+        /// Index of the rule in `linux.seccomp.syscalls` that is too much.
+        rule: usize,
+        /// How many names there are so far.
+        names: usize,
+        /// How many conditions there are so far.
+        conditions: usize,
     },
 }
 
@@ -117,12 +127,17 @@ pub(crate) fn check(profile: &LinuxSeccomp) -> Result<(), InvalidProfile> {
     check_errno(default, profile.default_errno_ret(), || {
         "the default".to_owned()
     })?;
-    let mut entries = 0usize;
+    let (mut names, mut conditions) = (0usize, 0usize);
     for (rule, entry) in profile.syscalls().iter().flatten().enumerate() {
         let args = entry.args().as_deref().unwrap_or_default();
-        entries = entries.saturating_add(entry.names().len().saturating_mul(args.len().max(1)));
-        if entries > MAX_ENTRIES {
-            return Err(InvalidProfile::TooLarge { entries });
+        names = names.saturating_add(entry.names().len());
+        conditions = conditions.saturating_add(entry.names().len().saturating_mul(args.len()));
+        if names > MAX_NAMES || conditions > MAX_CONDITIONS {
+            return Err(InvalidProfile::TooLarge {
+                rule,
+                names,
+                conditions,
+            });
         }
         let Some(first) = entry.names().first() else {
             return Err(InvalidProfile::NoNames { rule });

@@ -204,3 +204,36 @@ fn every_difference_has_its_own_file() {
         .collect();
     assert_eq!(paths.len(), variants.len());
 }
+
+/// Whoever may bring profiles brings ever new ones: the cache does not grow with them.
+#[test]
+fn the_cache_does_not_grow_without_end() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name: &str| directory.path().join(name);
+    for number in 0..600 {
+        fs::write(path(&format!("{number:016x}.bpf")), "").unwrap();
+    }
+    let others = ["notes.bpf", "0123456789abcdef.txt"];
+    for name in others {
+        fs::write(path(name), "").unwrap();
+    }
+    let cache = FilterCache::at(directory.path());
+    let profile = default_profile(&docker_capabilities(), Arch::NATIVE);
+    cache.get_or_compile(&profile).unwrap();
+    assert_eq!(
+        fs::read_dir(directory.path()).unwrap().count(),
+        1 + others.len()
+    );
+    assert!(cache.path_of(&profile).exists());
+    assert!(others.iter().all(|name| path(name).exists()));
+    // One that is too long is used, not kept.
+    let names: Vec<String> = (0..9000).map(|n| format!("no such call {n:020}")).collect();
+    let long = json!({"defaultAction": "SCMP_ACT_ERRNO", "syscalls": [
+        {"names": names, "action": "SCMP_ACT_ALLOW"}]});
+    let long = serde_json::from_value(long).unwrap();
+    assert_eq!(
+        cache.get_or_compile(&long).unwrap(),
+        compile(&long).unwrap()
+    );
+    assert!(!cache.path_of(&long).exists());
+}

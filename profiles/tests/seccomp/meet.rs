@@ -7,6 +7,7 @@ use cofferdam_profiles::seccomp::{
 };
 use oci_spec::runtime::{Capability, LinuxSeccomp};
 use proptest::prelude::*;
+use serde_json::json;
 
 use crate::agree::ret;
 use crate::profiles::{call, docker_capabilities, engine_profiles, profile};
@@ -124,4 +125,21 @@ fn the_engines_defaults_need_one_filter_only() {
             }
         }
     }
+}
+
+/// Thousands of conditions against the built-in default's few: decided without comparing each
+/// combination with each, which took minutes. Both filters are kept then, which is exact.
+#[test]
+fn many_combinations_are_stacked() {
+    let rules: Vec<_> = (0..2000)
+        .map(|value| {
+            json!({"names": ["socket"], "action": "SCMP_ACT_ALLOW",
+                "args": [{"index": 1, "value": value, "op": "SCMP_CMP_EQ"}]})
+        })
+        .collect();
+    let engine = json!({"defaultAction": "SCMP_ACT_ERRNO", "syscalls": rules});
+    let engine: LinuxSeccomp = serde_json::from_value(engine).unwrap();
+    let ours = default_profile(&docker_capabilities(), Arch::NATIVE);
+    let met = intersect(&engine, &ours).unwrap();
+    assert!(matches!(met, Intersection::Stacked { .. }));
 }

@@ -71,7 +71,14 @@ fn invalid_profiles() {
         ),
         (
             with_rule(json!({"names": many, "action": "SCMP_ACT_ALLOW"})),
-            "too large",
+            "too large: 20000 names and 0 conditions up to rule 0",
+        ),
+        (
+            with_rule(
+                json!({"names": ["read", "write"], "action": "SCMP_ACT_ALLOW",
+                "args": vec![arg(0)[0].clone(); 2049]}),
+            ),
+            "too large: 2 names and 4098 conditions up to rule 0",
         ),
     ];
     for (profile, message) in table {
