@@ -11,7 +11,8 @@ pub struct HostFacts {
     /// The kernel has AppArmor on.
     pub apparmor: bool,
     /// The engines' default AppArmor profiles that are loaded in enforce mode (see
-    /// [`is_engine_profile`](super::is_engine_profile)); asked for only where the spec names none.
+    /// [`is_engine_profile`](super::is_engine_profile)); asked for only where the spec names none, or
+    /// unconfined.
     pub apparmor_profiles: Vec<String>,
     /// The kernel has SELinux on.
     pub selinux: bool,
@@ -47,7 +48,8 @@ pub struct Questions {
     pub mount_sources: BTreeSet<PathBuf>,
     /// Paths to compare with the caller's own namespaces for [`HostFacts::namespaces`].
     pub namespaces: BTreeSet<PathBuf>,
-    /// The spec names no AppArmor profile: [`HostFacts::apparmor_profiles`] is wanted.
+    /// The spec names no AppArmor profile, or none at all by `unconfined`:
+    /// [`HostFacts::apparmor_profiles`] is wanted.
     pub apparmor_profiles: bool,
 }
 
@@ -66,7 +68,7 @@ impl Questions {
             .as_ref()
             .and_then(|p| p.apparmor_profile().as_deref());
         Self {
-            apparmor_profiles: profile.unwrap_or_default().is_empty(),
+            apparmor_profiles: profile.is_none_or(|p| p.is_empty() || p.contains("unconfined")),
             mount_sources: sources.chain(root).collect(),
             namespaces: namespaces
                 .into_iter()

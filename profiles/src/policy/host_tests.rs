@@ -8,6 +8,7 @@ use super::harden_tests::{baseline, host, plain, refused_by, spec, with};
 use super::model::Verdict;
 use super::rule_tests::bind;
 use super::*;
+use crate::capability::{self, Set};
 
 fn judged(
     json: &Value,
@@ -122,6 +123,34 @@ fn an_absent_apparmor_profile_is_unconfined_too() {
     }
 }
 
+/// A stripped privileged container is an ordinary one, with the profile that those get.
+#[test]
+fn a_stripped_container_gets_the_engines_profile() {
+    let all: Set = capability::ALL.iter().copied().collect();
+    let mut json = with(
+        "/process/capabilities",
+        json!({"bounding": all, "effective": all, "permitted": all}),
+    );
+    json["linux"]["resources"]["devices"] = json!([{"allow": true, "access": "rwm"}]);
+    let policy = Policy {
+        privileged: Verdict::Strip,
+        ..builtin::baseline()
+    };
+    for asked in [None, Some("unconfined"), Some(":root:unconfined")] {
+        json["process"]["apparmorProfile"] = json!(asked);
+        assert!(facts::Questions::of(&spec(&json)).apparmor_profiles);
+        let hardened = judged(&json, &policy, |host| HostFacts {
+            apparmor: true,
+            apparmor_profiles: vec!["docker-default".to_owned()],
+            ..host
+        });
+        let hardened = hardened.unwrap();
+        let process = hardened.get().process().as_ref().unwrap();
+        let profile = process.apparmor_profile().as_deref();
+        assert_eq!(profile, Some("docker-default"), "{asked:?}");
+    }
+}
+
 #[test]
 fn a_selinux_type_that_confines_nothing_is_refused() {
     let lax = Policy {
@@ -199,6 +228,19 @@ fn nodes_are_not_made_in_the_hosts_directories() {
             assert!(denial.asked.contains("/srv/data") && denial.asked.contains(path));
         }
     }
+}
+
+#[test]
+fn the_last_mount_at_a_directory_counts() {
+    let tmpfs = json!({"destination": "/data/tmp", "type": "tmpfs", "source": "tmpfs"});
+    let mut json = bind("/srv/data", "/data", &["rbind", "rw"]);
+    let mounts = json["mounts"].as_array_mut().unwrap();
+    let at = mounts.len() - 1;
+    mounts.insert(at, tmpfs);
+    mounts.push(json!({"destination": "/data", "type": "none", "options": ["remount", "ro"]}));
+    json["linux"]["devices"] =
+        json!([{"path": "/data/tmp/null", "type": "c", "major": 1, "minor": 3}]);
+    assert!(refused_by(&json).contains(&Rule::Devices));
 }
 
 #[test]

@@ -6,7 +6,7 @@ mod decode;
 mod toml;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{File, Metadata, OpenOptions};
+use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, Read};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -116,8 +116,22 @@ impl PolicyFile {
     }
 
     /// Reads `path`, which only root may be able to write; a file that does not exist means the
-    /// built-in policies.
+    /// built-in policies. A link that leads nowhere is an error: somebody wanted a file there.
     pub fn load(path: &Path) -> Result<Self, PolicyFileError> {
+        match Self::load_named(path) {
+            Err(PolicyFileError::Read { source, .. })
+                if source.kind() == io::ErrorKind::NotFound
+                    && fs::symlink_metadata(path).is_err() =>
+            {
+                Ok(Self::builtin())
+            }
+            other => other,
+        }
+    }
+
+    /// Reads `path`, which only root may be able to write. One that somebody named must be there: the
+    /// built-in policies in its place could be laxer.
+    pub fn load_named(path: &Path) -> Result<Self, PolicyFileError> {
         let failed = |source| PolicyFileError::Read {
             path: path.to_owned(),
             source,
@@ -127,10 +141,7 @@ impl PolicyFile {
             .read(true)
             .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)
             .open(path);
-        let file = match file {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Self::builtin()),
-            other => other.map_err(failed)?,
-        };
+        let file = file.map_err(failed)?;
         let metadata = file.metadata().map_err(failed)?;
         if let Err(why) = trusted(&metadata) {
             let path = path.to_owned();

@@ -228,6 +228,11 @@ fn what_is_no_policy_file_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let missing = PolicyFile::load(&dir.path().join("missing")).unwrap();
     assert_eq!(missing.default_name(), "baseline");
+    let named = PolicyFile::load_named(&dir.path().join("missing")).unwrap_err();
+    assert!(matches!(named, PolicyFileError::Read { .. }));
+    std::os::unix::fs::symlink("missing", dir.path().join("link")).unwrap();
+    let nowhere = PolicyFile::load(&dir.path().join("link")).unwrap_err();
+    assert!(matches!(nowhere, PolicyFileError::Read { .. }));
     let refused = PolicyFile::load(dir.path()).unwrap_err();
     assert!(matches!(refused, PolicyFileError::Unsafe { .. }));
     let long = " ".repeat(MAX_POLICY_BYTES + 1);

@@ -9,7 +9,7 @@ use oci_spec::runtime::{
 
 use super::sensitive::plain;
 use crate::policy::device::{DeviceKind, DeviceMatch, ENGINE_DEFAULT};
-use crate::policy::facts::is_bind;
+use crate::policy::facts::{has_option, is_bind};
 use crate::policy::judge::{Judge, Request};
 use crate::policy::report::{Action, Rule};
 
@@ -95,13 +95,11 @@ fn in_binds(spec: &Spec, judge: &mut Judge<'_>) {
 /// The bind that is on top at a directory of the container.
 fn in_bind<'m>(directory: &Path, mounts: &'m [Mount]) -> Option<&'m Mount> {
     let directory = plain(directory);
-    let covering = mounts
-        .iter()
-        .map(|mount| (plain(mount.destination()), mount))
-        .filter(|(at, _)| directory.starts_with(at));
-    // The deepest; of several at the same place the last.
-    let (_, top) = covering.max_by_key(|(at, _)| at.components().count())?;
-    is_bind(top).then_some(top)
+    // The last: what was mounted below its place before, it hides.
+    let covers = |mount: &&Mount| {
+        directory.starts_with(plain(mount.destination())) && !has_option(mount, &["remount"])
+    };
+    mounts.iter().rfind(covers).filter(|mount| is_bind(mount))
 }
 
 fn no_resources() -> LinuxResources {

@@ -105,6 +105,10 @@ fn apparmor(profile: String, host: &HostFacts, judge: &mut Judge<'_>) -> Option<
         if !host.apparmor {
             return None;
         }
+        let denied = judge.policy.apparmor_unconfined == Verdict::Deny;
+        if denied && judge.lenient && !host.apparmor_profiles.is_empty() {
+            return no_apparmor(host, judge);
+        }
         if judge.policy.apparmor_unconfined == Verdict::Allow || judge.lenient {
             let reason = "there is no profile to put in its place";
             judge.note(

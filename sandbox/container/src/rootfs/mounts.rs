@@ -48,11 +48,9 @@ pub(super) struct Mounted {
 impl Mounted {
     /// Whether `path` is in something of the host's (a bind, devtmpfs), where nothing may be made.
     pub(super) fn is_hosts(&self, path: &Path) -> bool {
-        let covering = self.at.iter().filter(|(at, _)| path.starts_with(at));
-        // The deepest one; of several at the same place the last, which lies on top.
-        covering
-            .max_by_key(|(at, _)| at.as_os_str().len())
-            .is_some_and(|(_, hosts)| *hosts)
+        // The last one: what was mounted below its place before, it hides.
+        let top = self.at.iter().rfind(|(at, _)| path.starts_with(at));
+        top.is_some_and(|(_, hosts)| *hosts)
     }
 }
 

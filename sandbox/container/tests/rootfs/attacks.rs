@@ -370,4 +370,11 @@ fn nodes_stay_out_of_binds(bundle: &Bundle) {
         assert!(fs::metadata(volume.join("below/null")).is_err());
         umount2(&bundle.rootfs, MntFlags::MNT_DETACH).unwrap();
     }
+    // The volume hides what was mounted below its place before.
+    let hidden = json!({ "destination": "/data/tmp", "type": "tmpfs", "source": "tmpfs" });
+    mounts.insert(mounts.len() - 1, hidden);
+    let devices = json!([{ "path": "/data/tmp/null", "type": "c", "major": 1, "minor": 3 }]);
+    let spec = spec(json!(mounts), json!({ "devices": devices }));
+    bundle.refused(&spec, "in the host's directory that is mounted at /data");
+    assert!(fs::metadata(volume.join("tmp/null")).is_err());
 }

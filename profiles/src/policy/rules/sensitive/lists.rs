@@ -56,6 +56,7 @@ pub(super) const TREES: &[(&str, From)] = &[
     ("/root/.netrc", From::Read),
     ("/root/.password-store", From::Read),
     ("/root/.ssh", From::Read),
+    ("/run/buildkit", From::Read),
     ("/run/cofferdam", From::Read),
     ("/run/containerd", From::Read),
     ("/run/containers", From::Read),
@@ -63,6 +64,9 @@ pub(super) const TREES: &[(&str, From)] = &[
     ("/run/crun", From::Read),
     ("/run/dbus", From::Read),
     ("/run/docker", From::Read),
+    ("/run/incus", From::Read),
+    ("/run/initctl", From::Read),
+    ("/run/k0s", From::Read),
     ("/run/k3s", From::Read),
     ("/run/libvirt", From::Read),
     ("/run/lxd", From::Read),
@@ -81,6 +85,8 @@ pub(super) const TREES: &[(&str, From)] = &[
     ("/var/lib/containers", From::Read),
     ("/var/lib/docker", From::Read),
     ("/var/lib/etcd", From::Read),
+    ("/var/lib/incus", From::Read),
+    ("/var/lib/k0s", From::Read),
     ("/var/lib/kubelet", From::Read),
     ("/var/lib/libvirt", From::Read),
     ("/var/lib/lxd", From::Read),
@@ -143,6 +149,7 @@ pub(super) const SOCKETS: &[&str] = &[
     "libvirt-sock",
     "nri.sock",
     "podman.sock",
+    "snapd.socket",
 ];
 
 /// What lies in a sensitive tree and is meant to be mounted into containers. `*` is one name, a

@@ -102,6 +102,11 @@ fn host_paths_are_judged() {
         ("/var/log/pods", ro, false),
         ("/var/log/nginx", rw, false),
         ("/var/spool/at/x", rw, true),
+        ("/run/snapd.socket", rw, true),
+        ("/run/buildkit", ro, true),
+        ("/run/k0s/containerd", ro, true),
+        ("/run/initctl", rw, true),
+        ("/var/lib/incus", ro, true),
         ("/procfs", rw, false),
         ("/etcetera", rw, false),
     ] {
