@@ -79,6 +79,12 @@ pub enum OptionsError {
         #[source]
         source: io::Error,
     },
+    /// containerd 1.6 drops every option that it does not know itself.
+    #[error(
+        "the runtime handler's options came without content: containerd 1.6 passes on only \
+         ConfigPath, so put them into a file and name it there, or remove the options table"
+    )]
+    Empty,
     /// An option that we do not honour, so we refuse it.
     #[error("the runtime option {0} is not supported")]
     Unsupported(&'static str),
@@ -130,9 +136,12 @@ impl Options {
         }
         if body.is_empty() && !path.is_empty() {
             body = fs::read_to_string(&path).map_err(|source| OptionsError::File {
-                path: path.into(),
+                path: path.clone().into(),
                 source,
             })?;
+        }
+        if body.is_empty() && path.is_empty() {
+            return Err(OptionsError::Empty);
         }
         Self::from_toml(&body)
     }
@@ -211,6 +220,8 @@ mod tests {
             generic(3, "policy = 7"),
             generic(2, "/nonexistent/options"),
             generic(9, "x"),
+            any("runtimeoptions.v1.Options", Vec::new()),
+            generic(1, "runtimeoptions.v1.Options"),
         ];
         for any in bad {
             assert!(Options::from_any(Some(&any)).is_err(), "{any:?}");

@@ -107,7 +107,7 @@ fn demo() -> Result<()> {
 
     step("to install it for real");
     println!(
-        "make install                      the two binaries to /usr/local/bin\n\
+        "make install                      the three binaries to /usr/local/bin\n\
          contrib/containerd/cofferdam.toml the CRI handler for containerd (cofferdam-v3.toml for 2.x)\n\
          contrib/docker/daemon.json        the runtime for Docker\n\
          contrib/podman/cofferdam.conf     the runtime for Podman\n\

@@ -21,12 +21,12 @@ pub enum CliError {
         verb: String,
     },
     /// A wrong flag.
-    #[error("{0}; see `cofferdam {1} --help`", source, verb)]
+    #[error("{flag}; see `cofferdam {verb}{}--help`", if verb.is_empty() { "" } else { " " })]
     Flag {
         /// The verb; empty for a global flag.
         verb: &'static str,
-        /// What is wrong.
-        source: FlagError,
+        /// What is wrong; not a source, as the message quotes it before the advice.
+        flag: FlagError,
     },
     /// Too few or too many plain words.
     #[error("cofferdam: {verb:?} requires {wanted}; see `cofferdam {verb} --help`")]

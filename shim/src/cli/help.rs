@@ -21,9 +21,7 @@ pub(crate) fn general() -> String {
     }
     text.push_str("\nGLOBAL OPTIONS:\n");
     options(&mut text, GLOBAL_FLAGS);
-    text.push_str(
-        "   --help, -h               show help\n   --version, -v            print the version\n",
-    );
+    text.push_str("   --help, -h               show help\n");
     text
 }
 
@@ -36,7 +34,10 @@ pub(crate) fn of(verb: &Verb) -> String {
     if !verb.flags.is_empty() {
         text.push_str(" [command options]");
     }
-    let _ = writeln!(text, " {}\n", verb.arguments);
+    if !verb.arguments.is_empty() {
+        let _ = write!(text, " {}", verb.arguments);
+    }
+    text.push_str("\n\n");
     let _ = writeln!(text, "{}\n\nEXAMPLE:", verb.description);
     for line in verb.example.lines() {
         let _ = writeln!(text, "   {line}");

@@ -88,8 +88,8 @@ fn run(
     verb_name: &mut &'static str,
 ) -> Result<u8, CliError> {
     let global = Words::parse(GLOBAL_FLAGS, Until::FirstPlain, words)
-        .map_err(|source| CliError::Flag { verb: "", source })?;
-    let flag = |source| CliError::Flag { verb: "", source };
+        .map_err(|flag| CliError::Flag { verb: "", flag })?;
+    let flag = |flag| CliError::Flag { verb: "", flag };
     settings.file = global.path("log").map(Path::to_owned);
     settings.debug = global.on("debug");
     settings.format = match global.text("log-format").map_err(flag)? {
@@ -121,9 +121,9 @@ fn run(
     if !verb.hidden {
         log::install(settings.clone());
     }
-    let words = Words::parse(verb.flags, verb.until, plain).map_err(|source| CliError::Flag {
+    let words = Words::parse(verb.flags, verb.until, plain).map_err(|flag| CliError::Flag {
         verb: verb.name,
-        source,
+        flag,
     })?;
     if words.help {
         return print(&help::of(verb));
@@ -140,7 +140,7 @@ fn find(name: &OsString) -> Result<&'static Verb, CliError> {
 }
 
 fn context(global: &Words) -> Result<Context, CliError> {
-    let flag = |source| CliError::Flag { verb: "", source };
+    let flag = |flag| CliError::Flag { verb: "", flag };
     let rootless = match global.text("rootless").map_err(flag)? {
         None | Some("auto") => !geteuid().is_root(),
         Some("true") => true,

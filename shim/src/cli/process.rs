@@ -81,7 +81,7 @@ pub(super) fn announce_listen_fds(process: &mut Process, count: u32) {
 pub(super) fn inherited_descriptors(words: &Words, listen: u32) -> Result<u32, CliError> {
     let count: u32 = words
         .parsed("preserve-fds", "a number")
-        .map_err(|source| CliError::Flag { verb: "", source })?
+        .map_err(|flag| CliError::Flag { verb: "", flag })?
         .unwrap_or(0);
     let total = listen.saturating_add(count);
     let missing = (3 + listen..)

@@ -132,6 +132,8 @@ pub struct PolicyChoice {
     pub selection: Selection,
     /// The policy file.
     pub file: PathBuf,
+    /// The command line names the file, so it must be there.
+    pub named: bool,
 }
 
 impl PolicyChoice {
@@ -150,12 +152,17 @@ impl PolicyChoice {
                 || variable(POLICY_FILE_VARIABLE).map_or_else(|| POLICY_FILE.into(), PathBuf::from),
                 Path::to_owned,
             ),
+            named: file.is_some(),
         }
     }
 
     /// Reads the policy file.
     pub fn load(&self) -> Result<PolicyFile, PolicyFileError> {
-        PolicyFile::load(&self.file)
+        if self.named {
+            PolicyFile::load_named(&self.file)
+        } else {
+            PolicyFile::load(&self.file)
+        }
     }
 }
 

@@ -178,7 +178,7 @@ pub(crate) static VERBS: &[Verb] = &[
 
 /// An error about a flag of `verb`.
 fn flag(verb: &'static str) -> impl Fn(super::flags::FlagError) -> CliError {
-    move |source| CliError::Flag { verb, source }
+    move |flag| CliError::Flag { verb, flag }
 }
 
 /// Reads a value of at most `most` bytes of JSON from a file, or from the standard input as `-`.

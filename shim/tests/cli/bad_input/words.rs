@@ -87,6 +87,11 @@ fn wrong_command_lines_are_explained() {
             "/no/such/policy.toml",
         ),
         (&["policy", "show", "no-such-policy"], 1, "no-such-policy"),
+        (
+            &["--policy-file", "/no/such/policy.toml", "policy", "show"],
+            1,
+            "cannot read the policy file /no/such/policy.toml",
+        ),
         (&["spec"], 1, "exists"),
     ] {
         let got = bench.run(words);
