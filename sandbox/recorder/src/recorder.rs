@@ -12,7 +12,7 @@ use crate::interest;
 use crate::layout::{BTF, Layout, LayoutError, symbol};
 use crate::observed::{CallSite, Lost, Observed, Phase, SeenArgument, SeenCall, SeenCapability};
 use crate::program::{self, Counter, Maps, Setting};
-use crate::sys::{Kind, Map, Plain, Program};
+use crate::sys::{self, Kind, Map, Plain, Program};
 
 /// Why nothing can be recorded, or what was recorded cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -262,6 +262,19 @@ impl Recorder {
             }
         }
         Ok(known.len())
+    }
+
+    /// The numbers by which the kernel knows the programs (`bpftool prog show id`).
+    pub fn program_ids(&self) -> Result<Vec<u32>, RecorderError> {
+        self.programs
+            .iter()
+            .map(|(name, program)| program.id().map_err(using(name)))
+            .collect()
+    }
+
+    /// Whether the kernel has a program of that number, this recorder's or another's.
+    pub fn is_loaded(id: u32) -> Result<bool, RecorderError> {
+        sys::is_loaded(id).map_err(using("program"))
     }
 
     /// How many processes are followed at this moment.

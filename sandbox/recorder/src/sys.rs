@@ -13,6 +13,7 @@ const MAP_UPDATE_ELEM: libc::c_int = 2;
 const MAP_DELETE_ELEM: libc::c_int = 3;
 const MAP_GET_NEXT_KEY: libc::c_int = 4;
 const PROG_LOAD: libc::c_int = 5;
+const PROG_GET_FD_BY_ID: libc::c_int = 13;
 const OBJ_GET_INFO_BY_FD: libc::c_int = 15;
 const RAW_TRACEPOINT_OPEN: libc::c_int = 17;
 
@@ -110,6 +111,14 @@ struct TracepointAttr {
     name: u64,
     prog_fd: u32,
     padding: u32,
+}
+
+#[repr(C)]
+#[derive(Default)]
+struct ByIdAttr {
+    prog_id: u32,
+    next_id: u32,
+    open_flags: u32,
 }
 
 #[repr(C)]
@@ -313,6 +322,16 @@ impl Program {
 
     /// How many events the kernel did not run it for, because it was running on that CPU already.
     pub(crate) fn misses(&self) -> io::Result<u64> {
+        Ok(self.info()?[MISSES_AT / 8])
+    }
+
+    /// The number by which the kernel knows it.
+    pub(crate) fn id(&self) -> io::Result<u32> {
+        // The first word is the type and, in its upper half, the number.
+        Ok(u32::try_from(self.info()?[0] >> 32).unwrap_or(0))
+    }
+
+    fn info(&self) -> io::Result<[u64; INFO_LENGTH / 8]> {
         let mut info = [0u64; INFO_LENGTH / 8];
         let mut attr = InfoAttr {
             bpf_fd: number(&self.0),
@@ -325,7 +344,22 @@ impl Program {
         if usize::try_from(attr.info_len).unwrap_or(0) < INFO_LENGTH {
             return Err(io::ErrorKind::Unsupported.into());
         }
-        Ok(info[MISSES_AT / 8])
+        Ok(info)
+    }
+}
+
+/// Whether the kernel has a program of that number.
+pub(crate) fn is_loaded(id: u32) -> io::Result<bool> {
+    let mut attr = ByIdAttr {
+        prog_id: id,
+        ..ByIdAttr::default()
+    };
+    // SAFETY: BPF_PROG_GET_FD_BY_ID reads this form, which holds no address, and makes a new
+    // descriptor.
+    match unsafe { bpf_fd(PROG_GET_FD_BY_ID, &mut attr) } {
+        Ok(_) => Ok(true),
+        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(false),
+        Err(error) => Err(error),
     }
 }
 

@@ -5,59 +5,193 @@
 mod elf;
 
 use std::collections::BTreeMap;
-use std::process::Command;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use cofferdam_recorder::{Abi, Capacity, Observed, Phase, Recorder, SeenCapability};
 
-fn record(capacity: &Capacity, commands: &mut [Command]) -> Observed {
+/// `getppid`, which nothing else in these programs calls.
+const GETPPID: u32 = 110;
+
+/// Makes `run` happen in this process's children, and records them.
+fn record(capacity: &Capacity, run: impl FnOnce()) -> Observed {
     let recorder = Recorder::load(capacity).expect("the programs load (as root)");
     let own = std::process::id();
     recorder.follow_children(own).expect("followed");
-    for command in commands {
-        let status = command.status().expect("ran");
-        assert!(status.success(), "{command:?}: {status}");
-    }
+    run();
     recorder.leave(own).expect("left");
     recorder.finish().expect("read")
 }
 
-fn calls_of(observed: &Observed, path: &str) -> BTreeMap<(Phase, Abi, u32), u64> {
-    let is = |number: &u16| observed.executables.get(number).map(String::as_str) == Some(path);
-    observed
-        .calls
-        .iter()
-        .filter(|call| is(&call.site.executable))
-        .map(|call| {
-            (
-                (call.site.phase, call.site.abi, call.site.number),
-                call.count,
-            )
-        })
-        .collect()
+fn succeed(command: &mut Command) {
+    let status = command.status().expect("ran");
+    assert!(status.success(), "{command:?}: {status}");
+}
+
+fn probe(directory: &Path, name: &str, code: &[u8]) -> PathBuf {
+    let path = directory.join(name);
+    elf::write(&path, code);
+    path
+}
+
+type Calls = BTreeMap<(Phase, Abi, u32), u64>;
+
+/// The calls an executable made, and how often.
+fn calls_of(observed: &Observed, path: &Path) -> Calls {
+    let mut calls = Calls::new();
+    for call in &observed.calls {
+        let by = observed.executables.get(&call.site.executable);
+        if by.map(Path::new) == Some(path) {
+            *calls
+                .entry((call.site.phase, call.site.abi, call.site.number))
+                .or_default() += call.count;
+        }
+    }
+    calls
 }
 
 #[test]
 fn a_programs_calls_are_recorded_exactly_and_32_bit_ones_told_apart() {
     let directory = tempfile::tempdir().expect("a directory");
-    let path = directory.path().join("probe");
-    elf::write(&path, &elf::probe());
-    let observed = record(&Capacity::default(), &mut [Command::new(&path)]);
+    let path = probe(directory.path(), "probe", &elf::calls(1000, 3));
+    let observed = record(&Capacity::default(), || succeed(&mut Command::new(&path)));
     assert_eq!(observed.lost.total(), 0, "{:?}", observed.lost);
-    let expected = BTreeMap::from([
-        // getppid, exit_group of x86-64; getpid (20) by int 0x80
-        ((Phase::Startup, Abi::Native, 110), 1000),
-        ((Phase::Startup, Abi::Native, 231), 1),
-        ((Phase::Startup, Abi::X86, 20), 3),
+    let expected = Calls::from([
+        ((Phase::Startup, Abi::Native, GETPPID), 1000),
+        ((Phase::Startup, Abi::Native, 231), 1), // exit_group
+        ((Phase::Startup, Abi::X86, 20), 3),     // getpid
     ]);
-    assert_eq!(calls_of(&observed, path.to_str().expect("UTF-8")), expected);
+    assert_eq!(calls_of(&observed, &path), expected);
+}
+
+#[test]
+fn forks_and_other_executables_are_followed_and_strangers_are_not() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let first = probe(directory.path(), "first", &elf::calls(100, 0));
+    let second = probe(directory.path(), "second", &elf::calls(10, 1));
+    let stranger = probe(directory.path(), "stranger", &elf::calls(1_000_000, 0));
+    let mut other = Command::new(&stranger).spawn().expect("a stranger");
+    let observed = record(&Capacity::default(), || {
+        let script = "for n in 1 2 3; do ( \"$0\"; \"$1\" ) & done; wait; exec \"$1\"";
+        let mut shell = Command::new("sh");
+        succeed(shell.args(["-c", script]).arg(&first).arg(&second));
+    });
+    other.wait().expect("ended");
+    assert_eq!(observed.lost.total(), 0, "{:?}", observed.lost);
+    let count = |path: &Path| calls_of(&observed, path)[&(Phase::Startup, Abi::Native, GETPPID)];
+    assert_eq!(count(&first), 300);
+    assert_eq!(count(&second), 40);
+    assert_eq!(calls_of(&observed, &stranger), Calls::new());
+}
+
+#[test]
+fn every_thread_counts() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = probe(directory.path(), "threads", &elf::threads(5, 1000));
+    let observed = record(&Capacity::default(), || succeed(&mut Command::new(&path)));
+    let calls = calls_of(&observed, &path);
+    assert_eq!(calls[&(Phase::Startup, Abi::Native, GETPPID)], 5000);
+    assert_eq!(calls[&(Phase::Startup, Abi::Native, 56)], 5); // clone
+    assert_eq!(observed.lost.total(), 0, "{:?}", observed.lost);
+}
+
+#[test]
+fn serving_begins_with_the_first_wait_after_listen() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = probe(directory.path(), "server", &elf::server());
+    let observed = record(&Capacity::default(), || succeed(&mut Command::new(&path)));
+    let calls = calls_of(&observed, &path);
+    // A wait before listen is of the start; what follows the first wait after it is not.
+    let expected = Calls::from([
+        ((Phase::Startup, Abi::Native, 7), 1),  // poll
+        ((Phase::Startup, Abi::Native, 50), 1), // listen
+        ((Phase::Startup, Abi::Native, GETPPID), 1),
+        ((Phase::Serving, Abi::Native, 7), 1),
+        ((Phase::Serving, Abi::Native, 39), 1), // getpid
+        ((Phase::Serving, Abi::Native, 231), 1),
+    ]);
+    assert_eq!(calls, expected);
+}
+
+#[test]
+fn a_mark_makes_everything_serving() {
+    let recorder = Recorder::load(&Capacity::default()).expect("loaded");
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = probe(directory.path(), "probe", &elf::calls(5, 0));
+    let own = std::process::id();
+    recorder.follow_children(own).expect("followed");
+    succeed(&mut Command::new(&path));
+    recorder.mark_serving().expect("marked");
+    succeed(&mut Command::new(&path));
+    let calls = calls_of(&recorder.finish().expect("read"), &path);
+    assert_eq!(calls[&(Phase::Startup, Abi::Native, GETPPID)], 5);
+    assert_eq!(calls[&(Phase::Serving, Abi::Native, GETPPID)], 5);
+}
+
+#[test]
+fn arguments_are_kept_with_all_their_values() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = probe(directory.path(), "sockets", &elf::sockets(&[1, 2, 10, 77]));
+    let observed = record(&Capacity::default(), || succeed(&mut Command::new(&path)));
+    let families: Vec<u64> = observed
+        .arguments
+        .iter()
+        .filter(|seen| seen.site.number == 41 && seen.site.phase == Phase::Startup)
+        .filter(|seen| seen.index == 0)
+        .map(|seen| seen.value)
+        .collect();
+    assert_eq!(families, [1, 2, 10, 77]);
+}
+
+#[test]
+fn what_does_not_fit_is_counted_as_lost() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = probe(directory.path(), "probe", &elf::calls(3, 1));
+    let small = Capacity {
+        calls: 2,
+        arguments: 1,
+        executables: 1,
+        tasks: 64,
+    };
+    let observed = record(&small, || {
+        for _ in 0..2 {
+            succeed(
+                Command::new("sh")
+                    .args(["-c", "ls /"])
+                    .stdout(Stdio::null()),
+            );
+        }
+        succeed(&mut Command::new(&path));
+    });
+    let lost = observed.lost;
+    assert!(
+        lost.calls > 0 && lost.arguments > 0 && lost.executables > 0,
+        "{lost:?}"
+    );
+    assert!(lost.total() >= lost.calls + lost.arguments + lost.executables);
+
+    let few = Capacity {
+        tasks: 2,
+        ..Capacity::default()
+    };
+    // This process, a shell, and one too many.
+    let observed = record(&few, || {
+        succeed(
+            Command::new("sh")
+                .args(["-c", "true | cat; ls / | cat"])
+                .stdout(Stdio::null()),
+        );
+    });
+    assert!(observed.lost.tasks > 0, "{:?}", observed.lost);
 }
 
 #[test]
 fn capabilities_are_those_the_program_needs() {
     let file = tempfile::NamedTempFile::new().expect("a file");
-    let mut chown = Command::new("chown");
-    chown.arg("1:1").arg(file.path());
-    let observed = record(&Capacity::default(), &mut [chown]);
+    let observed = record(&Capacity::default(), || {
+        succeed(Command::new("chown").arg("1:1").arg(file.path()));
+    });
     assert!(observed.knows_capabilities && observed.knows_accounting);
     let (accounting, needed): (Vec<_>, Vec<_>) = observed
         .capabilities
@@ -72,4 +206,49 @@ fn capabilities_are_those_the_program_needs() {
     assert_eq!(needed, [(0, true)]);
     assert!(accounting.iter().all(|seen| seen.capability == 21));
     assert!(!accounting.is_empty());
+}
+
+/// The holder of a recorder, killed, takes the programs with it.
+#[test]
+fn a_killed_recorder_leaves_nothing_loaded() {
+    const HOLDER: &str = "COFFERDAM_TEST_HOLD_A_RECORDER";
+    if std::env::var_os(HOLDER).is_some() {
+        let recorder = Recorder::load(&Capacity::default()).expect("loaded");
+        println!("{HOLDER} {:?}", recorder.program_ids().expect("ids"));
+        std::thread::sleep(Duration::from_secs(60));
+        return;
+    }
+    let mut holder = Command::new(std::env::current_exe().expect("this test"))
+        .args([
+            "--exact",
+            "a_killed_recorder_leaves_nothing_loaded",
+            "--nocapture",
+        ])
+        .env(HOLDER, "1")
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("a holder");
+    let out = holder.stdout.take().expect("its output");
+    let ids: Vec<u32> = std::io::BufRead::lines(std::io::BufReader::new(out))
+        .map_while(Result::ok)
+        .find_map(|line| {
+            let (_, list) = line.split_once(HOLDER)?;
+            let list = list.trim().trim_matches(['[', ']']);
+            Some(list.split(", ").filter_map(|id| id.parse().ok()).collect())
+        })
+        .expect("the ids of its programs");
+    assert_eq!(ids.len(), 5);
+    let loaded = || {
+        let is = |id: &&u32| Recorder::is_loaded(**id).expect("asked");
+        ids.iter().filter(is).count()
+    };
+    assert_eq!(loaded(), 5);
+    holder.kill().expect("killed");
+    holder.wait().expect("ended");
+    // The kernel frees programs after a grace period.
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while loaded() != 0 {
+        assert!(Instant::now() < deadline, "programs are still loaded");
+        std::thread::sleep(Duration::from_millis(20));
+    }
 }

@@ -77,6 +77,15 @@ pub(crate) fn exec(maps: &Maps, layout: &Layout) -> Result<Vec<Insn>, BadJump> {
     a.alu(Alu::Add, Reg::R1, NAME.into());
     a.alu(Alu::Move, Reg::R2, PATH.into());
     a.call(Helper::ProbeReadKernelStr);
+    // A program that executes itself stays what it is.
+    let other = a.label();
+    for (word, text) in [(NAME, *b"/proc/se"), (NAME + 8, *b"lf/exe\0\0")] {
+        a.load(Width::B8, Reg::R1, Reg::Fp, word);
+        a.wide(Reg::R2, u64::from_le_bytes(text));
+        a.jump_if_reg(Reg::R1, Test::NotEqual, Reg::R2, other);
+    }
+    a.jump(out);
+    a.place(other);
     lookup(&mut a, &maps.executables, NAME);
     a.jump_if(Reg::R0, Test::NotEqual, 0, found);
     only(&mut a, &maps.counters, out);
