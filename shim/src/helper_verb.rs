@@ -22,6 +22,7 @@ use crate::helper::{
     VERB as NAME,
 };
 use crate::launch::{self, Bundle, LaunchError, PolicyChoice};
+use crate::recording;
 use crate::sys;
 
 pub(crate) const VERB: Verb = Verb {
@@ -86,13 +87,13 @@ fn create(policy: &PolicyChoice, request: helper::Create) -> Result<Response, Cl
     policy.selection.handler = request.policy;
     let bundle = Bundle::open(&request.bundle)?;
     let spec = bundle.harden(&policy)?;
-    let id = id(&request.target)?;
-    let listener = denials_verb::command(&request.target.root, &id, None);
+    let (root, id) = (request.target.root.clone(), id(&request.target)?);
+    let listener = denials_verb::command(&root, &id, None);
     let state = container::create(
         &spec,
         CreateOptions {
-            id,
-            root: request.target.root,
+            id: id.clone(),
+            root: root.clone(),
             bundle: request.bundle,
             pid_file: None,
             console_socket: console(request.console)?,
@@ -109,6 +110,7 @@ fn create(policy: &PolicyChoice, request: helper::Create) -> Result<Response, Cl
             listener: Some(listener),
         },
     )?;
+    recording::begin(&spec, &state, &root, &id)?;
     let (start_hooks, delete_hooks) = late_hooks(spec.get());
     Ok(Response::Created(Created {
         pid: state.pid.unwrap_or(0),

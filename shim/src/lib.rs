@@ -82,5 +82,8 @@ pub mod launch;
 /// The hidden verb that answers and explains the denied calls of one container.
 pub(crate) mod denials_verb;
 
+/// Begins the recording that a policy granted.
+pub(crate) mod recording;
+
 /// The hidden verb that the shim daemon executes: one request in, one answer out, as data.
 pub(crate) mod helper_verb;

@@ -8,6 +8,7 @@ use super::file::PolicyFile;
 use super::hardened::{ContainerRecord, Hardened};
 use super::judge::Judge;
 use super::model::ReadOnlyRootfs;
+use super::recording;
 use super::refusal::Refusal;
 use super::report::{Action, Report, Rule, Summary};
 use super::rules::{
@@ -26,6 +27,7 @@ pub fn harden(
 ) -> Result<Hardened<Spec>, Refusal> {
     spec::validate(&spec)?;
     let (policy, chosen) = file.select(selection, spec.annotations().as_ref())?;
+    let recording = recording::asked(file, spec.annotations().as_ref())?;
     let mut judge = Judge::new(&policy);
     privileged::harden(&spec, &mut judge);
     // All else that a privileged spec asks for would only bury the one thing to change.
@@ -50,6 +52,17 @@ pub fn harden(
     summary.seccomp = seccomp.origin.to_owned();
     summary.seccomp_allowed = seccomp.allowed;
     denials::harden(&spec, seccomp.allowed.is_some(), &mut judge);
+    if let Some(name) = &recording {
+        judge.note(
+            Rule::Selection,
+            "annotations",
+            Action::Granted,
+            format!("a recording called {name}"),
+            format!("recorded under this filter: {}", summary.seccomp),
+            "the policy file allows it; what the filter denies is not recorded",
+        );
+    }
+    summary.recording = recording;
     hooks::harden(&mut spec, &mut judge);
 
     let findings = judge.so_far()?.findings;

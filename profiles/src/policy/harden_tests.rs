@@ -230,6 +230,34 @@ fn restricted_wants_another_user_than_root() {
 }
 
 #[test]
+fn a_recording_is_made_only_where_the_file_allows_the_key() {
+    let asks = |name: &str| with("/annotations", json!({"cofferdam.dev/record": name}));
+    let harden_in = |file: &PolicyFile, json: &Value| {
+        let asked = spec(json);
+        let host = host(&asked);
+        harden(asked, file, &Selection::default(), &host).map(|hardened| hardened.report().clone())
+    };
+    let closed = PolicyFile::builtin();
+    assert!(matches!(
+        harden_in(&closed, &asks("web")),
+        Err(Refusal::RecordingNotAllowed)
+    ));
+    let text = "[annotations]\nallow = [\"cofferdam.dev/record\"]\n";
+    let open = PolicyFile::parse(text, std::path::Path::new("policy.toml")).unwrap();
+    let report = harden_in(&open, &asks("web")).unwrap();
+    assert_eq!(report.summary.recording.as_deref(), Some("web"));
+    let finding = report.findings.iter().find(|f| f.field == "annotations");
+    let finding = finding.unwrap();
+    assert!(finding.got.contains(&report.summary.seccomp), "{finding:?}");
+    assert!(matches!(
+        harden_in(&open, &asks("../web")),
+        Err(Refusal::RecordingName { .. })
+    ));
+    let none = harden_in(&open, &with("/annotations", json!({}))).unwrap();
+    assert_eq!(none.summary.recording, None);
+}
+
+#[test]
 fn selection_follows_the_order_and_annotations_only_tighten() {
     let annotated = |name: &str| with("/annotations", json!({"cofferdam.dev/policy": name}));
     let file = PolicyFile::builtin();

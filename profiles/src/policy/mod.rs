@@ -18,6 +18,8 @@ mod judge;
 mod meet;
 /// One policy with every field settled.
 pub mod model;
+/// The annotation that asks for a recording.
+mod recording;
 /// Why a spec was refused.
 mod refusal;
 /// The report as text for people.
@@ -47,6 +49,7 @@ pub use file::{MAX_POLICY_BYTES, PolicyFile, PolicyFileError};
 pub use harden::{harden, harden_exec};
 pub use hardened::{ContainerRecord, Hardened};
 pub use model::Policy;
+pub use recording::RECORD_ANNOTATION;
 pub use refusal::{Denial, Refusal};
 pub use report::{Action, Finding, Report, Rule, Summary};
 pub use rules::labels::is_engine_profile;

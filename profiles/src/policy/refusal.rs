@@ -87,6 +87,21 @@ pub enum Refusal {
         /// The keys there are, with commas.
         known: String,
     },
+    /// A recording was asked for, and nobody allowed it.
+    #[error(
+        "cofferdam: the annotation \"cofferdam.dev/record\" asks for a recording, which the policy \
+         file does not allow. To allow it: add the key to `allow` under [annotations]"
+    )]
+    RecordingNotAllowed,
+    /// A recording's name is no part of a file's name.
+    #[error(
+        "cofferdam: the annotation \"cofferdam.dev/record\" names a recording {name:?}. To fix it: use \
+         at most 63 letters, digits, dots, dashes and underscores, a letter or digit first"
+    )]
+    RecordingName {
+        /// The name as the spec has it.
+        name: String,
+    },
 }
 
 impl Refusal {
@@ -97,7 +112,9 @@ impl Refusal {
             Self::Spec(_) => None,
             Self::UnknownPolicy { .. }
             | Self::UnknownAnnotation { .. }
-            | Self::AnnotationValue { .. } => Some(Rule::Selection),
+            | Self::AnnotationValue { .. }
+            | Self::RecordingNotAllowed
+            | Self::RecordingName { .. } => Some(Rule::Selection),
         }
     }
 

@@ -119,6 +119,9 @@ pub struct Summary {
     pub readonly_paths: usize,
     /// Whether the root file system is read-only.
     pub read_only_rootfs: bool,
+    /// The name of the recording that is made of what the container calls.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recording: Option<String>,
 }
 
 /// The report of one hardening.

@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 
 use super::model::Denials;
+use super::recording::RECORD_ANNOTATION;
 use super::text::harmless;
 use super::{Policy, PolicyFile, Refusal, Selection};
 
@@ -14,7 +15,7 @@ pub const POLICY_ANNOTATION: &str = "cofferdam.dev/policy";
 pub const DENIALS_ANNOTATION: &str = "cofferdam.dev/denials";
 
 /// Every annotation of ours.
-pub const ANNOTATIONS: &[&str] = &[POLICY_ANNOTATION, DENIALS_ANNOTATION];
+pub const ANNOTATIONS: &[&str] = &[POLICY_ANNOTATION, DENIALS_ANNOTATION, RECORD_ANNOTATION];
 
 /// What the keys of our annotations begin with.
 const PREFIX: &str = "cofferdam.dev/";

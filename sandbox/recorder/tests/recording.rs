@@ -5,6 +5,7 @@
 mod elf;
 
 use std::collections::BTreeMap;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -13,6 +14,21 @@ use cofferdam_recorder::{Abi, Capacity, Observed, Phase, Recorder, SeenCapabilit
 
 /// `getppid`, which nothing else in these programs calls.
 const GETPPID: u32 = 110;
+
+/// Whether this process may load programs. A skip is seen, and can be forbidden.
+#[expect(clippy::print_stderr, reason = "a skip must be seen")]
+fn is_root() -> bool {
+    let root = std::fs::metadata("/proc/self").is_ok_and(|own| own.uid() == 0);
+    let required = std::env::var_os("COFFERDAM_REQUIRE_ROOT").is_some_and(|v| v == "1");
+    assert!(
+        root || !required,
+        "COFFERDAM_REQUIRE_ROOT is set, but not root"
+    );
+    if !root {
+        eprintln!("SKIPPED: needs root");
+    }
+    root
+}
 
 /// Makes `run` happen in this process's children, and records them.
 fn record(capacity: &Capacity, run: impl FnOnce()) -> Observed {
@@ -53,6 +69,9 @@ fn calls_of(observed: &Observed, path: &Path) -> Calls {
 
 #[test]
 fn a_programs_calls_are_recorded_exactly_and_32_bit_ones_told_apart() {
+    if !is_root() {
+        return;
+    }
     let directory = tempfile::tempdir().expect("a directory");
     let path = probe(directory.path(), "probe", &elf::calls(1000, 3));
     let observed = record(&Capacity::default(), || succeed(&mut Command::new(&path)));
@@ -67,6 +86,9 @@ fn a_programs_calls_are_recorded_exactly_and_32_bit_ones_told_apart() {
 
 #[test]
 fn forks_and_other_executables_are_followed_and_strangers_are_not() {
+    if !is_root() {
+        return;
+    }
     let directory = tempfile::tempdir().expect("a directory");
     let first = probe(directory.path(), "first", &elf::calls(100, 0));
     let second = probe(directory.path(), "second", &elf::calls(10, 1));
@@ -87,6 +109,9 @@ fn forks_and_other_executables_are_followed_and_strangers_are_not() {
 
 #[test]
 fn every_thread_counts() {
+    if !is_root() {
+        return;
+    }
     let directory = tempfile::tempdir().expect("a directory");
     let path = probe(directory.path(), "threads", &elf::threads(5, 1000));
     let observed = record(&Capacity::default(), || succeed(&mut Command::new(&path)));
@@ -98,6 +123,9 @@ fn every_thread_counts() {
 
 #[test]
 fn serving_begins_with_the_first_wait_after_listen() {
+    if !is_root() {
+        return;
+    }
     let directory = tempfile::tempdir().expect("a directory");
     let path = probe(directory.path(), "server", &elf::server());
     let observed = record(&Capacity::default(), || succeed(&mut Command::new(&path)));
@@ -116,6 +144,9 @@ fn serving_begins_with_the_first_wait_after_listen() {
 
 #[test]
 fn a_mark_makes_everything_serving() {
+    if !is_root() {
+        return;
+    }
     let recorder = Recorder::load(&Capacity::default()).expect("loaded");
     let directory = tempfile::tempdir().expect("a directory");
     let path = probe(directory.path(), "probe", &elf::calls(5, 0));
@@ -131,6 +162,9 @@ fn a_mark_makes_everything_serving() {
 
 #[test]
 fn arguments_are_kept_with_all_their_values() {
+    if !is_root() {
+        return;
+    }
     let directory = tempfile::tempdir().expect("a directory");
     let path = probe(directory.path(), "sockets", &elf::sockets(&[1, 2, 10, 77]));
     let observed = record(&Capacity::default(), || succeed(&mut Command::new(&path)));
@@ -146,6 +180,9 @@ fn arguments_are_kept_with_all_their_values() {
 
 #[test]
 fn what_does_not_fit_is_counted_as_lost() {
+    if !is_root() {
+        return;
+    }
     let directory = tempfile::tempdir().expect("a directory");
     let path = probe(directory.path(), "probe", &elf::calls(3, 1));
     let small = Capacity {
@@ -188,6 +225,9 @@ fn what_does_not_fit_is_counted_as_lost() {
 
 #[test]
 fn capabilities_are_those_the_program_needs() {
+    if !is_root() {
+        return;
+    }
     let file = tempfile::NamedTempFile::new().expect("a file");
     let observed = record(&Capacity::default(), || {
         succeed(Command::new("chown").arg("1:1").arg(file.path()));
@@ -211,6 +251,9 @@ fn capabilities_are_those_the_program_needs() {
 /// The holder of a recorder, killed, takes the programs with it.
 #[test]
 fn a_killed_recorder_leaves_nothing_loaded() {
+    if !is_root() {
+        return;
+    }
     const HOLDER: &str = "COFFERDAM_TEST_HOLD_A_RECORDER";
     if std::env::var_os(HOLDER).is_some() {
         let recorder = Recorder::load(&Capacity::default()).expect("loaded");

@@ -58,6 +58,9 @@ pub enum CliError {
     /// The bundle cannot be launched.
     #[error(transparent)]
     Launch(#[from] LaunchError),
+    /// The recording that the policy granted did not begin.
+    #[error(transparent)]
+    Recording(#[from] crate::recording::RecordingError),
     /// The policy refuses the process.
     #[error(transparent)]
     Refused(#[from] Refusal),

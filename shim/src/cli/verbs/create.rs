@@ -14,6 +14,7 @@ use crate::cli::process::{
 use crate::cli::{CliError, Context};
 use crate::denials_verb;
 use crate::launch::{Bundle, filter_cache};
+use crate::recording;
 
 pub(super) const VERB: Verb = Verb {
     name: "create",
@@ -34,7 +35,9 @@ fn run(context: &Context, words: &Words) -> Result<u8, CliError> {
     check_terminal(wants_terminal(&bundle.spec), true, socket.is_some())?;
     options.console_socket = socket.map(connect_console).transpose()?;
     let spec = bundle.harden(&context.policy)?;
-    cofferdam_container::create(&spec, options)?;
+    let (root, id) = (options.root.clone(), options.id.clone());
+    let state = cofferdam_container::create(&spec, options)?;
+    recording::begin(&spec, &state, &root, &id)?;
     Ok(0)
 }
 

@@ -9,6 +9,7 @@ use crate::cli::flags::Words;
 use crate::cli::foreground::Foreground;
 use crate::cli::process::{check_terminal, connect_console, listen_fds};
 use crate::cli::{CliError, Context};
+use crate::recording;
 
 pub(super) const VERB: Verb = Verb {
     name: "run",
@@ -45,7 +46,8 @@ fn run(context: &Context, words: &Words) -> Result<u8, CliError> {
 
     if detach {
         options.console_socket = socket.map(connect_console).transpose()?;
-        container::create(&spec, options)?;
+        let state = container::create(&spec, options)?;
+        recording::begin(&spec, &state, &root, &id)?;
         return match container::start(&root, &id) {
             Ok(()) => Ok(0),
             Err(error) => {
@@ -58,6 +60,7 @@ fn run(context: &Context, words: &Words) -> Result<u8, CliError> {
     let (foreground, console) = Foreground::prepare(terminal, !words.on("no-subreaper"))?;
     options.console_socket = console;
     let state = container::create(&spec, options)?;
+    recording::begin(&spec, &state, &root, &id)?;
     let ended = foreground.attach().and_then(|attached| {
         container::start(&root, &id)?;
         // A created container has a pid; 0 would only make the wait fail.

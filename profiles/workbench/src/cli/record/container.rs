@@ -1,7 +1,9 @@
 //! A container: a running one, or a new one of a bundle.
 
 use std::env;
-use std::path::Path;
+use std::fs::File;
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use cofferdam_recorder::{Phase, process};
@@ -103,18 +105,41 @@ pub(super) fn running(arguments: &Arguments, id: &str) -> Result<Done, RecordErr
     })
 }
 
-/// Records a process that waits for its start, until it ends.
+/// Records a process that waits for its start, until it ends. Says `ready` before.
 pub(super) fn process(arguments: &Arguments, pid: u32) -> Result<Done, RecordError> {
     let handle = process::handle(pid).map_err(|source| RecordError::Process { pid, source })?;
     let mut recorder = arguments.load()?;
     let mut watch = Watch::prepare()?;
     follow_waiting(&mut recorder, pid)?;
+    say_ready(arguments).map_err(RecordError::Wait)?;
     watch.process(&recorder, &handle, arguments.duration())?;
     let recording = arguments.finish(recorder, &pid.to_string(), None)?;
     Ok(Done {
         recording,
         status: None,
     })
+}
+
+/// Says `ready` and lets go of the streams: who listens goes away now, and what is still to be told
+/// goes to a file beside the recording.
+fn say_ready(arguments: &Arguments) -> io::Result<()> {
+    let log = match &arguments.output {
+        Some(path) => File::options().create(true).append(true).open(log(path))?,
+        None => File::options().write(true).open("/dev/null")?,
+    };
+    let mut out = io::stdout();
+    out.write_all(b"ready\n")?;
+    out.flush()?;
+    nix::unistd::dup2_stderr(&log)?;
+    nix::unistd::dup2_stdout(File::options().write(true).open("/dev/null")?)?;
+    Ok(())
+}
+
+/// Where a recorder that nobody listens to complains.
+pub(super) fn log(output: &Path) -> PathBuf {
+    let mut name = output.as_os_str().to_owned();
+    name.push(".log");
+    name.into()
 }
 
 fn follow_waiting(
@@ -152,7 +177,6 @@ impl Drop for Made<'_> {
 /// Makes a container of a bundle and records it from its creation to its end.
 pub(super) fn fresh(arguments: &Arguments, bundle: &Path) -> Result<Done, RecordError> {
     let mut recorder = arguments.load()?;
-    let mut watch = Watch::prepare()?;
     let id = format!("record-{}", std::process::id());
     let mut create = cofferdam(arguments, "create");
     runtime("create", &id, create.arg("--bundle").arg(bundle).arg(&id))?;
@@ -165,6 +189,8 @@ pub(super) fn fresh(arguments: &Arguments, bundle: &Path) -> Result<Done, Record
         &made.id,
         cofferdam(arguments, "start").arg(&made.id),
     )?;
+    // Only now: the container would inherit that signals are held back.
+    let mut watch = Watch::prepare()?;
     let filter = filter(pid).unwrap_or(None);
     watch.process(&recorder, &handle, arguments.duration())?;
     let name = bundle.to_string_lossy().into_owned();

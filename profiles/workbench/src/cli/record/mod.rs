@@ -178,6 +178,10 @@ pub(super) fn run(arguments: &Arguments, format: Format) -> Result<ExitCode, Cli
     if lost != 0 {
         return Err(RecordError::Lost { lost }.into());
     }
+    if let (Some(_), Some(path)) = (arguments.pid, &arguments.output) {
+        // Nothing was complained about; one that stays is of a recorder that was killed.
+        let _ = fs::remove_file(container::log(path));
+    }
     Ok(match done.status {
         None | Some(0) => ExitCode::SUCCESS,
         Some(_) => ExitCode::from(1),
@@ -234,11 +238,11 @@ fn command(arguments: &Arguments) -> Result<Done, RecordError> {
     let own = std::process::id();
     let filter = process::is_filtered(own).unwrap_or(false);
     let recorder = arguments.load()?;
-    // Before the command begins, so that none of its signals is missed; `Command` unblocks them.
-    let mut watch = Watch::prepare()?;
     recorder.follow_children(own)?;
     let child = Command::new(program).args(words).spawn();
     recorder.leave(own)?;
+    // Only now: the command would inherit that signals are held back.
+    let mut watch = Watch::prepare()?;
     let child = child.map_err(|source| RecordError::Command {
         command: program.to_owned(),
         source,
