@@ -32,7 +32,7 @@ pub enum Action {
 
 impl Action {
     /// The action of an OCI rule; `errno` is checked by [`super::validate`].
-    pub(crate) fn from_oci(action: LinuxSeccompAction, errno: Option<u32>) -> Self {
+    pub fn from_oci(action: LinuxSeccompAction, errno: Option<u32>) -> Self {
         let value = u16::try_from(errno.unwrap_or(u32::from(EPERM))).unwrap_or(MAX_ERRNO);
         match action {
             LinuxSeccompAction::ScmpActKillProcess => Self::KillProcess,
@@ -49,7 +49,7 @@ impl Action {
     }
 
     /// The action and errno of an OCI rule with this answer.
-    pub(crate) fn to_oci(self) -> (LinuxSeccompAction, Option<u32>) {
+    pub fn to_oci(self) -> (LinuxSeccompAction, Option<u32>) {
         match self {
             Self::KillProcess => (LinuxSeccompAction::ScmpActKillProcess, None),
             Self::KillThread => (LinuxSeccompAction::ScmpActKillThread, None),
@@ -77,7 +77,7 @@ impl Action {
     }
 
     /// The kernel's order of precedence: the smaller, the stricter (`seccomp(2)`).
-    pub(crate) fn rank(self) -> u8 {
+    pub fn rank(self) -> u8 {
         match self {
             Self::KillProcess => 0,
             Self::KillThread => 1,
@@ -91,7 +91,7 @@ impl Action {
     }
 
     /// The call does not run, whoever is asked.
-    pub(crate) fn denies(self) -> bool {
+    pub fn denies(self) -> bool {
         self.rank() <= Self::Errno(0).rank()
     }
 

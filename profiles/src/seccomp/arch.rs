@@ -39,16 +39,26 @@ impl Arch {
     };
 
     /// Every architecture whose calls the kernel accepts on this machine, the native one first.
-    pub const FAMILY: &'static [Self] = match Self::NATIVE {
-        Self::X86_64 | Self::X86 | Self::X32 => &[Self::X86_64, Self::X86, Self::X32],
-        Self::Aarch64 | Self::Arm => &[Self::Aarch64, Self::Arm],
-        Self::Riscv64 => &[Self::Riscv64],
-    };
+    pub const FAMILY: &'static [Self] = Self::NATIVE.family();
+
+    /// Every architecture whose calls the kernel accepts on a machine with this native one.
+    pub const fn family(self) -> &'static [Self] {
+        match self {
+            Self::X86_64 | Self::X86 | Self::X32 => &[Self::X86_64, Self::X86, Self::X32],
+            Self::Aarch64 | Self::Arm => &[Self::Aarch64, Self::Arm],
+            Self::Riscv64 => &[Self::Riscv64],
+        }
+    }
 
     /// The architecture an OCI profile names, if this machine can present it.
     pub(crate) fn from_oci(arch: OciArch) -> Option<Self> {
+        Self::from_oci_on(arch, Self::NATIVE)
+    }
+
+    /// The architecture an OCI profile names, if a machine with that native one can present it.
+    pub(crate) fn from_oci_on(arch: OciArch, native: Self) -> Option<Self> {
         let arch = match arch {
-            OciArch::ScmpArchNative => Self::NATIVE,
+            OciArch::ScmpArchNative => native,
             OciArch::ScmpArchX86_64 => Self::X86_64,
             OciArch::ScmpArchX86 => Self::X86,
             OciArch::ScmpArchX32 => Self::X32,
@@ -57,7 +67,7 @@ impl Arch {
             OciArch::ScmpArchRiscv64 => Self::Riscv64,
             _ => return None,
         };
-        Self::FAMILY.contains(&arch).then_some(arch)
+        native.family().contains(&arch).then_some(arch)
     }
 
     /// The name an OCI profile has for it.

@@ -7,12 +7,18 @@ use oci_spec::runtime::{LinuxSeccompArg, LinuxSeccompArgBuilder, LinuxSeccompOpe
 
 /// How an argument is compared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) enum Op {
+pub enum Op {
+    /// `argument != value`.
     Ne,
+    /// `argument < value`.
     Lt,
+    /// `argument <= value`.
     Le,
+    /// `argument == value`.
     Eq,
+    /// `argument >= value`.
     Ge,
+    /// `argument > value`.
     Gt,
     /// `argument & mask == value`.
     MaskedEq(u64),
@@ -20,16 +26,18 @@ pub(crate) enum Op {
 
 /// One test of one argument.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct Test {
-    /// 0 to 5.
-    pub(crate) index: u8,
-    pub(crate) op: Op,
-    pub(crate) value: u64,
+pub struct Test {
+    /// The argument, 0 to 5.
+    pub index: u8,
+    /// How it is compared.
+    pub op: Op,
+    /// With what.
+    pub value: u64,
 }
 
 /// What two tests of the same argument are together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Both {
+pub enum Both {
     /// No value passes both.
     Never,
     /// Exactly the values that pass this one.
@@ -43,7 +51,7 @@ impl Test {
     ///
     /// For `SCMP_CMP_MASKED_EQ`, `value` is the mask and `valueTwo` the datum; bits of the datum
     /// outside the mask are ignored, as libseccomp does.
-    pub(crate) fn from_oci(arg: &LinuxSeccompArg) -> Self {
+    pub fn from_oci(arg: &LinuxSeccompArg) -> Self {
         let (op, value) = match arg.op() {
             LinuxSeccompOperator::ScmpCmpNe => (Op::Ne, arg.value()),
             LinuxSeccompOperator::ScmpCmpLt => (Op::Lt, arg.value()),
@@ -61,7 +69,7 @@ impl Test {
     }
 
     /// The same test as an OCI rule writes it.
-    pub(crate) fn to_oci(self) -> LinuxSeccompArg {
+    pub fn to_oci(self) -> LinuxSeccompArg {
         let (op, value, two) = match self.op {
             Op::Ne => (LinuxSeccompOperator::ScmpCmpNe, self.value, None),
             Op::Lt => (LinuxSeccompOperator::ScmpCmpLt, self.value, None),
@@ -87,7 +95,7 @@ impl Test {
     }
 
     /// Whether `value` passes.
-    pub(crate) fn passes(self, value: u64) -> bool {
+    pub fn passes(self, value: u64) -> bool {
         match self.op {
             Op::Ne => value != self.value,
             Op::Lt => value < self.value,
@@ -142,7 +150,7 @@ impl Test {
     }
 
     /// Whether every value that passes `self` passes `other`; `None` if that was not worked out.
-    pub(crate) fn implies(self, other: Self) -> Option<bool> {
+    pub fn implies(self, other: Self) -> Option<bool> {
         if self == other {
             return Some(true);
         }
@@ -154,7 +162,7 @@ impl Test {
     }
 
     /// What this test and another of the same argument are together.
-    pub(crate) fn and(self, other: Self) -> Both {
+    pub fn and(self, other: Self) -> Both {
         if self.implies(other) == Some(true) {
             return Both::One(self);
         }

@@ -114,7 +114,6 @@ const fn number(mut at: usize) -> (u16, usize) {
 }
 
 /// Every name of the table.
-#[cfg(test)]
 pub(crate) fn names() -> impl Iterator<Item = &'static str> {
     let text = std::str::from_utf8(TEXT).unwrap_or_default();
     text.lines().filter_map(|line| line.split(' ').next())

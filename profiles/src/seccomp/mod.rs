@@ -33,6 +33,7 @@ mod validate;
 
 pub use action::Action;
 pub use arch::Arch;
+pub use args::{Both, Op, Test};
 pub use bpf::{BadProgram, Call, interpret};
 pub use cache::FilterCache;
 pub use compile::{
@@ -41,13 +42,14 @@ pub use compile::{
 };
 pub use default::{Compat32, DefaultProfile, default_profile};
 pub use intersect::{Intersection, intersect};
+pub use model::{Decision, Rule};
 pub use notify::{errno_of, notifying};
-pub use numbers::{known, name, resolve};
+pub use numbers::{known, name, resolve, table};
 pub use validate::{InvalidProfile, Warning, validate};
 
 pub(crate) use validate::check;
 
-use model::{Decision, Model, Rules};
+use model::{Model, Rules};
 use oci_spec::runtime::LinuxSeccomp;
 
 /// How many of the native architecture's calls a profile lets through.
@@ -92,8 +94,46 @@ pub struct Evaluator(Model);
 impl Evaluator {
     /// Resolves the profile's names once.
     pub fn new(profile: &LinuxSeccomp) -> Result<Self, InvalidProfile> {
+        Self::on(profile, Arch::NATIVE)
+    }
+
+    /// The same as seen on a machine with another native architecture.
+    pub fn on(profile: &LinuxSeccomp, native: Arch) -> Result<Self, InvalidProfile> {
         validate::check(profile)?;
-        Ok(Self(Model::new(profile)))
+        Ok(Self(Model::on(profile, native)))
+    }
+
+    /// The architectures whose calls the profile judges; all others' get [`Self::foreign`].
+    pub fn architectures(&self) -> impl Iterator<Item = Arch> {
+        self.0.tables.keys().copied()
+    }
+
+    /// The answer where no rule matches and the call is not newer than the profile.
+    pub fn default_answer(&self) -> Action {
+        self.0.default
+    }
+
+    /// The answer to calls of architectures that the profile does not list.
+    pub fn foreign(&self) -> Action {
+        self.0.foreign()
+    }
+
+    /// Numbers of `arch` above this one are newer than the profile and answered with ENOSYS.
+    pub fn newest(&self, arch: Arch) -> Option<u32> {
+        self.0.tables.get(&arch).and_then(|table| table.newest)
+    }
+
+    /// The numbers of `arch` that rules name.
+    pub fn listed(&self, arch: Arch) -> impl Iterator<Item = u32> {
+        let table = self.0.tables.get(&arch);
+        table
+            .into_iter()
+            .flat_map(|table| table.decisions.keys().copied())
+    }
+
+    /// What is answered to calls of a number, depending on their arguments.
+    pub fn decision(&self, arch: Arch, number: u32) -> Decision {
+        self.0.decision(arch, number)
     }
 
     /// The answer to one call.

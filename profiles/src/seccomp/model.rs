@@ -24,13 +24,34 @@ use super::numbers;
 
 /// Conditions that must all hold, and the answer then. No conditions: always.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Rule {
+pub struct Rule {
     /// Sorted; no argument twice.
-    pub(crate) tests: Vec<Test>,
-    pub(crate) action: Action,
+    pub tests: Vec<Test>,
+    /// The answer.
+    pub action: Action,
 }
 
 impl Rule {
+    /// What one entry says of each of its names.
+    pub fn of_entry(entry: &LinuxSyscall) -> Vec<Self> {
+        let action = Action::from_oci(entry.action(), entry.errno_ret());
+        let args = entry.args().as_deref().unwrap_or_default();
+        let mut tests: Vec<Test> = args.iter().map(Test::from_oci).collect();
+        tests.sort_unstable();
+        tests.dedup();
+        let twice = tests
+            .windows(2)
+            .any(|pair| matches!(pair, [a, b] if a.index == b.index));
+        if !twice {
+            return vec![Self { tests, action }];
+        }
+        let single = |test| Self {
+            tests: vec![test],
+            action,
+        };
+        tests.into_iter().map(single).collect()
+    }
+
     /// Whether it holds only where `other`, which answers the same, does.
     pub(crate) fn within(&self, other: &Self) -> bool {
         self.action == other.action
@@ -40,7 +61,8 @@ impl Rule {
             })
     }
 
-    pub(crate) fn matches(&self, args: &[u64; 6]) -> bool {
+    /// Whether all conditions hold.
+    pub fn matches(&self, args: &[u64; 6]) -> bool {
         self.tests.iter().all(|test| {
             args.get(usize::from(test.index))
                 .is_some_and(|value| test.passes(*value))
@@ -50,15 +72,21 @@ impl Rule {
 
 /// What one call is answered, in normal form.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Decision {
+pub enum Decision {
     /// Whatever the arguments.
     Always(Action),
     /// The first rule that matches answers, the strictest stand first; else `otherwise`.
-    Depends { rules: Vec<Rule>, otherwise: Action },
+    Depends {
+        /// The conditional answers.
+        rules: Vec<Rule>,
+        /// The answer where no condition holds.
+        otherwise: Action,
+    },
 }
 
 impl Decision {
-    pub(crate) fn answer(&self, args: &[u64; 6]) -> Action {
+    /// The answer to a call with these arguments.
+    pub fn answer(&self, args: &[u64; 6]) -> Action {
         match self {
             Self::Always(action) => *action,
             Self::Depends { rules, otherwise } => rules
@@ -69,7 +97,7 @@ impl Decision {
     }
 
     /// The normal form of some rules under a default.
-    fn of<'a>(rules: impl Iterator<Item = &'a Rule>, default: Action) -> Self {
+    pub fn of<'a>(rules: impl Iterator<Item = &'a Rule>, default: Action) -> Self {
         let mut always: Option<Action> = None;
         let mut conditional: Vec<Rule> = Vec::new();
         for rule in rules {
@@ -179,7 +207,7 @@ impl<'a> Rules<'a> {
         names.sort();
         Self {
             default: Action::from_oci(profile.default_action(), profile.default_errno_ret()),
-            entries: syscalls.iter().map(entry_rules).collect(),
+            entries: syscalls.iter().map(Rule::of_entry).collect(),
             names,
         }
     }
@@ -223,8 +251,13 @@ pub(crate) struct Model {
 impl Model {
     /// Reads a profile that [`super::validate`] accepted.
     pub(crate) fn new(profile: &LinuxSeccomp) -> Self {
+        Self::on(profile, Arch::NATIVE)
+    }
+
+    /// The same on a machine with another native architecture.
+    pub(crate) fn on(profile: &LinuxSeccomp, native: Arch) -> Self {
         let rules = Rules::new(profile);
-        let tables = architectures(profile)
+        let tables = architectures_on(profile, native)
             .into_iter()
             .map(|arch| (arch, table(arch, &rules)))
             .collect();
@@ -254,39 +287,44 @@ impl Model {
         };
         match table.decisions.get(&number) {
             Some(decision) => decision.answer(args),
-            None if table.newest.is_some_and(|newest| number > newest) => Action::Errno(ENOSYS),
-            None => self.default,
+            None => self.unlisted(table, number),
         }
+    }
+
+    /// The answer to a number that no rule names.
+    fn unlisted(&self, table: &Table, number: u32) -> Action {
+        if table.newest.is_some_and(|newest| number > newest) {
+            Action::Errno(ENOSYS)
+        } else {
+            self.default
+        }
+    }
+
+    /// What is answered to calls of a number of an architecture.
+    pub(crate) fn decision(&self, arch: Arch, number: u32) -> Decision {
+        let Some(table) = self.tables.get(&arch) else {
+            return Decision::Always(self.foreign());
+        };
+        let listed = table.decisions.get(&number);
+        listed.map_or_else(
+            || Decision::Always(self.unlisted(table, number)),
+            Decision::clone,
+        )
     }
 }
 
 /// The architectures in force: those listed that this machine has, and always the native one.
 pub(crate) fn architectures(profile: &LinuxSeccomp) -> BTreeSet<Arch> {
-    let listed = profile.architectures().iter().flatten();
-    listed
-        .filter_map(|arch| Arch::from_oci(*arch))
-        .chain([Arch::NATIVE])
-        .collect()
+    architectures_on(profile, Arch::NATIVE)
 }
 
-/// What one entry says of each of its names.
-pub(crate) fn entry_rules(entry: &LinuxSyscall) -> Vec<Rule> {
-    let action = Action::from_oci(entry.action(), entry.errno_ret());
-    let args = entry.args().as_deref().unwrap_or_default();
-    let mut tests: Vec<Test> = args.iter().map(Test::from_oci).collect();
-    tests.sort_unstable();
-    tests.dedup();
-    let twice = tests
-        .windows(2)
-        .any(|pair| matches!(pair, [a, b] if a.index == b.index));
-    if !twice {
-        return vec![Rule { tests, action }];
-    }
-    let single = |test| Rule {
-        tests: vec![test],
-        action,
-    };
-    tests.into_iter().map(single).collect()
+/// The same on a machine with another native architecture.
+fn architectures_on(profile: &LinuxSeccomp, native: Arch) -> BTreeSet<Arch> {
+    let listed = profile.architectures().iter().flatten();
+    listed
+        .filter_map(|arch| Arch::from_oci_on(*arch, native))
+        .chain([native])
+        .collect()
 }
 
 /// What the rules say of one architecture's numbers.

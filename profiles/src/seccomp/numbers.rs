@@ -5,6 +5,9 @@
 //! kernel's own `arch/*/entry/syscalls/*.tbl` and `scripts/syscall.tbl`, Linux 6.18. On x86 one
 //! table of all that, `calls`, is asked first.
 
+use std::collections::BTreeMap;
+use std::sync::OnceLock;
+
 use libseccomp::ScmpSyscall;
 
 use super::arch::{Arch, X32_BIT};
@@ -174,6 +177,42 @@ pub fn name(arch: Arch, number: u32) -> Option<String> {
     own.or_else(by_libseccomp)
 }
 
+/// Every call of an architecture, by number, worked out once. A number has one name here; of two
+/// names that 32-bit ARM has for one, the first found.
+pub fn table(arch: Arch) -> &'static BTreeMap<u32, String> {
+    static TABLES: [OnceLock<BTreeMap<u32, String>>; 6] = [const { OnceLock::new() }; 6];
+    let [x86_64, x86, x32, aarch64, arm, riscv64] = &TABLES;
+    let own = match arch {
+        Arch::X86_64 => x86_64,
+        Arch::X86 => x86,
+        Arch::X32 => x32,
+        Arch::Aarch64 => aarch64,
+        Arch::Arm => arm,
+        Arch::Riscv64 => riscv64,
+    };
+    own.get_or_init(|| collect(arch))
+}
+
+fn collect(arch: Arch) -> BTreeMap<u32, String> {
+    let mut out = BTreeMap::new();
+    let base = if arch == Arch::X32 { X32_BIT } else { 0 };
+    let by_libseccomp = (base..base + TABLE_END).filter_map(|number| {
+        let call = ScmpSyscall::from(i32::try_from(number).ok()?);
+        call.get_name_by_arch(arch.to_libseccomp()).ok()
+    });
+    let joined = JOINED.iter().chain(NEW_RISCV64).map(|(name, _)| *name);
+    let here = calls::names().chain(joined).map(str::to_owned);
+    for name in here.chain(by_libseccomp) {
+        if let Some(number) = resolve(arch, &name) {
+            out.entry(number).or_insert(name);
+        }
+    }
+    out
+}
+
+/// No table of the kernel has a call from here on but for 32-bit ARM's private ones.
+const TABLE_END: u32 = 600;
+
 /// Whether any architecture of this machine has a call of that name.
 pub fn known(name: &str) -> bool {
     Arch::FAMILY
@@ -268,6 +307,22 @@ mod tests {
             assert!(named > 300, "{named} on {arch:?}");
         }
         assert_eq!(name(Arch::X86_64, u32::MAX), None);
+    }
+
+    #[test]
+    fn the_whole_table_resolves_to_itself() {
+        for (arch, least) in [
+            (Arch::X86_64, 370),
+            (Arch::X86, 430),
+            (Arch::X32, 340),
+            (Arch::Aarch64, 310),
+        ] {
+            let table = table(arch);
+            for (number, name) in table {
+                assert_eq!(resolve(arch, name), Some(*number), "{name} on {arch:?}");
+            }
+            assert!(table.len() >= least, "{} on {arch:?}", table.len());
+        }
     }
 
     /// The kernel's header for this machine, where it is installed, agrees with every number.

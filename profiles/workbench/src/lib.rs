@@ -3,13 +3,21 @@
 //! The meaning of a profile (which call is answered what) is `cofferdam_profiles::seccomp`; this crate
 //! reads and writes the dialects that profiles come in, and compares, checks and explains them.
 
+/// Profiles compared and combined by what they mean.
+pub mod algebra;
 /// The command line `cofferdam-profile`, a file per command.
 pub mod cli;
 /// The file formats profiles come in.
 pub mod dialect;
+/// Why a profile answers a call as it does.
+pub mod explain;
+/// What calls are for and what harm they can do.
+pub mod knowledge;
 /// What a workload was seen to do.
 pub mod recording;
 /// What a profile would have answered to calls that were seen.
 pub mod simulate;
 /// Calls seen by somebody else: logs of strace.
 pub mod trace;
+/// Answers and conditions in words.
+pub mod words;

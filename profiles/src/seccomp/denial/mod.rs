@@ -160,7 +160,7 @@ impl Explainer {
             if !named {
                 continue;
             }
-            for rule in model::entry_rules(entry) {
+            for rule in model::Rule::of_entry(entry) {
                 let silent = rule.tests.is_empty() && rule.action == self.model.default;
                 let stricter = best.is_none_or(|(_, _, action)| rule.action.rank() < action.rank());
                 if !silent && stricter && rule.matches(&call.args) {

@@ -75,3 +75,39 @@ fn capabilities(text: &str) -> Result<Set, String> {
 fn kernel(text: &str) -> Result<Kernel, String> {
     Kernel::parse(text).ok_or_else(|| "not a version, as in 6.1".to_owned())
 }
+
+/// The kinds of calls that a machine's kernel takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum Abi {
+    /// 64-bit x86
+    #[value(name = "x86_64", alias = "amd64")]
+    X86_64,
+    /// 32-bit x86
+    #[value(name = "x86", alias = "i386")]
+    X86,
+    /// x32: 64-bit x86 with 32-bit pointers
+    #[value(name = "x32")]
+    X32,
+    /// 64-bit ARM
+    #[value(name = "aarch64", alias = "arm64")]
+    Aarch64,
+    /// 32-bit ARM
+    #[value(name = "arm")]
+    Arm,
+    /// 64-bit RISC-V
+    #[value(name = "riscv64")]
+    Riscv64,
+}
+
+/// The architectures that options name.
+pub(super) fn abis(abis: &[Abi]) -> Vec<Arch> {
+    let arch = |abi: &Abi| match abi {
+        Abi::X86_64 => Arch::X86_64,
+        Abi::X86 => Arch::X86,
+        Abi::X32 => Arch::X32,
+        Abi::Aarch64 => Arch::Aarch64,
+        Abi::Arm => Arch::Arm,
+        Abi::Riscv64 => Arch::Riscv64,
+    };
+    abis.iter().map(arch).collect()
+}

@@ -7,7 +7,9 @@ use std::path::PathBuf;
 use cofferdam_profiles::seccomp::InvalidProfile;
 
 use super::Format;
+use crate::algebra::AlgebraError;
 use crate::dialect::DialectError;
+use crate::explain::ExplainError;
 use crate::recording::RecordingError;
 use crate::trace::TraceError;
 
@@ -71,6 +73,47 @@ pub enum CliError {
     /// A recording.
     #[error(transparent)]
     Record(#[from] super::RecordError),
+    /// A profile that cannot be explained.
+    #[error("cannot explain {}", path.display())]
+    Explain {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: ExplainError,
+    },
+    /// A call that the machine does not have.
+    #[error(
+        "no call {name:?} on this machine{}", if *elsewhere { "; name another with --arch" } else { "; is it a library's name for one?" }
+    )]
+    NoSuchCall {
+        /// The name.
+        name: String,
+        /// This computer has one, if not the machine asked for.
+        elsewhere: bool,
+    },
+    /// An argument that is neither a number nor a known name.
+    #[error(
+        "{text:?} is no number from 0 to 18446744073709551615 and no name of a flag or value that is known here"
+    )]
+    Argument {
+        /// The argument.
+        text: String,
+    },
+    /// Profiles that cannot be compared or combined.
+    #[error("cannot work with these profiles")]
+    Algebra(#[from] AlgebraError),
+    /// No profile says exactly what is wanted.
+    #[error(
+        "no one profile says exactly that of {calls} calls ({examples}); take the nearest with \
+         --approximate, or name the kinds of calls that matter with --abi"
+    )]
+    Inexact {
+        /// How many calls.
+        calls: usize,
+        /// Some of them.
+        examples: String,
+    },
     /// The standard output.
     #[error("cannot write to the standard output")]
     Print(#[source] io::Error),

@@ -53,10 +53,15 @@ pub(super) fn profile(path: &Path, container: &Container) -> Result<LinuxSeccomp
     profile.map_err(|source| refused(path, source))
 }
 
-/// Reads a profile as its file says it.
+/// Reads a profile as its file says it. `FILE#NAME` is one of several in a file.
 pub(super) fn document(path: &Path) -> Result<Document, CliError> {
-    let bytes = read(path, MAX_BYTES)?;
-    dialect::read(&bytes).map_err(|source| refused(path, source))
+    let whole = path.to_str().filter(|_| !path.exists());
+    let (file, name) = match whole.and_then(|text| text.rsplit_once('#')) {
+        Some((file, name)) if !name.is_empty() => (Path::new(file), Some(name)),
+        _ => (path, None),
+    };
+    let bytes = read(file, MAX_BYTES)?;
+    dialect::read_named(&bytes, name).map_err(|source| refused(path, source))
 }
 
 /// The error that a file is not the profile it should be.
@@ -74,6 +79,12 @@ pub(super) fn print(text: &str) -> Result<(), CliError> {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(CliError::Print(error)),
         _ => Ok(()),
     }
+}
+
+/// Tells something beside the result, on the standard error.
+#[expect(clippy::print_stderr, reason = "this is where notes are told")]
+pub(super) fn note(text: &str) {
+    eprintln!("cofferdam profile: note: {text}");
 }
 
 /// Prints a value as indented JSON.

@@ -1,10 +1,13 @@
 //! The command line: a file per command, one way to print results, errors and progress.
 
+mod combine;
 /// The options that say which container a profile is for.
 mod container;
 mod convert;
+mod diff;
 /// What ends a command early, and the exit status of it.
 mod error;
+mod explain;
 /// Files in, results out.
 mod files;
 mod record;
@@ -39,6 +42,10 @@ enum Format {
 #[derive(Debug, Subcommand)]
 enum Command {
     Convert(convert::Arguments),
+    Diff(diff::Arguments),
+    Explain(explain::Arguments),
+    Intersect(combine::Intersect),
+    Merge(combine::Merge),
     Simulate(simulate::Arguments),
     Record(record::Arguments),
 }
@@ -57,6 +64,10 @@ pub fn main() -> ExitCode {
     };
     let done = match line.command {
         Command::Convert(arguments) => convert::run(&arguments, line.format),
+        Command::Diff(arguments) => diff::run(&arguments, line.format),
+        Command::Explain(arguments) => explain::run(&arguments, line.format),
+        Command::Intersect(arguments) => combine::intersect(&arguments, line.format),
+        Command::Merge(arguments) => combine::merge(&arguments, line.format),
         Command::Simulate(arguments) => simulate::run(&arguments, line.format),
         Command::Record(arguments) => record::run(&arguments, line.format),
     };

@@ -137,6 +137,20 @@ pub enum DialectError {
         /// Its kind.
         kind: String,
     },
+    /// A file with more than one profile.
+    #[error("it holds several profiles; name one of them, as in FILE#{}", names.join(", FILE#"))]
+    Several {
+        /// Their names.
+        names: Vec<String>,
+    },
+    /// A name that no profile of the file has.
+    #[error("it holds no profile {name:?}; it has: {}", names.join(", "))]
+    NoSuchName {
+        /// The name.
+        name: String,
+        /// Those that it has.
+        names: Vec<String>,
+    },
     /// A profile that adds to another one, which is not there.
     #[error(
         "it adds to the profile {name:?}, without which it has no meaning; give that one's file \

@@ -248,12 +248,11 @@ impl Parser<'_> {
     /// `\uXXXX`, or two of them for a character beyond the first 65,536.
     fn unicode(&mut self, start: Place) -> Result<char, DialectError> {
         let mut code = self.hex()?;
-        if (0xd800..0xdc00).contains(&code) {
-            if self.next() == Some('\\') && self.next() == Some('u') {
-                let low = self.hex()?;
-                if (0xdc00..0xe000).contains(&low) {
-                    code = 0x1_0000 + ((code - 0xd800) << 10) + (low - 0xdc00);
-                }
+        let first_half = (0xd800..0xdc00).contains(&code);
+        if first_half && self.next() == Some('\\') && self.next() == Some('u') {
+            let low = self.hex()?;
+            if (0xdc00..0xe000).contains(&low) {
+                code = 0x1_0000 + ((code - 0xd800) << 10) + (low - 0xdc00);
             }
         }
         // Half a pair is no character.

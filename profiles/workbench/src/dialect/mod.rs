@@ -18,6 +18,8 @@ mod place;
 mod resolve;
 /// Documents out again.
 mod write;
+/// YAML with places, within bounds.
+pub mod yaml;
 /// YAML out.
 mod yaml_out;
 
@@ -39,10 +41,57 @@ pub const MAX_NODES: usize = 200_000;
 #[cfg(test)]
 mod tests;
 
-/// Reads a profile in any dialect.
+/// Reads a profile in any dialect. The bytes hold one.
 pub fn read(bytes: &[u8]) -> Result<Document, DialectError> {
+    read_named(bytes, None)
+}
+
+/// Reads a profile in any dialect; of several in one file, the one of that name.
+///
+/// Where it names as its base another profile of the same file, it comes with that one's rules.
+pub fn read_named(bytes: &[u8], name: Option<&str>) -> Result<Document, DialectError> {
+    let mut all = read_all(bytes)?;
+    let names = || -> Vec<String> { all.iter().filter_map(|one| one.name.clone()).collect() };
+    let at = match name {
+        Some(name) => all.iter().position(|one| one.name.as_deref() == Some(name)),
+        None if all.len() == 1 => Some(0),
+        None => return Err(DialectError::Several { names: names() }),
+    };
+    let at = at.ok_or_else(|| DialectError::NoSuchName {
+        name: name.unwrap_or_default().to_owned(),
+        names: names(),
+    })?;
+    let mut document = all.swap_remove(at);
+    // Each base is used once, so that a circle ends.
+    while let Some(base) = &document.profile.base {
+        let Some(at) = all.iter().position(|one| one.name.as_ref() == Some(base)) else {
+            break;
+        };
+        document = document.with_base(&all.swap_remove(at))?;
+    }
+    Ok(document)
+}
+
+/// Reads every profile of a file: one of JSON, any number of YAML.
+fn read_all(bytes: &[u8]) -> Result<Vec<Document>, DialectError> {
     let text = text(bytes)?;
-    decode::document(&json::parse(text)?)
+    // A YAML document can begin with a brace, too, but no profile in use does.
+    if text.trim_start().starts_with(['{', '[']) || text.trim_start().is_empty() {
+        return Ok(vec![decode::document(&json::parse(text)?)?]);
+    }
+    let mut out = Vec::new();
+    for node in yaml::parse(text)? {
+        // What else is in the file (pods, bindings) is not asked for.
+        match decode::document(&node) {
+            Err(DialectError::OtherKind { .. } | DialectError::Unknown) if !out.is_empty() => {}
+            Err(_) if node.value == node::Value::Null => {}
+            read => out.push(read?),
+        }
+    }
+    if out.is_empty() {
+        return Err(DialectError::Unknown);
+    }
+    Ok(out)
 }
 
 /// The bytes as text, without the mark that some editors put first.

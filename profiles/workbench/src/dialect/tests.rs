@@ -1,5 +1,4 @@
 //! What each dialect says, what is refused, and that writing and reading give the same again.
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 use cofferdam_profiles::capability::{ENGINE_DEFAULT, Set};
 use cofferdam_profiles::seccomp::Arch;
@@ -291,4 +290,121 @@ fn docker_and_podman_keep_their_conditions() {
                 .all(|rule| rule.includes.is_empty())
         );
     }
+}
+
+const OPERATOR: &str = "---
+apiVersion: security-profiles-operator.x-k8s.io/v1beta1
+kind: SeccompProfile
+metadata:
+  name: base
+spec:
+  defaultAction: SCMP_ACT_ERRNO
+  syscalls:
+  - action: SCMP_ACT_ALLOW
+    names: [execve, 'exit_group']
+---
+apiVersion: security-profiles-operator.x-k8s.io/v1
+kind: SeccompProfile
+metadata:
+  name: web
+spec:
+  defaultAction: \"SCMP_ACT_ERRNO\"
+  baseProfileName: base
+  architectures:
+  - SCMP_ARCH_X86_64
+  syscalls:
+  - action: SCMP_ACT_ALLOW
+    names:
+    - clone
+    args:
+    - index: 0
+      value: 0x7e020000
+      valueTwo: 0
+      op: SCMP_CMP_MASKED_EQ
+";
+
+#[test]
+fn the_operators_yaml() {
+    let error = read(OPERATOR.as_bytes()).unwrap_err();
+    let names = vec!["base".to_owned(), "web".to_owned()];
+    assert_eq!(error, DialectError::Several { names });
+    let web = read_named(OPERATOR.as_bytes(), Some("web")).unwrap();
+    assert_eq!(web.dialect, Dialect::Spo);
+    let rules = &web.profile.syscalls;
+    assert_eq!(
+        rules[0].names,
+        ["execve", "exit_group"],
+        "the base is in the same file"
+    );
+    assert_eq!(rules[1].args[0].value(), 0x7e02_0000);
+    assert_eq!((rules[1].at.line, rules[1].at.column), (22, 5));
+    // Written and read again it is the same.
+    let output = Output {
+        dialect: Dialect::Spo,
+        target: None,
+        usual: &USUAL,
+        name: "no",
+    };
+    let text = write(&web, &output).unwrap();
+    let again = read(text.as_bytes()).unwrap();
+    assert_eq!(again.name.as_deref(), Some("no"));
+    assert_eq!(again.oci(&USUAL), web.oci(&USUAL));
+    let missing = read_named(OPERATOR.as_bytes(), Some("db"))
+        .unwrap_err()
+        .to_string();
+    assert!(missing.contains("base, web"), "{missing}");
+}
+
+#[test]
+fn yaml_that_is_refused_says_where() {
+    let head = "apiVersion: security-profiles-operator.x-k8s.io/v1\nkind: SeccompProfile\n";
+    let table = [
+        (
+            "spec: &a {defaultAction: SCMP_ACT_LOG}",
+            "line 3 column 7: anchors",
+        ),
+        ("spec: *a", "line 3 column"),
+        (
+            "spec: !x {defaultAction: SCMP_ACT_LOG}",
+            "tags (!name) are not read",
+        ),
+        (
+            "spec: {defaultAction: SCMP_ACT_LOG, defaultAction: a}",
+            "line 3 column 37: \"defaultAction\" stands",
+        ),
+        ("spec: {[a]: b}", "lists and objects as keys"),
+        (
+            "spec: {defaultAction: on}",
+            "\"on\"; it must be a seccomp action",
+        ),
+        ("spec: [a", "line 4 column"),
+        ("spec: {}", "/spec has no \"defaultAction\""),
+        ("spec:\n\tdefaultAction: a", "line 4"),
+    ];
+    for (text, expected) in table {
+        let error = read(format!("{head}{text}\n").as_bytes())
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains(expected), "{text}\n gives: {error}");
+    }
+    // Nine levels of nine aliases each.
+    let mut laughs = String::from("a0: &a0 [x, x, x, x, x, x, x, x, x]\n");
+    for level in 1..10 {
+        let last = format!("*a{}", level - 1);
+        laughs += &format!("a{level}: &a{level} [{}]\n", vec![last; 9].join(", "));
+    }
+    assert!(matches!(
+        read(laughs.as_bytes()),
+        Err(DialectError::YamlFeature { .. })
+    ));
+    let deep = format!("a: {}", "[".repeat(100_000));
+    assert!(matches!(
+        read(deep.as_bytes()),
+        Err(DialectError::TooDeep { .. } | DialectError::Yaml { .. })
+    ));
+    let wide = "- 1\n".repeat(MAX_NODES + 1);
+    assert!(matches!(
+        read(wide.as_bytes()),
+        Err(DialectError::TooMany { .. })
+    ));
 }
