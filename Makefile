@@ -3,7 +3,7 @@ CARGO ?= $(shell command -v cargo || echo $(HOME)/.cargo/bin/cargo)
 FUZZ_SECONDS ?= 60
 export COFFERDAM_REQUIRE_ROOT ?= 1
 
-.PHONY: help setup engines programs build install demo test unit soak bench lint fuzz clean
+.PHONY: help setup engines programs profiles build install demo test unit soak bench lint fuzz clean
 
 help:
 	@echo 'make demo     run a hardened container under containerd and Docker, print what is enforced'
@@ -24,6 +24,9 @@ engines: setup
 programs: setup
 	@scripts/fetch-programs
 
+profiles: setup
+	@scripts/fetch-profiles
+
 build: setup
 	$(CARGO) build --release --locked --package cofferdam-shim --package cofferdam-workbench
 
@@ -37,7 +40,7 @@ unit: setup
 	COFFERDAM_REQUIRE_ROOT=0 $(CARGO) test --locked --workspace --exclude cofferdam-integration
 
 # The suites of one engine run at the same time; they do not share anything.
-test: build engines
+test: build engines profiles
 	$(CARGO) test --locked --workspace --no-fail-fast
 
 soak: build engines

@@ -116,21 +116,30 @@ fn text(profile: &Profile, name: &str, given: &[u64], found: &[Explanation]) -> 
         let shown: Vec<String> = given.iter().map(|value| words::number(*value)).collect();
         let _ = writeln!(out, "  arguments:    {}{named}", shown.join(" "));
     }
+    // What is the same on several architectures is told once.
+    let mut blocks: Vec<(Vec<String>, String)> = Vec::new();
     for one in found {
-        let _ = writeln!(
-            out,
-            "on {} (number {}): {}",
-            words::arch(one.arch),
-            one.number,
-            words::action(one.answer)
-        );
-        let _ = writeln!(out, "  decided by:   {}", reason(profile.document, one));
-        for rule in one.rules.iter().filter(|rule| !decides(one, rule)) {
-            let _ = writeln!(out, "  also:         {}", rule_text(rule));
+        let on = format!("{} (number {})", words::arch(one.arch), one.number);
+        let block = block(profile, name, given, one);
+        match blocks.iter_mut().find(|(_, own)| *own == block) {
+            Some((arches, _)) => arches.push(on),
+            None => blocks.push((vec![on], block)),
         }
-        for edit in explain::edits(profile, name, given, one) {
-            let _ = writeln!(out, "  to change it: {}", edit.text);
-        }
+    }
+    for (arches, block) in blocks {
+        let _ = write!(out, "on {}: {block}", arches.join(", "));
+    }
+    out
+}
+
+fn block(profile: &Profile, name: &str, given: &[u64], one: &Explanation) -> String {
+    let mut out = format!("{}\n", words::action(one.answer));
+    let _ = writeln!(out, "  decided by:   {}", reason(profile.document, one));
+    for rule in one.rules.iter().filter(|rule| !decides(one, rule)) {
+        let _ = writeln!(out, "  also:         {}", rule_text(rule));
+    }
+    for edit in explain::edits(profile, name, given, one) {
+        let _ = writeln!(out, "  to change it: {}", edit.text);
     }
     out
 }

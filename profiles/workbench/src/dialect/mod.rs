@@ -80,16 +80,18 @@ fn read_all(bytes: &[u8]) -> Result<Vec<Document>, DialectError> {
         return Ok(vec![decode::document(&json::parse(text)?)?]);
     }
     let mut out = Vec::new();
+    let mut other = None;
     for node in yaml::parse(text)? {
-        // What else is in the file (pods, bindings) is not asked for.
         match decode::document(&node) {
-            Err(DialectError::OtherKind { .. } | DialectError::Unknown) if !out.is_empty() => {}
-            Err(_) if node.value == node::Value::Null => {}
+            // What else is in the file (pods, bindings) is not asked for.
+            Err(error @ (DialectError::OtherKind { .. } | DialectError::Unknown)) => {
+                other.get_or_insert(error);
+            }
             read => out.push(read?),
         }
     }
     if out.is_empty() {
-        return Err(DialectError::Unknown);
+        return Err(other.unwrap_or(DialectError::Unknown));
     }
     Ok(out)
 }

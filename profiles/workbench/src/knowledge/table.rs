@@ -160,7 +160,7 @@ pub(super) const PLAIN: &[(&str, &[&str])] = &[
     ("POSIX message queues", &["mq_open", "mq_unlink", "mq_notify", "mq_getsetattr", "mq_timedsend", "mq_timedsend_time64", "mq_timedreceive", "mq_timedreceive_time64"]),
     ("the machine's name", &["uname", "olduname", "oldolduname", "sethostname", "setdomainname"]),
     ("random numbers", &["getrandom"]),
-    ("probes of the kernel's tracing", &["uprobe", "uretprobe"]),
+    ("made by the kernel's own tracing; newer kernels let them pass without asking a filter", &["uprobe", "uretprobe"]),
     ("never or no longer implemented", &["afs_syscall", "break", "getpmsg", "gtty", "idle", "lock", "mpx", "prof", "profil", "putpmsg", "security", "stty", "tuxcall", "ulimit", "vserver"]),
 ];
 
