@@ -13,6 +13,8 @@ pub mod dialect;
 pub mod explain;
 /// What calls are for and what harm they can do.
 pub mod knowledge;
+/// A profile as one HTML page.
+pub mod page;
 /// What a workload was seen to do.
 pub mod recording;
 /// What a profile would have answered to calls that were seen.

@@ -43,6 +43,24 @@ pub enum CliError {
         #[source]
         source: DialectError,
     },
+    /// A file that cannot be written.
+    #[error("cannot write {}", path.display())]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// A file that is not evidence.
+    #[error("{} is not the evidence of `cofferdam profile generate`", path.display())]
+    Evidence {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: serde_json::Error,
+    },
     /// A profile that means nothing.
     #[error("{} cannot be used", path.display())]
     Invalid {

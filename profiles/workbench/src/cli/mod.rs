@@ -11,6 +11,7 @@ mod explain;
 /// Files in, results out.
 mod files;
 mod record;
+mod report;
 mod simulate;
 
 pub use error::CliError;
@@ -48,6 +49,7 @@ enum Command {
     Merge(combine::Merge),
     Simulate(simulate::Arguments),
     Record(record::Arguments),
+    Report(report::Arguments),
 }
 
 /// Runs the command line of this process. Exit status: 0 done, 1 found something that its command
@@ -70,6 +72,7 @@ pub fn main() -> ExitCode {
         Command::Merge(arguments) => combine::merge(&arguments, line.format),
         Command::Simulate(arguments) => simulate::run(&arguments, line.format),
         Command::Record(arguments) => record::run(&arguments, line.format),
+        Command::Report(arguments) => report::run(&arguments, line.format),
     };
     done.unwrap_or_else(|error| {
         error::tell(&error, line.format);
