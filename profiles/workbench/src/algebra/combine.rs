@@ -185,7 +185,8 @@ impl<'a> Plan<'a> {
         })
     }
 
-    /// Rules for a name, which are exact or err to the allowed side.
+    /// Rules for a name: exact ones, or such that refuse the same calls with another errno, or the
+    /// answer that errs to the side the operation may err to.
     fn rules(&self, name: &str) -> Result<Vec<Rule>, AlgebraError> {
         let pair = self.decisions(name);
         let all = |pair: &[Decision; 2]| -> Result<_, TooComplex> {
@@ -197,18 +198,30 @@ impl<'a> Plan<'a> {
         };
         let (points, wanted) = all(&pair).map_err(|error| error.of(name))?;
         let [left, right] = &pair;
-        Ok(
-            fit(&points, &wanted, &[left, right], self.default).unwrap_or_else(|| {
-                let bound = match self.operation {
-                    Operation::Merge => wanted.iter().copied().reduce(looser),
-                    Operation::Intersect => wanted.iter().copied().reduce(stricter),
-                };
-                vec![Rule {
-                    tests: Vec::new(),
-                    action: bound.unwrap_or(self.default),
-                }]
-            }),
-        )
+        let exact = fit(&points, &wanted, &[left, right], self.default);
+        // Rules cannot say two errnos and an exception to the second; the default's errno will do.
+        let worded = |action: &Action| {
+            if action.denies() && action.rank() == self.default.rank() {
+                self.default
+            } else {
+                *action
+            }
+        };
+        let alike = || {
+            let wanted: Vec<Action> = wanted.iter().map(worded).collect();
+            fit(&points, &wanted, &[left, right], self.default)
+        };
+        let bound = || {
+            let bound = match self.operation {
+                Operation::Merge => wanted.iter().copied().reduce(looser),
+                Operation::Intersect => wanted.iter().copied().reduce(stricter),
+            };
+            vec![Rule {
+                tests: Vec::new(),
+                action: bound.unwrap_or(self.default),
+            }]
+        };
+        Ok(exact.or_else(alike).unwrap_or_else(bound))
     }
 
     /// The rules as a profile: names that share a rule share an entry.

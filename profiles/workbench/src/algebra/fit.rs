@@ -187,7 +187,8 @@ fn cubes(points: &[Point], sources: &[&Decision]) -> Vec<Cube> {
             }
         }
     }
-    base.sort_by_key(Vec::len);
+    // In an order of their own, so that it does not matter which profile is the first.
+    base.sort_by(|a, b| a.len().cmp(&b.len()).then_with(|| a.cmp(b)));
     let mut seen = HashSet::new();
     let mut out = Vec::new();
     let mut keep = |tests: Vec<Test>| {

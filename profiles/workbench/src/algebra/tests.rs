@@ -384,3 +384,33 @@ fn an_architecture_of_one_side_only_is_told() {
     let native = combine(Operation::Merge, &both, &one, MACHINE, &[MACHINE]).unwrap();
     assert_eq!(native.approximations, []);
 }
+
+/// Two defaults with different errnos, as Docker's and Podman's: no profile has both beside a
+/// condition, but the calls that run are exactly those.
+#[test]
+fn different_errnos_do_not_cost_a_call() {
+    let profile = |errno: u32, args: Value| -> LinuxSeccomp {
+        let profile = json!({"defaultAction": "SCMP_ACT_ERRNO", "defaultErrnoRet": errno,
+            "syscalls": [{"names": ["clone"], "action": "SCMP_ACT_ALLOW", "args": args}]});
+        serde_json::from_value(profile).unwrap()
+    };
+    let masked =
+        json!([{"index": 0, "op": "SCMP_CMP_MASKED_EQ", "value": 0x7e02_0000, "valueTwo": 0}]);
+    let both = met(&profile(1, masked), &profile(38, json!([])));
+    assert!(
+        !both.approximations.iter().any(Approximation::is_serious),
+        "{:?}",
+        both.approximations
+    );
+    let number = resolve(MACHINE, "clone").unwrap();
+    let ask = |flags| {
+        let args = [flags, 0, 0, 0, 0, 0];
+        on(&both.profile).answer(&Call {
+            audit: MACHINE.audit(),
+            number,
+            args,
+        })
+    };
+    assert_eq!(ask(17), Action::Allow);
+    assert_eq!(ask(0x1000_0000), Action::Errno(38));
+}
