@@ -30,7 +30,7 @@ pub(super) struct Arguments {
     /// The system call.
     syscall: Option<String>,
     /// Its arguments, at most six.
-    #[arg(num_args = 0..=6, allow_hyphen_values = true)]
+    #[arg(num_args = 0..=6, allow_negative_numbers = true)]
     args: Vec<String>,
     #[command(flatten)]
     container: Container,
