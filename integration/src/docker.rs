@@ -83,6 +83,7 @@ impl Docker {
             .arg(config)
             .env("PATH", search_path(version, runtime)?)
             .env("COFFERDAM_CACHE", dir.join("cache"))
+            .env("COFFERDAM_LOGS", dir.join("logs"))
             .env("COFFERDAM_POLICY_FILE", dir.join("policy.toml"))
             .background(&dir.join("dockerd.log"))?;
         let engine = Self {

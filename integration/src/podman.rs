@@ -72,6 +72,7 @@ impl Client for Podman {
             .args(args)
             .env("CONTAINERS_CONF", dir.join("containers.conf"))
             .env("COFFERDAM_CACHE", dir.join("cache"))
+            .env("COFFERDAM_LOGS", dir.join("logs"))
             .env("COFFERDAM_POLICY_FILE", dir.join("policy.toml"))
     }
 

@@ -91,6 +91,8 @@ pub struct Created {
     pub init: NewProcess,
     /// What later calls are given.
     pub task: Task,
+    /// Where lines about its denied calls come from, if those are explained.
+    pub denials: Option<OwnedFd>,
 }
 
 /// A container that exists.

@@ -2,6 +2,8 @@
 
 use std::time::SystemTime;
 
+use cofferdam_container::denials::Line;
+use containerd_shim_protos::events::container::ContainerUpdate;
 use containerd_shim_protos::events::task::{
     TaskCreate, TaskDelete, TaskExecAdded, TaskExecStarted, TaskExit, TaskIO, TaskOOM, TaskPaused,
     TaskResumed, TaskStart,
@@ -62,10 +64,66 @@ pub enum Event {
     Delete { id: String, pid: i32, exit: Exit },
     /// A process of the container was killed for want of memory.
     Oom { id: String },
+    /// A system call was denied, or several were.
+    Denied { id: String, denial: Denial },
     /// Every process is frozen.
     Paused { id: String },
     /// Every process is thawed.
     Resumed { id: String },
+}
+
+/// The topic of denied calls; containerd has none for them.
+pub const DENIED_TOPIC: &str = "/cofferdam/denied";
+
+/// A denied call, or how many were, as an event: labels of a `ContainerUpdate`. Clients of containerd
+/// (`ctr events` too) show only types that they know; this is the one that takes words of ours. Who
+/// acts on events goes by their topic.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Denial(Vec<(&'static str, String)>);
+
+impl Denial {
+    /// What an event says of a line of the log; the log itself says more.
+    pub fn of(line: &Line) -> Self {
+        Self(match line {
+            Line::Denied(denied) => {
+                let shown = denied.arguments.iter().map(|argument| {
+                    let value = argument.meaning.as_ref().unwrap_or(&argument.value);
+                    format!("{}={value}", argument.name)
+                });
+                let shown = shown.collect::<Vec<_>>().join(", ");
+                let edit = denied.cause.edit.as_ref();
+                vec![
+                    ("executable", denied.executable.clone()),
+                    ("pid", denied.pid.to_string()),
+                    ("syscall", denied.syscall.clone()),
+                    ("call", format!("{}({shown})", denied.syscall)),
+                    ("errno", denied.errno.clone()),
+                    ("why", denied.cause.text.clone()),
+                    (
+                        "to-allow",
+                        edit.map_or_else(String::new, |edit| edit.text.clone()),
+                    ),
+                    ("total", denied.total.to_string()),
+                ]
+            }
+            Line::Suppressed(counted) => vec![
+                ("executable", counted.executable.clone()),
+                ("syscall", counted.syscall.clone()),
+                ("count", counted.count.to_string()),
+                ("total", counted.total.to_string()),
+            ],
+        })
+    }
+
+    fn encode(self, id: String) -> protobuf::Result<Vec<u8>> {
+        let labels = self.0.into_iter();
+        ContainerUpdate {
+            id,
+            labels: labels.map(|(name, text)| (name.to_owned(), text)).collect(),
+            ..Default::default()
+        }
+        .write_to_bytes()
+    }
 }
 
 /// An event ready to be sent.
@@ -222,6 +280,10 @@ impl Event {
                     "containerd.events.TaskOOM",
                     value,
                 )
+            }
+            Self::Denied { id, denial } => {
+                let value = denial.encode(id)?;
+                (DENIED_TOPIC, "containerd.events.ContainerUpdate", value)
             }
             Self::Paused { id } => {
                 let value = TaskPaused {

@@ -5,7 +5,9 @@
 //! - fd [`CHANNEL_FD`]: one end of a stream socket; the daemon writes one request, shuts its writing
 //!   side, and reads one response, each a line of JSON,
 //! - fd [`CONSOLE_FD`], only when `console` is set: a connected Unix socket over which the pty
-//!   master is sent by `SCM_RIGHTS`.
+//!   master is sent by `SCM_RIGHTS`,
+//! - fd [`EVENTS_FD`], only with [`Create::events`]: a socket for the listener that explains denied
+//!   calls, if the policy wants one.
 //!
 //! The helper exits with status 0 after any response, a [`Response::Failed`] included; a helper that
 //! dies without a response is an internal error. The container's init, orphaned by the helper's exit,
@@ -25,6 +27,9 @@ pub const CHANNEL_FD: i32 = 3;
 
 /// The file descriptor of the console socket in the helper.
 pub const CONSOLE_FD: i32 = 4;
+
+/// The file descriptor of the socket for lines about denied calls in the helper.
+pub const EVENTS_FD: i32 = 5;
 
 /// Bytes of one message that are read at most; a larger one is refused.
 pub const MAX_MESSAGE: u64 = 32 << 20;
@@ -83,6 +88,9 @@ pub struct Create {
     pub no_new_keyring: bool,
     /// The process gets a terminal; fd [`CONSOLE_FD`] is there.
     pub console: bool,
+    /// fd [`EVENTS_FD`] is there.
+    #[serde(default)]
+    pub events: bool,
 }
 
 /// The fields of an exec request.
@@ -125,6 +133,9 @@ pub struct Created {
     pub delete_hooks: bool,
     /// The name of the policy in force, for the log.
     pub policy: String,
+    /// Denied calls are explained, and told on the events' socket.
+    #[serde(default)]
+    pub explained: bool,
 }
 
 /// Why the helper could not do what was asked.

@@ -18,8 +18,8 @@ use crate::cli::verbs::{PLAIN, Verb};
 use crate::cli::{CliError, Context, chain};
 use crate::denials_verb;
 use crate::helper::{
-    self, CHANNEL_FD, CONSOLE_FD, Created, Failure, FailureKind, Request, Response, Target,
-    VERB as NAME,
+    self, CHANNEL_FD, CONSOLE_FD, Created, EVENTS_FD, Failure, FailureKind, Request, Response,
+    Target, VERB as NAME,
 };
 use crate::launch::{self, Bundle, LaunchError, PolicyChoice};
 use crate::recording;
@@ -88,7 +88,8 @@ fn create(policy: &PolicyChoice, request: helper::Create) -> Result<Response, Cl
     let bundle = Bundle::open(&request.bundle)?;
     let spec = bundle.harden(&policy)?;
     let (root, id) = (request.target.root.clone(), id(&request.target)?);
-    let listener = denials_verb::command(&root, &id, None);
+    let events = events(request.events)?;
+    let listener = denials_verb::command(&root, &id, events);
     let state = container::create(
         &spec,
         CreateOptions {
@@ -117,6 +118,7 @@ fn create(policy: &PolicyChoice, request: helper::Create) -> Result<Response, Cl
         start_hooks,
         delete_hooks,
         policy: spec.report().policy.clone(),
+        explained: state.denials.is_some(),
     }))
 }
 
@@ -146,6 +148,17 @@ fn console(wanted: bool) -> Result<Option<OwnedFd>, CliError> {
     }
     let socket = sys::inherited(CONSOLE_FD).map_err(|source| CliError::System {
         action: "use the shim's console socket",
+        source,
+    })?;
+    Ok(Some(socket))
+}
+
+fn events(there: bool) -> Result<Option<OwnedFd>, CliError> {
+    if !there {
+        return Ok(None);
+    }
+    let socket = sys::inherited(EVENTS_FD).map_err(|source| CliError::System {
+        action: "use the shim's socket for denied calls",
         source,
     })?;
     Ok(Some(socket))

@@ -16,8 +16,11 @@ use containerd_shim_protos::protobuf::well_known_types::any::Any;
 
 use crate::backend::{Backend, BackendError, Created, NewProcess, NewTask, OomGuard, Task};
 use crate::console;
+use crate::denial_events;
 use crate::failure::Kinded;
-use crate::helper::{self, CHANNEL_FD, CONSOLE_FD, FailureKind, Request, Response, Target};
+use crate::helper::{
+    self, CHANNEL_FD, CONSOLE_FD, EVENTS_FD, FailureKind, Request, Response, Target,
+};
 use crate::io::ChildStdio;
 use crate::metrics;
 use crate::mounts;
@@ -86,6 +89,7 @@ impl Helper {
         request: &Request,
         stdio: Option<&ChildStdio>,
         console: Option<&OwnedFd>,
+        events: Option<&OwnedFd>,
     ) -> Result<Response, BackendError> {
         let failed = |source| BackendError::Spawn {
             program: self.path.clone(),
@@ -107,6 +111,7 @@ impl Helper {
         };
         fds.push((&theirs, CHANNEL_FD));
         fds.extend(console.map(|console| (console, CONSOLE_FD)));
+        fds.extend(events.map(|events| (events, EVENTS_FD)));
         let args = [HELPER, helper::VERB].map(|arg| sys::c_string(arg.as_bytes()));
         let args = args
             .into_iter()
@@ -205,7 +210,7 @@ impl HostBackend {
         new: &NewTask,
         target: &Target,
         stdio: &ChildStdio,
-    ) -> Result<(helper::Created, Option<OwnedFd>), BackendError> {
+    ) -> Result<(helper::Created, Option<OwnedFd>, Option<OwnedFd>), BackendError> {
         let request = Request::Create(helper::Create {
             target: target.clone(),
             bundle: new.bundle.clone(),
@@ -214,16 +219,25 @@ impl HostBackend {
             no_pivot: new.options.no_pivot,
             no_new_keyring: new.options.no_new_keyring,
             console: stdio.terminal,
+            events: true,
         });
         let console = console::Socket::new(stdio.terminal)?;
-        match self.helper.ask(&request, Some(stdio), console.theirs())? {
-            Response::Created(created) => Ok((created, console.receive()?)),
+        // Before the helper runs it is not known whether the policy wants denied calls explained.
+        let (events, theirs) = denial_events::channel().map_err(internal("create", target))?;
+        match self
+            .helper
+            .ask(&request, Some(stdio), console.theirs(), Some(&theirs))?
+        {
+            Response::Created(created) => {
+                let denials = created.explained.then_some(events);
+                Ok((created, console.receive()?, denials))
+            }
             other => Err(unexpected("Created", &other)),
         }
     }
 
     fn done(&self, request: &Request) -> Result<(), BackendError> {
-        match self.helper.ask(request, None, None)? {
+        match self.helper.ask(request, None, None, None)? {
             Response::Done => Ok(()),
             other => Err(unexpected("Done", &other)),
         }
@@ -251,7 +265,7 @@ impl Backend for HostBackend {
             mounts::mount_all(&new.rootfs, &rootfs)?;
         }
         match self.make(new, &target, stdio) {
-            Ok((created, console)) => {
+            Ok((created, console, denials)) => {
                 let id = &new.id;
                 tracing::info!(id, policy = created.policy, pid = created.pid, "created");
                 Ok(Created {
@@ -267,6 +281,7 @@ impl Backend for HostBackend {
                         start_hooks: created.start_hooks,
                         delete_hooks: created.delete_hooks,
                     },
+                    denials,
                 })
             }
             Err(e) => {
@@ -306,7 +321,10 @@ impl Backend for HostBackend {
             console: stdio.terminal,
         });
         let console = console::Socket::new(stdio.terminal)?;
-        match self.helper.ask(&request, Some(stdio), console.theirs())? {
+        match self
+            .helper
+            .ask(&request, Some(stdio), console.theirs(), None)?
+        {
             Response::Execed { pid } => Ok(NewProcess {
                 pid,
                 console: console.receive()?,

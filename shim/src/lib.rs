@@ -53,6 +53,9 @@ mod metrics;
 /// Watches a container for want of memory.
 mod oom;
 
+/// Denied calls as containerd events.
+mod denial_events;
+
 /// The one place that reaps children.
 mod reap;
 

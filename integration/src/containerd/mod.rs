@@ -125,6 +125,7 @@ impl Containerd {
             .arg(dir.join("config.toml"))
             .env("PATH", path)
             .env("COFFERDAM_CACHE", dir.join("cache"))
+            .env("COFFERDAM_LOGS", dir.join("logs"))
             .env("COFFERDAM_POLICY_FILE", dir.join("policy.toml"));
         for line in fs::read_to_string(dir.join("envs"))
             .unwrap_or_default()

@@ -26,6 +26,7 @@ mod tests;
 mod view;
 
 use std::collections::{BTreeMap, HashMap};
+use std::os::fd::OwnedFd;
 use std::sync::{Arc, Condvar, Mutex};
 
 pub use error::{TaskError, chain};
@@ -33,6 +34,7 @@ pub use process::{Phase, Process, Waiter};
 pub use view::ProcessView;
 
 use crate::backend::{Backend, NewTask, OomGuard, Task};
+use crate::denial_events;
 use crate::events::{Event, EventSink, Exit};
 use crate::io::{self, Owner, StdioPaths};
 use crate::reactor::Reactor;
@@ -43,6 +45,13 @@ const START_FAILED: u32 = 255;
 
 /// A container's process by name: `None` is init.
 type Key = (String, Option<String>);
+
+/// A container that the backend has just made.
+struct Made {
+    task: Task,
+    pid: i32,
+    denials: Option<OwnedFd>,
+}
 
 struct Container {
     /// `None` while it is being created.
@@ -162,7 +171,7 @@ impl<B: Backend, S: EventSink> Tasks<B, S> {
         }
         let made = self.make(&new, &paths);
         let mut table = lock(&self.table);
-        let (task, pid, held) = match made {
+        let (made, held) = match made {
             Ok(made) => made,
             Err(e) => {
                 table.landed();
@@ -170,6 +179,7 @@ impl<B: Backend, S: EventSink> Tasks<B, S> {
                 return Err(e);
             }
         };
+        let Made { task, pid, denials } = made;
         let early = table.claim(pid, (id.clone(), None));
         table.landed();
         let container = table.container(&id)?;
@@ -191,14 +201,13 @@ impl<B: Backend, S: EventSink> Tasks<B, S> {
         }
         drop(table);
         self.watch_oom(&id, &task);
+        if let Some(denials) = denials {
+            self.watch_denials(&id, denials);
+        }
         Ok(pid)
     }
 
-    fn make(
-        &self,
-        new: &NewTask,
-        paths: &StdioPaths,
-    ) -> Result<(Task, i32, io::HeldStdio), TaskError> {
+    fn make(&self, new: &NewTask, paths: &StdioPaths) -> Result<(Made, io::HeldStdio), TaskError> {
         let owner = Owner {
             id: &new.id,
             namespace: &self.namespace,
@@ -211,7 +220,26 @@ impl<B: Backend, S: EventSink> Tasks<B, S> {
             self.backend.delete(&created.task)?;
             return Err(e.into());
         }
-        Ok((created.task, created.init.pid, held))
+        let made = Made {
+            task: created.task,
+            pid: created.init.pid,
+            denials: created.denials,
+        };
+        Ok((made, held))
+    }
+
+    fn watch_denials(self: &Arc<Self>, id: &str, channel: OwnedFd) {
+        let sink = Arc::downgrade(&self.sink);
+        let name = id.to_owned();
+        let notify = Box::new(move |denial| {
+            if let Some(sink) = sink.upgrade() {
+                let id = name.clone();
+                sink.publish(Event::Denied { id, denial });
+            }
+        });
+        if let Err(error) = denial_events::watch(channel, &self.reactor, notify) {
+            tracing::warn!(id, %error, "denied calls are not published");
+        }
     }
 
     fn watch_oom(self: &Arc<Self>, id: &str, task: &Task) {

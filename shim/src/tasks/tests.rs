@@ -65,7 +65,11 @@ impl Backend for Fake {
             start_hooks: false,
             delete_hooks: false,
         };
-        Ok(Created { init, task })
+        Ok(Created {
+            init,
+            task,
+            denials: None,
+        })
     }
 
     fn start(&self, task: &Task) -> Result<(), BackendError> {
@@ -135,6 +139,7 @@ impl EventSink for Seen {
     fn publish(&self, event: Event) {
         let line = match event {
             Event::Create { pid, .. } => format!("create {pid}"),
+            Event::Denied { .. } => "denied".to_owned(),
             Event::Start { pid, .. } => format!("start {pid}"),
             Event::ExecAdded { exec_id, .. } => format!("exec-added {exec_id}"),
             Event::ExecStarted { exec_id, pid, .. } => format!("exec-started {exec_id} {pid}"),

@@ -346,3 +346,88 @@ fn a_silent_container_has_no_listener_and_says_so() {
     run(&bench, &["delete", "--force", "c"]).ok();
     bench.assert_nothing_left("silent");
 }
+
+#[test]
+fn a_create_that_fails_leaves_no_listener() {
+    if !needs_root() {
+        return;
+    }
+    let bench = bench(&[]);
+    bench.configure(|spec| spec["process"]["args"] = json!(["/bin/nothing"]));
+    let failed = run(&bench, &["create", "c"]);
+    assert!(failed.stderr.contains("no such file"), "{}", failed.stderr);
+    assert_eq!(listeners(&bench), []);
+    bench.assert_nothing_left("failed create");
+}
+
+/// Where no_new_privs is off the filter is attached early, with much left to do.
+#[test]
+fn without_no_new_privileges_it_is_the_same() {
+    if !needs_root() {
+        return;
+    }
+    let bench = bench(&["flood", "7"]);
+    let policies = format!("{POLICIES}no_new_privileges = false\n");
+    fs::write(bench.path("policy.toml"), policies).unwrap();
+    bench.configure(|spec| spec["process"]["noNewPrivileges"] = json!(false));
+    let answer = run(&bench, &["run", "c"]).ok();
+    assert!(answer.starts_with("{-1} "), "{answer}");
+    assert_eq!(counted(&lines(&bench, "c")), (7, 7));
+    bench.assert_nothing_left("early");
+}
+
+/// A filter that denies what the hand-over itself needs: nothing waits for nobody.
+#[test]
+fn a_profile_that_denies_nearly_everything_does_not_hang() {
+    if !needs_root() {
+        return;
+    }
+    let bench = bench(&["flood", "3"]);
+    let policies = format!("{POLICIES}seccomp = \"engine\"\n");
+    fs::write(bench.path("policy.toml"), policies).unwrap();
+    let allowed = [
+        "execve",
+        "exit_group",
+        "write",
+        "brk",
+        "mmap",
+        "munmap",
+        "mprotect",
+        "arch_prctl",
+        "set_tid_address",
+        "set_robust_list",
+        "rseq",
+        "prlimit64",
+        "readlinkat",
+        "getrandom",
+        "rt_sigaction",
+        "sigaltstack",
+        "poll",
+        "newfstatat",
+        "clock_gettime",
+    ];
+    bench.configure(|spec| {
+        spec["linux"]["seccomp"] = json!({
+            "defaultAction": "SCMP_ACT_ERRNO", "defaultErrnoRet": 13,
+            "syscalls": [
+                {"names": allowed, "action": "SCMP_ACT_ALLOW"},
+                {"names": ["swapoff"], "action": "SCMP_ACT_ERRNO", "errnoRet": 77},
+            ],
+        });
+    });
+    let answer = run(&bench, &["run", "c"]).ok();
+    assert!(answer.starts_with("{-77} "), "{answer}");
+    let lines = lines(&bench, "c");
+    let swapoff = lines
+        .iter()
+        .find(|line| line["syscall"] == "swapoff")
+        .unwrap();
+    assert_eq!(swapoff["cause"]["by"], "rule");
+    assert_eq!(swapoff["cause"]["index"], 1);
+    assert_eq!(
+        swapoff["cause"]["edit"]["remove"],
+        json!({"rule": 1, "name": "swapoff"})
+    );
+    assert_eq!(swapoff["errno"], "EBADFD");
+    bench.assert_nothing_left("narrow");
+}

@@ -73,6 +73,7 @@ fn create(bench: &Bench) -> Request {
         no_pivot: false,
         no_new_keyring: false,
         console: false,
+        events: false,
     })
 }
 

@@ -10,6 +10,7 @@ use nix::fcntl::{Flock, FlockArg};
 use nix::unistd::Pid;
 
 use crate::cgroup::Cgroup;
+use crate::denials;
 use crate::error::{CreateError, StateError};
 use crate::id::ContainerId;
 use crate::state::{Prepared, State};
@@ -116,8 +117,17 @@ impl Drop for Making {
         if self.done {
             return;
         }
-        for (pid, file) in self.children.iter().chain(&self.listener) {
+        for (pid, file) in &self.children {
             // It may have ended by itself: its failure is why we are here.
+            let _ = pidfd::signal(file, libc::SIGKILL);
+            pidfd::reap(*pid);
+        }
+        if let Some((pid, file)) = &self.listener {
+            // Asked first: it has a child of its own, which would take its place.
+            if let Some(listener) = &self.state.denials {
+                let keeper = (listener.pid, listener.start_time);
+                let _ = denials::end(&self.state.directory, keeper);
+            }
             let _ = pidfd::signal(file, libc::SIGKILL);
             pidfd::reap(*pid);
         }
