@@ -228,7 +228,38 @@ fn a_killed_listener_is_replaced_and_the_answers_stay() {
         assert!(answers.starts_with("{-1} "), "{what}: {text}");
         assert!(text.ends_with(REFUSED), "{what}: {text}");
         bench.assert_nothing_left(what);
+        let (sum, total) = counted(&lines(&bench, "c"));
+        // Killed between a line and the note that it is written, it is counted twice.
+        assert!(
+            (total..total + 6).contains(&sum),
+            "{what}: {sum} of {total}"
+        );
     }
+}
+
+/// A worker that makes no progress, whatever keeps it, is replaced.
+#[test]
+fn a_worker_that_hangs_is_replaced() {
+    if !needs_root() {
+        return;
+    }
+    let bench = bench(&["later", "9000"]);
+    let (child, out) = spawn(&bench, "c");
+    begun(&out);
+    let (_, worker) = keeper_and_worker(&bench);
+    kill(worker, Signal::SIGSTOP).unwrap();
+    let start = Instant::now();
+    while listeners(&bench).contains(&worker) {
+        assert!(
+            start.elapsed() < Duration::from_secs(20),
+            "it is still there"
+        );
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    assert!(wait(child).success());
+    let text = fs::read_to_string(&out).unwrap();
+    assert!(text.lines().nth(1).unwrap().starts_with("{-1} "), "{text}");
+    bench.assert_nothing_left("hanging");
 }
 
 /// With nobody left to ask the kernel answers ENOSYS: at once, and never with a pass; and the
@@ -303,6 +334,11 @@ fn a_joined_process_is_explained_too() {
     bench.configure(|spec| spec["process"]["args"] = json!(["/bin/sleep", "1000"]));
     run(&bench, &["create", "c"]).ok();
     run(&bench, &["start", "c"]).ok();
+    let followed = bench.path("followed");
+    let follower = command(&bench, &["denials", "--follow", "c"])
+        .stdout(fs::File::create(&followed).unwrap())
+        .spawn()
+        .unwrap();
     let answer = run(&bench, &["exec", "c", "/bin/denied", "flood", "1"]).ok();
     assert!(answer.starts_with("{-1} "), "{answer}");
     let own = run(&bench, &["exec", "c", "/bin/denied", "listener"]).ok();
@@ -316,6 +352,12 @@ fn a_joined_process_is_explained_too() {
         "{lines:?}"
     );
     run(&bench, &["delete", "--force", "c"]).ok();
+    assert!(wait(follower).success());
+    let followed = fs::read_to_string(&followed).unwrap();
+    assert!(
+        followed.contains("swapoff(path=NULL) = EPERM"),
+        "{followed}"
+    );
     bench.assert_nothing_left("exec");
     assert_eq!(listeners(&bench), []);
 }

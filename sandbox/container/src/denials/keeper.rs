@@ -23,8 +23,8 @@ use crate::sys::{inherit, pidfd, sched};
 
 /// How often the worker is looked after while there are listeners, in milliseconds.
 const ROUND: u16 = 1000;
-/// How long one call may take before the worker is taken to hang, in milliseconds.
-const HANGING: u64 = 2000;
+/// How long calls may wait without progress before the worker is taken to hang, in milliseconds.
+const HANGING: u64 = 4000;
 /// How long the worker may take to write down what it has left.
 const ENDING: Duration = Duration::from_secs(2);
 /// Connections at once; more wait in the socket's queue.
@@ -62,6 +62,8 @@ struct Keeper {
     channels: Vec<OwnedFd>,
     listeners: BTreeMap<u32, OwnedFd>,
     next: u32,
+    /// Since when calls wait while none is received, in milliseconds, and how many had been.
+    stuck: Option<(u64, u64)>,
 }
 
 struct Worker {
@@ -108,6 +110,7 @@ pub fn serve(control: RawFd, directory: &Path) -> Result<(), ServeError> {
         channels: vec![control],
         listeners: BTreeMap::new(),
         next: 1,
+        stuck: None,
     }
     .keep()
     .map_err(failed("keep the listeners"))
@@ -264,13 +267,36 @@ impl Keeper {
         }
     }
 
-    /// Ends a worker that hangs on one call, such as on memory that never comes; its successor
-    /// answers the call without looking at it.
-    fn look_after(&self, worker: &Worker) {
-        let since = self.shared.desk.since();
-        if since != 0 && worker::now().saturating_sub(since) > HANGING {
-            let _ = pidfd::signal(&worker.file, libc::SIGKILL);
+    /// Ends a worker that makes no progress although a call waits, such as on memory that never
+    /// comes; its successor answers the call in hand without looking at it.
+    fn look_after(&mut self, worker: &Worker) {
+        let (now, total) = (worker::now(), self.shared.desk.total());
+        if !self.shared.desk.is_busy() && !self.somebody_waits() {
+            self.stuck = None;
+            return;
         }
+        match self.stuck {
+            Some((since, before)) if before == total => {
+                if now.saturating_sub(since) > HANGING {
+                    let _ = pidfd::signal(&worker.file, libc::SIGKILL);
+                    self.stuck = None;
+                }
+            }
+            _ => self.stuck = Some((now, total)),
+        }
+    }
+
+    /// Whether a call has not been received yet.
+    fn somebody_waits(&self) -> bool {
+        let listeners = self.listeners.values();
+        let mut fds: Vec<PollFd<'_>> = listeners
+            .map(|fd| PollFd::new(fd.as_fd(), PollFlags::POLLIN))
+            .collect();
+        poll(&mut fds, PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
+            && fds.iter().any(|fd| {
+                fd.revents()
+                    .is_some_and(|flags| flags.contains(PollFlags::POLLIN))
+            })
     }
 }
 

@@ -117,6 +117,12 @@ impl Tally {
         false
     }
 
+    /// Counts calls of which nothing more is known.
+    pub(super) fn count_others(&mut self, calls: u64) {
+        self.others += calls;
+        self.pending |= calls > 0;
+    }
+
     /// Whether there is something to flush.
     pub(super) fn pending(&self) -> bool {
         self.pending

@@ -52,12 +52,15 @@ pub(super) fn run(
         explainer: None,
         flushed: now(),
     };
+    // What its predecessor, if there was one, counted and could not write down any more.
+    worker.tally.count_others(shared.desk.unaccounted());
     if let Some((serial, pending)) = shared.desk.left()
         && let Some(listener) = listeners.get(&serial)
         && notify::is_pending(listener, pending.id)
     {
-        // Not read this time: reading may be what its predecessor died of.
-        worker.answer(listener, &pending, false);
+        // Counted already, and not read this time: reading may be what its predecessor died of.
+        let errno = errno_of(&shared.program, &pending.call);
+        let _ = notify::deny(listener, pending.id, errno);
     }
     shared.desk.clear();
     loop {
@@ -148,13 +151,13 @@ impl Worker<'_> {
     /// One call of one listener.
     fn serve(&mut self, serial: u32, listener: &OwnedFd) {
         // An error: the caller was killed meanwhile, or all callers are gone.
-        if let Ok(pending) = self.shared.desk.receive(listener, serial, now()) {
-            self.answer(listener, &pending, true);
+        if let Ok(pending) = self.shared.desk.receive(listener, serial) {
+            self.answer(listener, &pending);
             self.shared.desk.clear();
         }
     }
 
-    fn answer(&mut self, listener: &OwnedFd, pending: &Pending, read: bool) {
+    fn answer(&mut self, listener: &OwnedFd, pending: &Pending) {
         let errno = errno_of(&self.shared.program, &pending.call);
         let executable = memory::executable(pending.pid);
         let key = Key {
@@ -165,7 +168,7 @@ impl Worker<'_> {
         let line = self
             .tally
             .admit(&key, now())
-            .then(|| self.describe(listener, pending, &key.executable, errno, read));
+            .then(|| self.describe(listener, pending, &key.executable, errno));
         // ENOENT: the caller was killed, and nobody waits for an answer any more.
         let _ = notify::deny(listener, pending.id, errno);
         if let Some(line) = line {
@@ -180,7 +183,6 @@ impl Worker<'_> {
         pending: &Pending,
         executable: &str,
         errno: u16,
-        read: bool,
     ) -> Line {
         let plan = &self.shared.plan;
         if self.explainer.is_none() {
@@ -190,12 +192,8 @@ impl Worker<'_> {
         let command = memory::command(pending.pid);
         let (name, arguments, complete, cause) = match &self.explainer {
             Some(explainer) => {
-                let mut arguments = Vec::new();
-                let mut complete = false;
-                if read {
-                    arguments = explainer.arguments(call, &Caller::of(listener, pending));
-                    complete = notify::is_pending(listener, pending.id);
-                }
+                let mut arguments = explainer.arguments(call, &Caller::of(listener, pending));
+                let complete = notify::is_pending(listener, pending.id);
                 if !complete {
                     arguments = explainer.arguments(call, &Unreadable);
                 }
@@ -265,5 +263,9 @@ impl Worker<'_> {
         if !matches!(written, Some(Ok(()))) {
             self.log = Log::append(&self.shared.plan.log).ok();
         }
+        self.shared.desk.account(match line {
+            Line::Denied(_) => 1,
+            Line::Suppressed(counted) => counted.count,
+        });
     }
 }

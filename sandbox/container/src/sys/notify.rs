@@ -5,7 +5,7 @@ use std::cell::UnsafeCell;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd as _};
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use cofferdam_profiles::seccomp::Call;
 
@@ -106,10 +106,12 @@ pub(crate) fn deny(listener: impl AsFd, id: u64, errno: u16) -> io::Result<()> {
 struct Page {
     /// Which listener `call` came from.
     serial: AtomicU32,
-    /// When the worker began with `call`, in milliseconds of the monotonic clock; 0 while it waits.
-    since: AtomicU64,
+    /// `call` is being answered.
+    busy: AtomicBool,
     /// How many calls have been received.
     total: AtomicU64,
+    /// How many of them the log speaks of.
+    accounted: AtomicU64,
     /// Written by the kernel.
     call: UnsafeCell<Received>,
 }
@@ -150,22 +152,17 @@ impl Desk {
     }
 
     /// Receives the next call of the listener `serial`. It is on the desk until [`Self::clear`].
-    pub(crate) fn receive(
-        &self,
-        listener: impl AsFd,
-        serial: u32,
-        now: u64,
-    ) -> io::Result<Pending> {
+    pub(crate) fn receive(&self, listener: impl AsFd, serial: u32) -> io::Result<Pending> {
         let page = self.page();
         // SAFETY: only the one worker touches the call, and the keeper only when that is gone.
         unsafe { *page.call.get() = Received::default() };
         page.serial.store(serial, Ordering::SeqCst);
-        page.since.store(now.max(1), Ordering::SeqCst);
+        page.busy.store(true, Ordering::SeqCst);
         // SAFETY: the ioctl writes one structure of the size in its number to memory of ours, which
         // must be zeroed and is.
         let result = unsafe { libc::ioctl(listener.as_fd().as_raw_fd(), RECEIVE, page.call.get()) };
         if let Err(error) = check(result.into()) {
-            page.since.store(0, Ordering::SeqCst);
+            page.busy.store(false, Ordering::SeqCst);
             return Err(error);
         }
         page.total.fetch_add(1, Ordering::SeqCst);
@@ -175,12 +172,12 @@ impl Desk {
 
     /// Nothing is being answered.
     pub(crate) fn clear(&self) {
-        self.page().since.store(0, Ordering::SeqCst);
+        self.page().busy.store(false, Ordering::SeqCst);
     }
 
     /// The call that a worker had when it ended, and which listener it came from.
     pub(crate) fn left(&self) -> Option<(u32, Pending)> {
-        if self.since() == 0 {
+        if !self.is_busy() {
             return None;
         }
         // SAFETY: the worker that wrote it is gone, and the next one calls this first.
@@ -188,13 +185,24 @@ impl Desk {
         (call.id != 0).then(|| (self.page().serial.load(Ordering::SeqCst), call))
     }
 
-    /// Since when a call is being answered, in milliseconds; 0 if none is.
-    pub(crate) fn since(&self) -> u64 {
-        self.page().since.load(Ordering::SeqCst)
+    /// A call is being answered.
+    pub(crate) fn is_busy(&self) -> bool {
+        self.page().busy.load(Ordering::SeqCst)
     }
 
     /// How many calls have been received.
     pub(crate) fn total(&self) -> u64 {
         self.page().total.load(Ordering::SeqCst)
+    }
+
+    /// The log speaks of so many more calls.
+    pub(crate) fn account(&self, calls: u64) {
+        self.page().accounted.fetch_add(calls, Ordering::SeqCst);
+    }
+
+    /// How many of the calls received the log does not speak of.
+    pub(crate) fn unaccounted(&self) -> u64 {
+        let accounted = self.page().accounted.load(Ordering::SeqCst);
+        self.total().saturating_sub(accounted)
     }
 }
