@@ -45,6 +45,15 @@ pub(super) fn fit(
         };
         return Some(rules);
     }
+    let right = |rules: &Vec<Rule>| {
+        let decision = Decision::of(rules.iter(), default);
+        let same = |(point, action): (&Point, &Action)| decision.answer(point) == *action;
+        points.iter().zip(wanted).all(same)
+    };
+    let own = sources.iter().filter_map(|one| as_is(one, default));
+    if let Some(rules) = own.filter(right).min_by_key(Vec::len) {
+        return Some(rules);
+    }
     let cubes = cubes(points, sources);
     if cubes.len().saturating_mul(points.len()) > MAX_WORK / 64 {
         return None;
@@ -59,10 +68,7 @@ pub(super) fn fit(
             Some((Rule { tests, action }, cube))
         })
         .collect();
-    let mut found: Vec<Vec<Rule>> = sources
-        .iter()
-        .filter_map(|one| as_is(one, default))
-        .collect();
+    let mut found: Vec<Vec<Rule>> = Vec::new();
     for taste in [Taste::Exact, Taste::Careful, Taste::Greedy] {
         found.extend(cover(&rules, wanted, default, taste));
         found.extend(cover(&rules, wanted, loosest, taste).map(|mut rules| {
@@ -72,11 +78,6 @@ pub(super) fn fit(
             rules
         }));
     }
-    let right = |rules: &Vec<Rule>| {
-        let decision = Decision::of(rules.iter(), default);
-        let same = |(point, action): (&Point, &Action)| decision.answer(point) == *action;
-        points.iter().zip(wanted).all(same)
-    };
     found.into_iter().filter(right).min_by_key(Vec::len)
 }
 

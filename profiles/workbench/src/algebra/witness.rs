@@ -1,6 +1,6 @@
 //! A value that passes some tests of an argument and fails others, or the proof that there is none.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 
 use cofferdam_profiles::seccomp::{Op, Test};
 
@@ -54,6 +54,14 @@ impl Region {
             (Op::MaskedEq(mask), false) => part.not.push((mask, value)),
         }
         (part.low <= part.high).then_some(part)
+    }
+
+    /// The region without some values.
+    pub(super) fn without(&self, values: &BTreeSet<u64>) -> Self {
+        let mut rest = self.clone();
+        let range = values.range(self.low..=self.high);
+        rest.not.extend(range.map(|value| (u64::MAX, *value)));
+        rest
     }
 
     fn within(&mut self, low: u64, high: u64) {

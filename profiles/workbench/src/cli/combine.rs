@@ -70,8 +70,11 @@ fn run(operation: Operation, inputs: &Inputs, format: Format) -> Result<ExitCode
     let mut whole: Option<LinuxSeccomp> = None;
     for path in &inputs.files {
         let next = files::profile(path, &inputs.container)?;
-        let so_far = whole.as_ref().unwrap_or(&next);
-        let combined = algebra::combine(operation, so_far, &next, native, &only)?;
+        let Some(so_far) = whole else {
+            whole = Some(next);
+            continue;
+        };
+        let combined = algebra::combine(operation, &so_far, &next, native, &only)?;
         told.extend(combined.approximations);
         whole = Some(combined.profile);
     }
