@@ -41,7 +41,7 @@ unit: setup
 
 # The suites of one engine run at the same time; they do not share anything.
 test: build engines profiles
-	$(CARGO) test --locked --workspace --no-fail-fast
+	COFFERDAM_REQUIRE_PROFILES=1 $(CARGO) test --locked --workspace --no-fail-fast
 
 soak: build engines
 	COFFERDAM_SOAK=1 $(CARGO) test --locked --package cofferdam-integration --test soak -- --nocapture

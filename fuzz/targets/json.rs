@@ -7,6 +7,7 @@ use cofferdam_profiles::seccomp::{Arch, Evaluator};
 use cofferdam_workbench::dialect::node::{Node, Value};
 use cofferdam_workbench::dialect::{Dialect, DialectError, Output, Target, json, read, write};
 use libfuzzer_sys::fuzz_target;
+use oci_spec::runtime::LinuxSeccomp;
 
 fuzz_target!(|data: &[u8]| {
     if let Ok(text) = std::str::from_utf8(data) {
@@ -27,6 +28,7 @@ fuzz_target!(|data: &[u8]| {
             return;
         };
         let _ = Evaluator::on(&profile, target.arch);
+        let profile = usual_errno(profile);
         for dialect in [Dialect::Oci, Dialect::Docker, Dialect::Podman, Dialect::Spo] {
             let output = Output {
                 dialect,
@@ -39,14 +41,18 @@ fuzz_target!(|data: &[u8]| {
                 continue;
             };
             let again = read(text.as_bytes()).unwrap();
-            assert_eq!(
-                again.oci(target).as_ref(),
-                Ok(&profile),
-                "{dialect:?}\n{text}"
-            );
+            let again = usual_errno(again.oci(target).unwrap());
+            assert_eq!(again, profile, "{dialect:?}\n{text}");
         }
     }
 });
+
+/// EPERM as the default's errno is the same as none, which is how the operator says it.
+fn usual_errno(mut profile: LinuxSeccomp) -> LinuxSeccomp {
+    let errno = profile.default_errno_ret().filter(|errno| *errno != 1);
+    profile.set_default_errno_ret(errno);
+    profile
+}
 
 /// Accepts what `serde_json` does, but for the bounds and for keys that stand twice.
 fn parser(text: &str) {
