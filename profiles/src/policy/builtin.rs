@@ -32,6 +32,7 @@ pub(crate) fn baseline() -> Policy {
         best_effort: BTreeSet::from([BestEffort::Apparmor]),
         apparmor_unconfined: Verdict::Deny,
         selinux_unconfined: Verdict::Deny,
+        selinux_types: BTreeSet::new(),
         hooks: Verdict::Allow,
         capabilities: CapabilityRules {
             bounding: capability::BASELINE,

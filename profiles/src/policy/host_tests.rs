@@ -148,11 +148,43 @@ fn a_stripped_container_gets_the_engines_profile() {
         let process = hardened.get().process().as_ref().unwrap();
         let profile = process.apparmor_profile().as_deref();
         assert_eq!(profile, Some("docker-default"), "{asked:?}");
+        // Where none is loaded it is refused or taken as best effort like any other, for that reason.
+        let bare = |policy: &Policy| {
+            judged(&json, policy, |host| HostFacts {
+                apparmor: true,
+                ..host
+            })
+        };
+        let strict = Policy {
+            best_effort: [].into(),
+            ..policy.clone()
+        };
+        let refusal = bare(&strict).unwrap_err();
+        assert_eq!(refusal.rule(), Some(Rule::Apparmor), "{asked:?}");
+        let hardened = bare(&policy).unwrap();
+        let process = hardened.get().process().as_ref().unwrap();
+        assert_eq!(process.apparmor_profile(), &None, "{asked:?}");
+        let mut findings = hardened.report().findings.iter();
+        let finding = findings.find(|f| f.rule == Rule::Apparmor).unwrap();
+        assert_eq!(finding.action, Action::Unenforced, "{asked:?}");
+        let reasons = [&refusal.denials()[0].why, &finding.reason];
+        for (reason, end) in reasons.into_iter().zip(["in its place", "best effort"]) {
+            assert_eq!(
+                reason.contains("strips \"unconfined\""),
+                asked.is_some(),
+                "{asked:?}: {reason}"
+            );
+            assert!(asked.is_none() || reason.ends_with(end), "{reason}");
+        }
     }
 }
 
 #[test]
-fn a_selinux_type_that_confines_nothing_is_refused() {
+fn a_selinux_type_that_is_no_containers_is_refused() {
+    let listed = Policy {
+        selinux_types: ["my_app_t".to_owned()].into(),
+        ..builtin::baseline()
+    };
     let lax = Policy {
         selinux_unconfined: Verdict::Allow,
         ..builtin::baseline()
@@ -171,6 +203,15 @@ fn a_selinux_type_that_confines_nothing_is_refused() {
         ("system_u:system_r:container_runtime_t:s0", true),
         ("system_u:system_r:kernel_t:s0", true),
         ("unconfined_u:unconfined_r:container_t:s0", false),
+        ("system_u:system_r:svirt_lxc_net_t:s0:c1,c2", false),
+        ("system_u:system_r:container_runtime_tmp_t:s0", true),
+        // Of services, some as powerful as the unconfined types; no list can have them all.
+        ("system_u:system_r:rpm_script_t:s0", true),
+        ("system_u:system_r:my_app_t:s0", true),
+        ("my_container_t", true),
+        ("system_u:system_r:my_container_t:s0", true),
+        ("", false),
+        ("container_t", true),
     ] {
         let json = with("/process/selinuxLabel", json!(label));
         let selinux = |host| HostFacts {
@@ -180,9 +221,13 @@ fn a_selinux_type_that_confines_nothing_is_refused() {
         let hardened = judged(&json, &builtin::baseline(), selinux);
         let rule = hardened.as_ref().err().and_then(Refusal::rule);
         assert_eq!(rule, refused.then_some(Rule::Selinux), "{label}");
+        let refused = refused && !label.contains(":my_app_t:");
+        let hardened = judged(&json, &listed, selinux);
+        assert_eq!(hardened.is_err(), refused, "{label} under a list");
         let hardened = judged(&json, &lax, selinux).unwrap();
         let process = hardened.get().process().as_ref().unwrap();
-        assert_eq!(process.selinux_label().as_deref(), Some(label));
+        let expected = Some(label).filter(|label| !label.is_empty());
+        assert_eq!(process.selinux_label().as_deref(), expected);
     }
 }
 

@@ -27,6 +27,7 @@ impl Policy {
             best_effort: &a.best_effort & &b.best_effort,
             apparmor_unconfined: a.apparmor_unconfined.min(b.apparmor_unconfined),
             selinux_unconfined: a.selinux_unconfined.min(b.selinux_unconfined),
+            selinux_types: &a.selinux_types & &b.selinux_types,
             hooks: a.hooks.min(b.hooks),
             capabilities: a.capabilities.meet(&b.capabilities),
             host_namespaces: a.host_namespaces.meet(&b.host_namespaces),

@@ -45,6 +45,7 @@ fn policy() -> impl Strategy<Value = Policy> {
         subset(vec!["c 10:229".parse().unwrap(), "b 8:*".parse().unwrap()]),
         strings(&["net.core.somaxconn", "net.*"]),
         subset(vec![BestEffort::Apparmor, BestEffort::Selinux]),
+        strings(&["my_app_t", "other_t"]),
     );
     let compat32 = prop_oneof![
         Just(Compat32::Refused),
@@ -80,6 +81,7 @@ fn policy() -> impl Strategy<Value = Policy> {
                     seccomp,
                     seccomp_compat32: compat32,
                     selinux_unconfined: selinux,
+                    selinux_types: lists.7,
                     denials: if explain {
                         Denials::Explain
                     } else {

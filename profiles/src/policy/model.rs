@@ -171,9 +171,14 @@ pub struct Policy {
     /// To run without an AppArmor profile on a host that has AppArmor, asked for (`unconfined`) or
     /// by naming none; `strip` does not exist here.
     pub apparmor_unconfined: Verdict,
-    /// SELinux types that confine nothing, such as `spc_t`; `strip` does not exist here.
+    /// SELinux types that are neither containers' (`container_*`, `svirt_*`) nor in
+    /// `selinux_types`, such as `spc_t`; `strip` does not exist here.
     #[serde(default = "deny")]
     pub selinux_unconfined: Verdict,
+    /// SELinux types that a container may have besides those. Records of older versions do not have
+    /// it.
+    #[serde(default)]
+    pub selinux_types: BTreeSet<String>,
     /// OCI hooks, which run on the host with the engine's rights.
     pub hooks: Verdict,
     /// Which capabilities a container may have.

@@ -11,7 +11,7 @@ use crate::policy::builtin::BASELINE;
 use crate::policy::model::{
     BestEffort, Denials, Isolation, Policy, ReadOnlyRootfs, SeccompChoice, Verdict,
 };
-use crate::policy::rules::{process, sensitive, sysctls};
+use crate::policy::rules::{labels, process, sensitive, sysctls};
 use crate::policy::select::ANNOTATIONS;
 use crate::seccomp::Compat32;
 
@@ -296,6 +296,8 @@ fn top_level(policy: &mut Policy, table: &mut Table<'_>) -> Result<(), Problem> 
     table.choice(key, DENY_OR_ALLOW, &mut policy.apparmor_unconfined)?;
     let key = "selinux_unconfined";
     table.choice(key, DENY_OR_ALLOW, &mut policy.selinux_unconfined)?;
+    let key = "selinux_types";
+    table.set(key, &mut policy.selinux_types, labels::selinux_type)?;
     table.choice("hooks", VERDICTS, &mut policy.hooks)?;
     table.later("user_namespace")?;
     table.later("landlock")

@@ -132,6 +132,10 @@ fn mistakes_have_a_place_and_a_remedy() {
             "2:22: unknown selinux_unconfined value \"strip\". Known: deny, allow",
         ),
         (
+            "[policy.w]\nselinux_types = [\"u:r:my_app_t:s0\"]",
+            "2:18: \"u:r:my_app_t:s0\" is no SELinux type",
+        ),
+        (
             "[policy.w]\nextends = \"w\"",
             "2:11: policies extend each other in a circle: w extends w",
         ),

@@ -5,7 +5,7 @@ use oci_spec::runtime::Spec;
 
 use crate::policy::facts::HostFacts;
 use crate::policy::judge::{Judge, Request};
-use crate::policy::model::{BestEffort, Verdict};
+use crate::policy::model::{BestEffort, Policy, Verdict};
 use crate::policy::report::{Action, Rule};
 
 /// Profiles that engines set without being asked: Docker, containerd's CRI plugin and nerdctl,
@@ -17,24 +17,15 @@ const ENGINE_PROFILES: &[&str] = &[
     "crio-default",
 ];
 
-/// Types in which SELinux confines nothing (the reference policy's unconfined domains and
-/// `container-selinux`), and those of the host's own services, which may do what those must.
-const UNCONFINED_TYPES: &[&str] = &[
-    "container_runtime_t",
-    "crio_t",
-    "docker_t",
-    "init_t",
-    "initrc_t",
-    "kernel_generic_helper_t",
-    "kernel_t",
-    "kubelet_t",
-    "spc_t",
-    "sysadm_t",
-    "system_cronjob_t",
-    "unconfined_service_t",
-    "unconfined_t",
-    "virtd_t",
-];
+/// How the names of the types begin that confine containers, and of those that label their files
+/// (`container-selinux`, libvirt's sVirt, from which it comes).
+const CONTAINER_TYPES: &[&str] = &["container_", "svirt_"];
+
+/// The engines' own types, which begin like those of containers and confine nothing.
+const ENGINE_TYPES: &str = "container_runtime_";
+
+/// The longest name of a type that a policy may list.
+const MAX_TYPE: usize = 255;
 
 /// Whether a profile is what an engine sets without being asked.
 pub fn is_engine_profile(profile: &str) -> bool {
@@ -47,7 +38,7 @@ pub(crate) fn harden(spec: &mut Spec, host: &HostFacts, judge: &mut Judge<'_>) {
         let asked = process.apparmor_profile().clone().filter(|p| !p.is_empty());
         let profile = match asked {
             Some(profile) => apparmor(profile, host, judge),
-            None => no_apparmor(host, judge),
+            None => no_apparmor(None, host, judge),
         };
         process.set_apparmor_profile(profile);
         let asked = process.selinux_label().clone().filter(|l| !l.is_empty());
@@ -62,29 +53,36 @@ pub(crate) fn harden(spec: &mut Spec, host: &HostFacts, judge: &mut Judge<'_>) {
 }
 
 /// What a container gets for which nobody named a profile: without one it would run unconfined, as
-/// if it had asked for that. (CRI engines write "unconfined" so.)
-fn no_apparmor(host: &HostFacts, judge: &mut Judge<'_>) -> Option<String> {
+/// if it had asked for that. (CRI engines write "unconfined" so.) The same for one that did ask for it,
+/// by the name `unconfined`, as a part of what the policy strips.
+fn no_apparmor(
+    unconfined: Option<&str>,
+    host: &HostFacts,
+    judge: &mut Judge<'_>,
+) -> Option<String> {
     const FIELD: &str = "process.apparmorProfile";
-    const NONE: &str = "no AppArmor profile";
+    let asked = unconfined.unwrap_or("no AppArmor profile");
     if !host.apparmor || judge.policy.apparmor_unconfined != Verdict::Deny {
         return None;
     }
     if let Some(profile) = host.apparmor_profiles.first() {
         let reason = "the policy lets nothing run unconfined, and the host has this profile loaded";
-        judge.note(Rule::Apparmor, FIELD, Action::Added, NONE, profile, reason);
+        judge.note(Rule::Apparmor, FIELD, Action::Added, asked, profile, reason);
         return Some(profile.clone());
     }
-    if judge.lenient || judge.policy.best_effort.contains(&BestEffort::Apparmor) {
-        let reason = "the engine names no profile and no engine's default is loaded; the policy \
-                      takes AppArmor as best effort";
-        judge.note(
-            Rule::Apparmor,
-            FIELD,
-            Action::Unenforced,
-            NONE,
-            "none",
-            reason,
-        );
+    let why = match unconfined {
+        Some(_) => {
+            "the host has AppArmor, the policy strips \"unconfined\", and no engine's default is \
+             loaded to put in its place"
+        }
+        None => {
+            "the host has AppArmor, the engine names no profile and no engine's default is loaded"
+        }
+    };
+    if judge.policy.best_effort.contains(&BestEffort::Apparmor) {
+        let reason = format!("{why}; the policy takes AppArmor as best effort");
+        let action = Action::Unenforced;
+        judge.note(Rule::Apparmor, FIELD, action, asked, "none", &reason);
         return None;
     }
     judge.deny(Request {
@@ -92,7 +90,7 @@ fn no_apparmor(host: &HostFacts, judge: &mut Judge<'_>) -> Option<String> {
         field: FIELD,
         asked: "to run without an AppArmor profile".to_owned(),
         stripped: "",
-        why: "the host has AppArmor, the engine names no profile and no engine's default is loaded",
+        why,
         allow: "apparmor_unconfined = \"allow\"",
         instead: "name a profile (--security-opt apparmor=NAME, appArmorProfile of a pod)",
     });
@@ -105,20 +103,11 @@ fn apparmor(profile: String, host: &HostFacts, judge: &mut Judge<'_>) -> Option<
         if !host.apparmor {
             return None;
         }
-        let denied = judge.policy.apparmor_unconfined == Verdict::Deny;
-        if denied && judge.lenient && !host.apparmor_profiles.is_empty() {
-            return no_apparmor(host, judge);
-        }
-        if judge.policy.apparmor_unconfined == Verdict::Allow || judge.lenient {
-            let reason = "there is no profile to put in its place";
-            judge.note(
-                Rule::Apparmor,
-                FIELD,
-                Action::Granted,
-                &profile,
-                &profile,
-                reason,
-            );
+        if judge.policy.apparmor_unconfined == Verdict::Allow {
+            let (action, reason) = (Action::Granted, "the policy allows it");
+            judge.note(Rule::Apparmor, FIELD, action, &profile, &profile, reason);
+        } else if judge.lenient {
+            return no_apparmor(Some(&profile), host, judge);
         } else {
             judge.deny(Request {
                 rule: Rule::Apparmor,
@@ -170,34 +159,58 @@ fn is_unconfined(profile: &str) -> bool {
     profile.split(between).any(|name| name == "unconfined")
 }
 
-/// Whether the type of a label, `user:role:type:level`, is an unconfined one.
-fn confines_nothing(label: &str) -> bool {
-    let typ = label.split(':').nth(2).unwrap_or_default();
-    UNCONFINED_TYPES.contains(&typ) || typ.starts_with("unconfined_")
+/// The type of a label, `user:role:type:level`.
+fn type_of(label: &str) -> &str {
+    label.split(':').nth(2).unwrap_or_default()
 }
 
-fn unconfined_label(field: &str, label: &str, judge: &mut Judge<'_>) {
+/// Whether a type is one of containers', or one that the policy lists.
+fn confines(typ: &str, policy: &Policy) -> bool {
+    let mut prefixes = CONTAINER_TYPES.iter();
+    let containers = prefixes.any(|prefix| typ.starts_with(prefix));
+    (containers && !typ.starts_with(ENGINE_TYPES)) || policy.selinux_types.contains(typ)
+}
+
+fn other_label(field: &str, label: &str, judge: &mut Judge<'_>) {
     if judge.policy.selinux_unconfined == Verdict::Allow {
         let reason = "the policy allows it";
         judge.note(Rule::Selinux, field, Action::Granted, label, label, reason);
         return;
     }
+    let typ = type_of(label);
+    // Only a name can be listed.
+    let allow = match selinux_type(typ) {
+        Ok(typ) => format!("selinux_types = [\"{typ}\"]"),
+        Err(_) => "selinux_unconfined = \"allow\"".to_owned(),
+    };
     // Not stripped, also of a privileged spec: without a label a type of the engine's would hold.
     judge.deny(Request {
         rule: Rule::Selinux,
         field,
         asked: format!("the SELinux label {label:?}"),
         stripped: "",
-        why: "its type confines nothing, or is one of the host's own services",
-        allow: "selinux_unconfined = \"allow\"",
+        why: "its type is none of those that confine containers (container_*, svirt_*) and the \
+              policy does not list it",
+        allow: &allow,
         instead: "leave out label=type:... and label=disable, so that the engine takes container_t",
     });
 }
 
+/// The name of an SELinux type, as a policy file may list it.
+pub(crate) fn selinux_type(text: &str) -> Result<String, String> {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"._-".contains(&b);
+    if text.is_empty() || text.len() > MAX_TYPE || !text.bytes().all(plain) {
+        return Err(format!(
+            "{text:?} is no SELinux type: write its name alone, such as \"my_app_t\""
+        ));
+    }
+    Ok(text.to_owned())
+}
+
 fn selinux(field: &str, label: String, host: &HostFacts, judge: &mut Judge<'_>) -> Option<String> {
     if host.selinux {
-        if confines_nothing(&label) {
-            unconfined_label(field, &label, judge);
+        if !confines(type_of(&label), judge.policy) {
+            other_label(field, &label, judge);
         }
         return Some(label);
     }

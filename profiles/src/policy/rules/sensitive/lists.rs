@@ -15,6 +15,8 @@ pub(super) const TREES: &[(&str, From)] = &[
     ("/proc", From::Read),
     ("/sys", From::Read),
     ("/etc/NetworkManager/system-connections", From::Read),
+    // Kubeconfigs of network plug-ins, which may change every pod.
+    ("/etc/cni", From::Read),
     ("/etc/cofferdam", From::Read),
     ("/etc/containerd", From::Read),
     ("/etc/containers", From::Read),
@@ -79,6 +81,8 @@ pub(super) const TREES: &[(&str, From)] = &[
     ("/run/udev", From::Read),
     // Session buses, agents, the sockets of rootless engines.
     ("/run/user", From::Read),
+    // The whole disk of a host made by ostree.
+    ("/sysroot", From::Read),
     ("/var/cache/cofferdam", From::Read),
     ("/var/lib/cofferdam", From::Read),
     ("/var/lib/containerd", From::Read),
@@ -98,6 +102,8 @@ pub(super) const TREES: &[(&str, From)] = &[
     ("/lib32", From::Write),
     ("/lib64", From::Write),
     ("/libx32", From::Write),
+    // Every program of a host made by Nix.
+    ("/nix", From::Write),
     // Programs that kubelets and engines run as root.
     ("/opt/cni", From::Write),
     ("/opt/containerd", From::Write),

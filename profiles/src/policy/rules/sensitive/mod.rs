@@ -24,6 +24,8 @@ pub(crate) fn why(
     rules: &MountRules,
     pod: Option<&str>,
 ) -> Option<String> {
+    let path = canonical(path);
+    let path = path.as_path();
     if rules.allow.iter().any(|allowed| path.starts_with(allowed)) {
         return None;
     }
@@ -121,10 +123,12 @@ fn matches(pattern: &Path, path: &Path) -> bool {
 ///
 /// Trees of engines are fine here, that is where they keep images.
 pub(crate) fn why_as_root(path: &Path) -> Option<&'static str> {
-    const TREES: &[&str] = &["/boot", "/dev", "/etc", "/proc", "/sys"];
+    const TREES: &[&str] = &["/boot", "/dev", "/etc", "/proc", "/sys", "/sysroot"];
     const EXACT: &[&str] = &[
         "/bin", "/home", "/lib", "/opt", "/root", "/run", "/sbin", "/usr", "/var", "/var/lib",
     ];
+    let path = canonical(path);
+    let path = path.as_path();
     if path == Path::new("/") {
         return Some("it is the host's whole file system");
     }
@@ -138,9 +142,16 @@ pub(crate) fn plain(path: &Path) -> PathBuf {
     join("/", path)
 }
 
-/// A path as policies name it, with the links that every distribution has resolved.
+/// A path as policies name it: with the links resolved that every distribution has, and with homes
+/// where all but ostree's distributions have them.
 pub(crate) fn canonical(path: &Path) -> PathBuf {
-    for (link, target) in [("/var/run", "/run"), ("/var/lock", "/run/lock")] {
+    const LINKS: &[(&str, &str)] = &[
+        ("/var/run", "/run"),
+        ("/var/lock", "/run/lock"),
+        ("/var/home", "/home"),
+        ("/var/roothome", "/root"),
+    ];
+    for (link, target) in LINKS {
         if let Ok(rest) = path.strip_prefix(link) {
             return join(target, rest);
         }

@@ -107,6 +107,18 @@ fn host_paths_are_judged() {
         ("/run/k0s/containerd", ro, true),
         ("/run/initctl", rw, true),
         ("/var/lib/incus", ro, true),
+        ("/etc/cni/net.d/calico-kubeconfig", ro, true),
+        ("/sysroot/ostree/deploy/os/deploy/0/etc/passwd", ro, true),
+        ("/nix/store/hash-bash/bin", rw, true),
+        ("/nix/store", ro, false),
+        ("/var/home", ro, true),
+        ("/var/home/me", ro, true),
+        ("/var/home/me/.ssh/id_ed25519", ro, true),
+        ("/var/home/me/.bashrc", rw, true),
+        ("/var/home/me/project", rw, false),
+        ("/var/roothome", ro, true),
+        ("/var/roothome/.kube/config", ro, true),
+        ("/var/roothome/project", rw, false),
         ("/procfs", rw, false),
         ("/etcetera", rw, false),
     ] {
@@ -157,7 +169,8 @@ fn volumes_of_pods_are_for_their_own_pod() {
 fn a_policy_adds_and_allows() {
     let mut rules = baseline();
     rules.paths = BTreeSet::from(["/srv/keys".into()]);
-    rules.allow = BTreeSet::from(["/etc/app".into(), "/run/docker.sock".into()]);
+    let allowed = ["/etc/app", "/run/docker.sock", "/home/me/.config/app"];
+    rules.allow = allowed.map(PathBuf::from).into();
     for (path, sensitive) in [
         ("/srv/keys/a", true),
         ("/srv", true),
@@ -165,6 +178,9 @@ fn a_policy_adds_and_allows() {
         ("/etc/app", false),
         ("/etc/application", true),
         ("/run/docker.sock", false),
+        ("/home/me/.config/app", false),
+        ("/var/home/me/.config/app", false),
+        ("/var/home/me/.config/other", true),
     ] {
         assert_eq!(
             why(Path::new(path), false, &rules, None).is_some(),
@@ -180,8 +196,26 @@ fn the_usual_links_are_resolved() {
         ("/var/run/docker.sock", "/run/docker.sock"),
         ("/var/run", "/run"),
         ("/var/running", "/var/running"),
+        ("/var/home/me/.ssh", "/home/me/.ssh"),
+        ("/var/roothome", "/root"),
+        ("/var/homes", "/var/homes"),
         ("//etc/./app/", "/etc/app"),
     ] {
         assert_eq!(canonical(Path::new(path)), Path::new(expected));
+    }
+}
+
+#[test]
+fn the_hosts_own_trees_are_no_root_of_a_container() {
+    for (path, refused) in [
+        ("/", true),
+        ("/var/home", true),
+        ("/var/roothome", true),
+        ("/sysroot/ostree/deploy/os/deploy/0", true),
+        ("/var/run", true),
+        ("/var/home/me/bundle/rootfs", false),
+        ("/srv/rootfs", false),
+    ] {
+        assert_eq!(why_as_root(Path::new(path)).is_some(), refused, "{path}");
     }
 }
