@@ -27,8 +27,26 @@ use super::arch::Arch;
 use super::bpf::{Instruction, MAX_INSTRUCTIONS};
 use super::compile::{CompileError, Filter, compile, hex};
 
-/// Of the file and of the compiler: a change of what `compile` makes of a profile must raise it.
-const VERSION: u32 = 4;
+/// Of the file. What `compile` makes of a profile is told by [`COMPILER`].
+const VERSION: u32 = 5;
+/// The release, and a hash of the compiler's sources and tables, so that a filter which another
+/// compiler made is never used, say after an upgrade that corrects one. It is worked out when this is
+/// built. A change of a comment counts as well: that costs a machine one compilation for each profile.
+const COMPILER: (&str, u64) = (env!("CARGO_PKG_VERSION"), hash_all(SOURCES));
+/// Everything that decides what `compile` makes of a profile.
+const SOURCES: &[&[u8]] = &[
+    include_bytes!("action.rs"),
+    include_bytes!("arch.rs"),
+    include_bytes!("args.rs"),
+    include_bytes!("assembly.rs"),
+    include_bytes!("bpf.rs"),
+    include_bytes!("calls.rs"),
+    include_bytes!("calls.txt"),
+    include_bytes!("compile.rs"),
+    include_bytes!("model.rs"),
+    include_bytes!("numbers.rs"),
+    include_bytes!("validate.rs"),
+];
 const MAGIC: [u8; 8] = *b"cofferd\n";
 const DIGEST: usize = 32;
 /// Magic, version, flags, the lengths of description and program, the filter's id.
@@ -134,6 +152,34 @@ fn is_own(path: &Path) -> bool {
             .is_some_and(|end| end == "bpf" || end == "tmp")
 }
 
+/// FNV-1a over the sources and their lengths, by eight bytes at a time: it runs in the Rust compiler,
+/// which is slow.
+const fn hash_all(sources: &[&[u8]]) -> u64 {
+    let mut hash = 0xcbf2_9ce4_8422_2325;
+    let mut next = 0;
+    while next < sources.len() {
+        let source = sources[next];
+        hash = stir(hash, source.len() as u64);
+        let mut rest = source;
+        while let Some((word, after)) = rest.split_first_chunk() {
+            hash = stir(hash, u64::from_le_bytes(*word));
+            rest = after;
+        }
+        while let [byte, after @ ..] = rest {
+            hash = stir(hash, *byte as u64);
+            rest = after;
+        }
+        next += 1;
+    }
+    hash
+}
+
+/// The fold of the high half brings every bit of a word down to where the next product spreads it.
+const fn stir(hash: u64, word: u64) -> u64 {
+    let mixed = (hash ^ word).wrapping_mul(0x0000_0100_0000_01b3);
+    mixed ^ (mixed >> 32)
+}
+
 /// All that a filter depends on: the compiler and the profile. No two profiles have the same
 /// description: every list and text comes after its length. (JSON would do too, but this is on the
 /// path of every start, and writing it took longer than reading the filter.)
@@ -143,6 +189,8 @@ fn describe(profile: &LinuxSeccomp) -> Vec<u8> {
     for number in library.into_iter().chain([VERSION, Arch::NATIVE.audit()]) {
         out.number(number);
     }
+    out.text(COMPILER.0);
+    out.long(COMPILER.1);
     out.action(profile.default_action(), profile.default_errno_ret());
     let arches = profile.architectures().as_deref().unwrap_or_default();
     out.length(arches.len());
@@ -177,8 +225,7 @@ fn describe(profile: &LinuxSeccomp) -> Vec<u8> {
         }
         out.length(rule.names().len());
         for name in rule.names() {
-            out.length(name.len());
-            out.0.extend_from_slice(name.as_bytes());
+            out.text(name);
         }
     }
     out.0
@@ -197,6 +244,11 @@ impl Description {
 
     fn length(&mut self, value: usize) {
         self.number(u32::try_from(value).unwrap_or(u32::MAX));
+    }
+
+    fn text(&mut self, text: &str) {
+        self.length(text.len());
+        self.0.extend_from_slice(text.as_bytes());
     }
 
     fn action(&mut self, action: LinuxSeccompAction, errno: Option<u32>) {
@@ -272,4 +324,70 @@ fn decode(bytes: &[u8], description: &[u8]) -> Option<Filter> {
 fn number(bytes: &[u8]) -> Option<(u32, &[u8])> {
     let (number, rest) = bytes.split_first_chunk()?;
     Some((u32::from_le_bytes(*number), rest))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    /// A file that the hash leaves out could change and old filters would stay in use.
+    #[test]
+    fn every_source_of_the_compiler_counts() {
+        const OTHERS: &[&str] = &["cache.rs", "intersect.rs", "mod.rs", "notify.rs"];
+        let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/seccomp");
+        let mut texts = BTreeSet::new();
+        for entry in fs::read_dir(directory).unwrap() {
+            let path = entry.unwrap().path();
+            let name = path.file_name().unwrap().to_str().unwrap();
+            if path.is_file() && !OTHERS.contains(&name) {
+                let text = fs::read(&path).unwrap();
+                assert!(SOURCES.contains(&&text[..]), "{name} is not in SOURCES");
+                texts.insert(text);
+            }
+        }
+        assert_eq!(texts.len(), SOURCES.len());
+    }
+
+    #[test]
+    fn every_byte_of_a_source_changes_the_hash() {
+        let source: Vec<u8> = (0..=36).collect();
+        let mut hashes = BTreeSet::from([hash_all(&[&source])]);
+        for at in 0..source.len() {
+            for bit in [1, 0x80] {
+                let mut changed = source.clone();
+                changed[at] ^= bit;
+                hashes.insert(hash_all(&[&changed]));
+            }
+            hashes.insert(hash_all(&[&source[..at], &source[at..]]));
+        }
+        assert_eq!(hashes.len(), 1 + 3 * source.len());
+        assert_eq!(hash_all(SOURCES), COMPILER.1);
+    }
+
+    /// What an older release leaves behind: a file that is whole and of this profile, but another compiler's.
+    #[test]
+    fn a_filter_of_another_compiler_is_not_used() {
+        let profile = serde_json::from_str(r#"{"defaultAction": "SCMP_ACT_ERRNO"}"#).unwrap();
+        let lax = serde_json::from_str(r#"{"defaultAction": "SCMP_ACT_ALLOW"}"#).unwrap();
+        let other = compile(&lax).unwrap();
+        let now = describe(&profile);
+        let mut then = now.clone();
+        let hash = COMPILER.1.to_le_bytes();
+        let at = then.windows(8).position(|part| part == hash).unwrap();
+        then[at] ^= 1;
+        let directory = tempfile::tempdir().unwrap();
+        let cache = FilterCache::at(directory.path());
+        cache
+            .store(&cache.path_of(&profile), &then, &other)
+            .unwrap();
+        assert_eq!(
+            cache.get_or_compile(&profile).unwrap(),
+            compile(&profile).unwrap()
+        );
+        // The same file is used when nothing but the compiler's hash differs from the above.
+        cache.store(&cache.path_of(&profile), &now, &other).unwrap();
+        assert_eq!(cache.get_or_compile(&profile).unwrap(), other);
+    }
 }
