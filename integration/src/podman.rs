@@ -54,6 +54,12 @@ impl Podman {
         engine.run(&[], &["true"])?;
         Ok(engine)
     }
+
+    /// The image that was loaded.
+    #[must_use]
+    pub fn image(&self) -> &str {
+        &self.image.name
+    }
 }
 
 impl Client for Podman {

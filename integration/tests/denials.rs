@@ -1,17 +1,19 @@
 //! Denied calls, explained, under real engines: what was denied can be read while the container
 //! lives and afterwards, containerd tells of it, and nothing but the log is left.
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::time::Duration;
 
 use cofferdam_integration::{
     binaries::{Runtime, build_dir},
     cases::{self, Case, Engine},
-    client::Client as _,
+    client::Client,
     command::eventually,
     containerd::{self, Containerd},
     docker::{self, Docker, Door},
-    error::Result,
+    error::{At as _, Result},
     gate,
+    podman::Podman,
 };
 
 const POLICIES: &str = "default = \"explained\"\n[policy.explained]\ndenials = \"explain\"\n";
@@ -153,11 +155,58 @@ fn under_docker_by_path() -> Result<()> {
     cases::run(&engine, all)
 }
 
+#[test]
+fn under_podman() -> Result<()> {
+    if gate::root().is_none() || Runtime::under_test() != Runtime::Cofferdam {
+        return Ok(());
+    }
+    let Some(engine) = gate::present(Podman::start())? else {
+        return Ok(());
+    };
+    let all: &[Case<Podman>] = &[("a_container_is_explained", podman_run)];
+    cases::run(&engine, all)
+}
+
+/// conmon passes none of our variables on, so a script sets them.
+fn podman_run(engine: &Podman) -> Result<()> {
+    let dir = engine.enclave().dir();
+    let wrapper = dir.join("explaining");
+    let script = format!(
+        "#!/bin/sh\nexport COFFERDAM_POLICY_FILE={0}/policy.toml COFFERDAM_LOGS={0}/logs\n\
+         exec {1} \"$@\"\n",
+        dir.display(),
+        Runtime::Cofferdam.oci()?.display()
+    );
+    for (path, text, mode) in [
+        (dir.join("policy.toml"), POLICIES, 0o600),
+        (wrapper.clone(), script.as_str(), 0o700),
+    ] {
+        std::fs::write(&path, text).at("write", &path)?;
+        let mode = std::fs::Permissions::from_mode(mode);
+        std::fs::set_permissions(&path, mode).at("change", path)?;
+    }
+    let parent = format!("/{}", engine.enclave().tag());
+    let done = engine
+        .cli(["--runtime"])
+        .arg(wrapper)
+        .args(["run", "--rm", "--cgroup-parent", &parent, engine.image()])
+        .args(["unshare", "-m", "true"])
+        .run()?;
+    let said = done.stderr.contains("Operation not permitted");
+    assert!(said || engine.may_lose_output(), "{done:?}");
+    read(engine)
+}
+
 fn docker_run(engine: &Docker) -> Result<()> {
     let done = engine
         .run_with(&["--rm"], &["unshare", "-m", "true"])
         .run()?;
     assert!(done.stderr.contains("Operation not permitted"), "{done:?}");
+    read(engine)
+}
+
+/// What is left of a container that made a denied call: its log and nothing else.
+fn read(engine: &impl Engine) -> Result<()> {
     let logs = engine.enclave().dir().join("logs");
     let done = engine
         .enclave()

@@ -48,7 +48,16 @@ fn run(_: &Context, words: &Words) -> Result<u8, CliError> {
 pub(crate) fn log(root: &Path, id: &ContainerId) -> PathBuf {
     let logs = std::env::var_os(LOGS_VARIABLE)
         .filter(|value| !value.is_empty())
-        .map_or_else(|| LOGS.into(), PathBuf::from);
+        .map(PathBuf::from);
+    // Who is not root cannot write there; a hidden directory of the state root is no container.
+    let own = || {
+        if nix::unistd::geteuid().is_root() {
+            LOGS.into()
+        } else {
+            root.join(".denials")
+        }
+    };
+    let logs = logs.unwrap_or_else(own);
     denials::log::path(&logs, root, id.as_str())
 }
 

@@ -51,7 +51,8 @@ pub fn harden(
     let seccomp = seccomp::harden(&mut spec, summary.capabilities_kept, &mut judge);
     summary.seccomp = seccomp.origin.to_owned();
     summary.seccomp_allowed = seccomp.allowed;
-    denials::harden(&spec, seccomp.allowed.is_some(), &mut judge);
+    let filtered = seccomp.allowed.is_some();
+    denials::harden(&spec, filtered, seccomp.stacked.is_some(), &mut judge);
     if let Some(name) = &recording {
         judge.note(
             Rule::Selection,
