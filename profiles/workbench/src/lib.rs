@@ -21,5 +21,7 @@ pub mod recording;
 pub mod simulate;
 /// Calls seen by somebody else: logs of strace.
 pub mod trace;
+/// A command in a container under a profile.
+pub mod trial;
 /// Answers and conditions in words.
 pub mod words;

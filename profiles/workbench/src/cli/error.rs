@@ -132,6 +132,9 @@ pub enum CliError {
         /// Some of them.
         examples: String,
     },
+    /// A command that could not be tried.
+    #[error(transparent)]
+    Trial(#[from] crate::trial::TrialError),
     /// The standard output.
     #[error("cannot write to the standard output")]
     Print(#[source] io::Error),

@@ -13,6 +13,7 @@ mod files;
 mod record;
 mod report;
 mod simulate;
+mod test;
 
 pub use error::CliError;
 pub use record::RecordError;
@@ -48,6 +49,7 @@ enum Command {
     Intersect(combine::Intersect),
     Merge(combine::Merge),
     Simulate(simulate::Arguments),
+    Test(test::Arguments),
     Record(record::Arguments),
     Report(report::Arguments),
 }
@@ -71,6 +73,7 @@ pub fn main() -> ExitCode {
         Command::Intersect(arguments) => combine::intersect(&arguments, line.format),
         Command::Merge(arguments) => combine::merge(&arguments, line.format),
         Command::Simulate(arguments) => simulate::run(&arguments, line.format),
+        Command::Test(arguments) => test::run(&arguments, line.format),
         Command::Record(arguments) => record::run(&arguments, line.format),
         Command::Report(arguments) => report::run(&arguments, line.format),
     };
