@@ -2,11 +2,14 @@
 
 use std::fs::{self, File};
 use std::io::{self, ErrorKind};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt, PermissionsExt};
-use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
+use std::os::unix::net::{UnixDatagram, UnixListener};
 use std::path::{Path, PathBuf};
 
+use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
+use nix::sys::socket::{self, AddressFamily, SockFlag, SockType, UnixAddr};
 use sha2::{Digest, Sha256};
 
 /// Where shims put their sockets; containerd's own choice for every runtime.
@@ -51,11 +54,25 @@ pub(super) fn bind(path: &Path) -> io::Result<Bound> {
         Err(e) if e.kind() == ErrorKind::AddrInUse => {}
         other => return other.map(Bound::New),
     }
-    if UnixStream::connect(path).is_ok() {
+    if is_served(path)? {
         return Ok(Bound::Served);
     }
     remove_socket(path)?;
     listen(path).map(Bound::New)
+}
+
+/// Whether somebody serves there. Does not wait: with the lock held, one daemon that takes no
+/// connections would keep every shim of the machine from starting.
+fn is_served(path: &Path) -> io::Result<bool> {
+    let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
+    let asking = socket::socket(AddressFamily::Unix, SockType::Stream, flags, None)?;
+    match socket::connect(asking.as_raw_fd(), &UnixAddr::new(path)?) {
+        // EAGAIN: more wait there already than the daemon takes at once.
+        Ok(()) | Err(Errno::EAGAIN) => Ok(true),
+        // EPROTOTYPE: a socket of another kind, which is none of a shim's.
+        Err(Errno::ECONNREFUSED | Errno::ENOENT | Errno::EPROTOTYPE) => Ok(false),
+        Err(errno) => Err(errno.into()),
+    }
 }
 
 fn listen(path: &Path) -> io::Result<UnixListener> {
@@ -71,16 +88,29 @@ fn lock(directory: &Path) -> io::Result<Flock<File>> {
 }
 
 /// Removes the sockets of shims that were killed before containerd knew them: it calls nobody to clear
-/// up after those, and nobody else would until their id is used again.
+/// up after those, and nobody else would until their id is used again. One that cannot be removed does
+/// not keep the others.
 pub(super) fn sweep_sockets(directory: &Path) -> io::Result<()> {
+    sweep_with(directory, remove_stale)
+}
+
+fn sweep_with(directory: &Path, remove: impl Fn(&Path) -> io::Result<()>) -> io::Result<()> {
     for entry in fs::read_dir(directory)? {
         let entry = entry?;
-        let ours = entry
-            .file_name()
-            .as_encoded_bytes()
-            .starts_with(PREFIX.as_bytes());
-        if ours && entry.file_type()?.is_socket() {
-            remove_stale(&entry.path())?;
+        let name = entry.file_name();
+        if !name.as_encoded_bytes().starts_with(PREFIX.as_bytes()) {
+            continue;
+        }
+        let path = entry.path();
+        let swept = entry.file_type().and_then(|kind| {
+            if kind.is_socket() {
+                remove(&path)
+            } else {
+                Ok(())
+            }
+        });
+        if let Err(error) = swept {
+            tracing::warn!(%error, path = %path.display(), "cannot remove the socket of a dead shim");
         }
     }
     Ok(())
@@ -163,9 +193,12 @@ pub(super) fn join_cgroup(cgroup: &str) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use std::os::fd::AsRawFd;
+    use std::os::unix::net::UnixStream;
+    use std::sync::mpsc;
+    use std::thread;
+    use std::time::Duration;
 
-    use nix::sys::socket::{self, AddressFamily, SockFlag, SockType, UnixAddr};
+    use nix::sys::socket::Backlog;
 
     use super::*;
 
@@ -224,6 +257,48 @@ mod tests {
         drop((live, early));
         sweep_sockets(dir.path()).unwrap();
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), others.len());
+    }
+
+    /// One daemon that took no connections kept every `start` waiting for the directory.
+    #[test]
+    fn a_daemon_that_takes_no_connections_is_not_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("s");
+        let hung = socket::socket(
+            AddressFamily::Unix,
+            SockType::Stream,
+            SockFlag::empty(),
+            None,
+        )
+        .unwrap();
+        socket::bind(hung.as_raw_fd(), &UnixAddr::new(&path).unwrap()).unwrap();
+        socket::listen(&hung, Backlog::new(0).unwrap()).unwrap();
+        let waiting = UnixStream::connect(&path).unwrap();
+        let (tell, told) = mpsc::channel();
+        let asked = path.clone();
+        thread::spawn(move || tell.send(matches!(bind(&asked), Ok(Bound::Served))));
+        assert_eq!(told.recv_timeout(Duration::from_secs(10)), Ok(true));
+        drop((waiting, hung));
+        assert!(matches!(bind(&path).unwrap(), Bound::New(_)));
+    }
+
+    #[test]
+    fn a_sweep_goes_on_after_one_that_cannot_be_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        for name in ["cofferdam-a", "cofferdam-b", "cofferdam-c"] {
+            drop(listen(&dir.path().join(name)).unwrap());
+        }
+        let tried = std::cell::Cell::new(0);
+        sweep_with(dir.path(), |path| {
+            tried.set(tried.get() + 1);
+            if tried.get() == 1 {
+                return Err(ErrorKind::PermissionDenied.into());
+            }
+            remove_stale(path)
+        })
+        .unwrap();
+        assert_eq!(tried.get(), 3);
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
     }
 
     #[test]
