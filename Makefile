@@ -49,6 +49,7 @@ soak: build engines
 bench: build
 	@$(CARGO) run --quiet --release --locked --package cofferdam-integration --bin bench
 	@$(CARGO) bench --quiet --locked --package cofferdam-profiles
+	@$(CARGO) bench --quiet --locked --package cofferdam-recorder --bench overhead
 
 lint: setup
 	CARGO='$(CARGO)' scripts/lint

@@ -129,9 +129,6 @@ pub enum RecordingError {
     /// Numbers mean other calls there.
     #[error("one recording is of {0}, the other of {1}")]
     Architectures(String, String),
-    /// There is no recording at all.
-    #[error("no recording to merge")]
-    None,
 }
 
 #[expect(
@@ -186,13 +183,6 @@ impl Recording {
         add(&mut self.capabilities, other.capabilities);
         add(&mut self.capabilities_denied, other.capabilities_denied);
         Ok(self)
-    }
-
-    /// What all of them saw.
-    pub fn merge_all(recordings: impl IntoIterator<Item = Self>) -> Result<Self, RecordingError> {
-        let mut all = recordings.into_iter();
-        let first = all.next().ok_or(RecordingError::None)?;
-        all.try_fold(first, Self::merge)
     }
 }
 

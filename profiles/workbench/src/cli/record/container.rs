@@ -97,12 +97,27 @@ pub(super) fn running(arguments: &Arguments, id: &str) -> Result<Done, RecordErr
     }
     recorder.follow_all(Phase::Serving, || process::group(pid, namespace))?;
     let filter = filter(pid)?;
+    // An empty recording would look as if the container did nothing.
+    if Watch::has_ended(&handle)? {
+        return Err(RecordError::Status {
+            id: id.to_owned(),
+            status: "stopped".to_owned(),
+            expected: "running",
+        });
+    }
+    say(&format!("recording {id}; SIGINT ends it"));
     watch.process(&recorder, &handle, arguments.duration())?;
     let recording = arguments.finish(recorder, id, filter)?;
     Ok(Done {
         recording,
         status: None,
     })
+}
+
+/// Tells the user that the recording has begun: what comes before is not in it.
+#[expect(clippy::print_stderr, reason = "progress goes to the standard error")]
+fn say(what: &str) {
+    eprintln!("{what}");
 }
 
 /// Records a process that waits for its start, until it ends. Says `ready` before.

@@ -15,7 +15,7 @@ use cofferdam_recorder::{Capacity, Recorder, RecorderError, process};
 use serde::Serialize;
 
 use super::{CliError, Format, files};
-use crate::recording::{Recording, Synthesis, SynthesisError, synthesise};
+use crate::recording::{self, Recording, Synthesis, SynthesisError, synthesise};
 use watch::Watch;
 
 /// Record which system calls and capabilities a command or a container uses
@@ -29,10 +29,11 @@ use watch::Watch;
 #[command(after_help = "Examples:
   cofferdam profile record --output nginx.json -- nginx -g 'daemon off;'
   cofferdam profile record --bundle ./bundle --output run1.json
-  cofferdam profile record --container web --duration 60 --emit seccomp")]
+  cofferdam profile record --container web --duration 60 --emit seccomp
+  cofferdam profile record --merge run1.json run2.json --emit seccomp --output profile.json")]
 pub(super) struct Arguments {
     /// The command to record, on the host.
-    #[arg(last = true, required_unless_present_any = ["container", "bundle", "pid"])]
+    #[arg(last = true, required_unless_present_any = ["container", "bundle", "pid", "merge"])]
     command: Vec<String>,
     /// Record this running container.
     #[arg(long, value_name = "ID", conflicts_with_all = ["command", "bundle", "pid"])]
@@ -43,6 +44,9 @@ pub(super) struct Arguments {
     /// Record this process and what it forks; `--ready-fd` says when it may go on.
     #[arg(long, hide = true, conflicts_with = "command")]
     pid: Option<u32>,
+    /// Record nothing: make one recording of these, of several runs or replicas.
+    #[arg(long, value_name = "FILE", num_args = 1.., conflicts_with_all = ["command", "container", "bundle", "pid"])]
+    merge: Vec<PathBuf>,
     /// Where containers are kept.
     #[arg(
         long,
@@ -188,17 +192,20 @@ pub(super) fn run(arguments: &Arguments, format: Format) -> Result<ExitCode, Cli
     })
 }
 
-fn record(arguments: &Arguments) -> Result<Done, RecordError> {
+fn record(arguments: &Arguments) -> Result<Done, CliError> {
+    if !arguments.merge.is_empty() {
+        return merge(&arguments.merge);
+    }
     if let Some(id) = &arguments.container {
-        return container::running(arguments, id);
+        return Ok(container::running(arguments, id)?);
     }
     if let Some(bundle) = &arguments.bundle {
-        return container::fresh(arguments, bundle);
+        return Ok(container::fresh(arguments, bundle)?);
     }
     if let Some(pid) = arguments.pid {
-        return container::process(arguments, pid);
+        return Ok(container::process(arguments, pid)?);
     }
-    command(arguments)
+    Ok(command(arguments)?)
 }
 
 impl Arguments {
@@ -227,6 +234,27 @@ impl Arguments {
         recording.left_running = left_running.try_into().unwrap_or(u64::MAX);
         Ok(recording)
     }
+}
+
+/// What several recordings saw together.
+fn merge(paths: &[PathBuf]) -> Result<Done, CliError> {
+    let mut all: Option<Recording> = None;
+    for path in paths {
+        let failed = |source| CliError::Recording {
+            path: path.clone(),
+            source,
+        };
+        let bytes = files::read(path, recording::MAX_BYTES)?;
+        let next = recording::read(&bytes).map_err(failed)?;
+        all = Some(match all {
+            None => next,
+            Some(all) => all.merge(next).map_err(failed)?,
+        });
+    }
+    Ok(Done {
+        recording: all.unwrap_or_default(),
+        status: None,
+    })
 }
 
 /// Runs a command on the host.

@@ -41,6 +41,12 @@ impl Watch {
             .map_err(wait)
     }
 
+    /// Whether a process has ended.
+    pub(super) fn has_ended(handle: &OwnedFd) -> Result<bool, RecordError> {
+        let mut fds = [PollFd::new(handle.as_fd(), PollFlags::POLLIN)];
+        Ok(poll(&mut fds, PollTimeout::ZERO).map_err(wait)? != 0)
+    }
+
     /// Waits for a child. SIGINT and SIGTERM are passed on to it; a terminal sends it SIGINT itself.
     pub(super) fn child(
         &mut self,
