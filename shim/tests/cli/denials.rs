@@ -120,12 +120,12 @@ fn changing_the_memory_changes_the_log_and_never_the_answer() {
     if !needs_root() {
         return;
     }
-    let bench = bench(&["race", "20000"]);
+    let bench = bench(&["race", "2000"]);
     assert_eq!(run(&bench, &["run", "c"]).ok(), "{-1} true\n");
     // The C library asks for calls of its own when it makes a thread, and goes without.
     let mut lines = lines(&bench, "c");
     lines.retain(|line| line["syscall"] == "mount");
-    assert_eq!(counted(&lines).0, 20000);
+    assert_eq!(counted(&lines).0, 2000);
 }
 
 /// The listener's processes of a bench: those that run the verb with its state directory.
@@ -297,7 +297,7 @@ fn a_flood_is_counted_exactly_in_bounded_memory() {
     if !needs_root() {
         return;
     }
-    const CALLS: u64 = 200_000;
+    const CALLS: u64 = 20_000;
     let bench = bench(&["flood", &CALLS.to_string()]);
     let (mut child, out) = spawn(&bench, "c");
     let (keeper, worker) = keeper_and_worker(&bench);
@@ -310,7 +310,8 @@ fn a_flood_is_counted_exactly_in_bounded_memory() {
     assert_eq!(counted(&lines(&bench, "c")), (CALLS, CALLS));
     assert!(most < 24 * 1024, "{most} kB resident");
     let size: u64 = walk(&bench.path("logs"));
-    assert!(size < 64 * 1024, "{size} bytes of log");
+    // A line for each second and each kind of call, and never more than the two files hold.
+    assert!(size <= 1024 * 1024, "{size} bytes of log");
     bench.assert_nothing_left("flood");
 }
 

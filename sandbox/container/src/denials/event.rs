@@ -42,6 +42,9 @@ pub struct Denied {
     pub cause: Explanation,
     /// Where the profile comes from.
     pub profile: String,
+    /// Where the edit goes.
+    #[serde(default)]
+    pub place: String,
     /// How many calls of the container have been denied so far, this one included.
     pub total: u64,
 }

@@ -10,7 +10,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use cofferdam_profiles::policy::Hardened;
-use cofferdam_profiles::policy::model::Denials;
+use cofferdam_profiles::policy::model::{Denials, SeccompChoice};
 use cofferdam_profiles::seccomp::{CompileError, notifying};
 use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -71,6 +71,8 @@ pub(crate) struct Plan {
     pub(crate) profile: LinuxSeccomp,
     /// Where it comes from, in words.
     pub(crate) origin: String,
+    /// Where an edit goes, in words.
+    pub(crate) place: String,
 }
 
 /// Why the listener could not be started.
@@ -141,6 +143,7 @@ pub(crate) fn start(
         events: command.events.as_ref().map(|fd| fd.as_raw_fd()),
         profile: profile.clone(),
         origin: spec.report().summary.seccomp.clone(),
+        place: place(spec.policy().seccomp).to_owned(),
     };
     let text = serde_json::to_vec(&plan).map_err(|source| StateError::Damaged {
         path: PathBuf::from(PLAN),
@@ -151,6 +154,21 @@ pub(crate) fn start(
     *first = Program::of(asking);
     let log = command.log.clone();
     spawn(command, directory).map(|started| Some((started, log)))
+}
+
+/// Where an edit of the profile goes.
+fn place(choice: SeccompChoice) -> &'static str {
+    match choice {
+        SeccompChoice::Engine => "the profile that the engine gives the container",
+        SeccompChoice::Intersect => {
+            "the profile that the engine gives the container; if the built-in default denies the call \
+             too, the policy must also say seccomp = \"engine\""
+        }
+        SeccompChoice::Default => {
+            "a profile of your own that the engine gives the container, under a policy that says \
+             seccomp = \"engine\""
+        }
+    }
 }
 
 fn spawn(command: ListenerCommand, directory: &Path) -> Result<Started, SetupError> {

@@ -221,6 +221,7 @@ impl Worker<'_> {
             errno: errno_name(errno),
             cause,
             profile: plan.origin.clone(),
+            place: plan.place.clone(),
             total: self.shared.desk.total(),
         }))
     }

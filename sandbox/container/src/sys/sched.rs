@@ -90,9 +90,9 @@ pub(crate) fn set_memory_policy(mode: u32, nodes: &[u64]) -> io::Result<()> {
     Ok(())
 }
 
-/// Lets other processes of the machine go first, as far as that is possible without starving.
+/// Lets other processes of the machine go first, a little: somebody waits for this one.
 pub(crate) fn yield_to_others() {
-    const NICE: libc::c_int = 5;
+    const NICE: libc::c_int = 1;
     // SAFETY: integers only. A failure leaves the priority as it is.
     let _ = unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, NICE) };
 }

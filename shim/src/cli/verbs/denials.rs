@@ -208,13 +208,15 @@ fn denied_text(denied: &Denied) -> String {
         &denied.executable
     };
     format!(
-        "{} {executable}[{}] {}({}) = {}{incomplete}\n    why: {}\n    to allow it: {edit}\n",
+        "{} {executable}[{}] {}({}) = {}{incomplete}\n    why: {}\n    to allow it: {edit}\n    \
+         where: {}\n",
         denied.time,
         denied.pid,
         denied.syscall,
         arguments.join(", "),
         denied.errno,
         denied.cause.text,
+        denied.place,
     )
 }
 
