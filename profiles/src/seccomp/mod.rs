@@ -44,7 +44,7 @@ pub use default::{Compat32, DefaultProfile, default_profile};
 pub use intersect::{Intersection, intersect};
 pub use model::{Decision, Rule};
 pub use notify::{errno_of, notifying};
-pub use numbers::{known, name, resolve, table};
+pub use numbers::{exists_on, known, known_elsewhere, name, resolve, table};
 pub use validate::{InvalidProfile, Warning, validate};
 
 pub(crate) use validate::check;
@@ -134,6 +134,25 @@ impl Evaluator {
     /// What is answered to calls of a number, depending on their arguments.
     pub fn decision(&self, arch: Arch, number: u32) -> Decision {
         self.0.decision(arch, number)
+    }
+
+    /// Whether both give the same answer to every call. `false` is also said of conditions that come to the
+    /// same but are written in other words.
+    pub fn same_meaning(&self, other: &Self) -> bool {
+        let (own, theirs) = (&self.0.tables, &other.0.tables);
+        let default = self.0.default == other.0.default;
+        default
+            && own.keys().eq(theirs.keys())
+            && own.iter().zip(theirs).all(|((arch, a), (_, b))| {
+                // Calls between the two limits are answered with ENOSYS by one and by the other's default.
+                let limits = (a.newest.unwrap_or(0), b.newest.unwrap_or(0));
+                let between = limits.0.min(limits.1)..=limits.0.max(limits.1);
+                let listed = a.decisions.keys().chain(b.decisions.keys()).copied();
+                a.newest.is_some() == b.newest.is_some()
+                    && listed
+                        .chain(between.take(4096))
+                        .all(|number| self.decision(*arch, number) == other.decision(*arch, number))
+            })
     }
 
     /// The answer to one call.

@@ -8,7 +8,8 @@
 use std::collections::BTreeMap;
 use std::sync::OnceLock;
 
-use libseccomp::ScmpSyscall;
+use libseccomp::{ScmpArch, ScmpSyscall};
+use oci_spec::runtime::Arch as OciArch;
 
 use super::arch::{Arch, X32_BIT};
 use super::calls;
@@ -221,12 +222,34 @@ pub fn known(name: &str) -> bool {
 }
 
 /// Whether the name is a real call somewhere, though perhaps not on this machine.
-pub(crate) fn known_elsewhere(name: &str) -> bool {
+pub fn known_elsewhere(name: &str) -> bool {
     NEW_X86_64
         .iter()
         .chain(NEW_RISCV64)
         .any(|(n, _)| *n == name)
         || ScmpSyscall::from_name(name).is_ok()
+}
+
+/// Whether an architecture has a call of that name, also one of other machines. Of architectures that
+/// libseccomp's release does not know that is not known either, and taken to be so.
+pub fn exists_on(arch: OciArch, name: &str) -> bool {
+    if joined(name).is_some() {
+        return true;
+    }
+    // LoongArch began with the generic table, which is RISC-V's too (asm-generic/unistd.h).
+    if arch == OciArch::ScmpArchLoongarch64 {
+        return !name.starts_with("riscv_") && resolve(Arch::Riscv64, name).is_some();
+    }
+    if let Some(arch) = Arch::FAMILY.iter().find(|own| own.to_oci() == arch) {
+        return resolve(*arch, name).is_some();
+    }
+    let has = |arch: ScmpArch, name: &str| {
+        ScmpSyscall::from_name_by_arch(name, arch).is_ok_and(|call| i32::from(call) >= 0)
+    };
+    match arch.to_string().parse::<ScmpArch>() {
+        Ok(arch) => !has(arch, "read") || has(arch, name),
+        Err(_) => true,
+    }
 }
 
 #[cfg(test)]
@@ -261,6 +284,22 @@ mod tests {
         }
         for name in ["", "no such call", "read\0"] {
             assert!(calls::find(name).is_none(), "{name:?}");
+        }
+    }
+
+    #[test]
+    fn names_exist_on_the_machines_that_have_them() {
+        let table = [
+            (OciArch::ScmpArchX86_64, "read", true),
+            (OciArch::ScmpArchX86_64, "chown32", false),
+            (OciArch::ScmpArchX86, "chown32", true),
+            (OciArch::ScmpArchS390x, "s390_pci_mmio_read", true),
+            (OciArch::ScmpArchX86_64, "s390_pci_mmio_read", false),
+            (OciArch::ScmpArchMips64, "mseal", true),
+            (OciArch::ScmpArchAarch64, "open", false),
+        ];
+        for (arch, name, exists) in table {
+            assert_eq!(exists_on(arch, name), exists, "{name} on {arch}");
         }
     }
 

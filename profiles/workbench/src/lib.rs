@@ -13,6 +13,8 @@ pub mod dialect;
 pub mod explain;
 /// What calls are for and what harm they can do.
 pub mod knowledge;
+/// Finds what is wrong with a profile.
+pub mod lint;
 /// A profile as one HTML page.
 pub mod page;
 /// What a workload was seen to do.

@@ -11,7 +11,7 @@ use crate::dialect::{Kernel, Target};
 #[command(next_help_heading = "The container (Docker's and Podman's rules depend on it)")]
 pub(super) struct Container {
     /// A capability it has beside the fourteen that engines give; `ALL` for every one. Repeatable.
-    #[arg(long = "cap", value_name = "CAP", value_parser = capabilities)]
+    #[arg(long = "cap", alias = "capabilities", value_name = "CAP", value_delimiter = ',', value_parser = capabilities)]
     add: Vec<Set>,
     /// A capability it does not have; `ALL` for every one not given by --cap. Repeatable.
     #[arg(long = "cap-drop", value_name = "CAP", value_parser = capabilities)]

@@ -135,6 +135,9 @@ pub enum CliError {
     /// A command that could not be tried.
     #[error(transparent)]
     Trial(#[from] crate::trial::TrialError),
+    /// Repairs go into files.
+    #[error("the standard input cannot be repaired; give `lint --fix` a file")]
+    FixStdin,
     /// The standard output.
     #[error("cannot write to the standard output")]
     Print(#[source] io::Error),

@@ -10,6 +10,7 @@ mod error;
 mod explain;
 /// Files in, results out.
 mod files;
+mod lint;
 mod record;
 mod report;
 mod simulate;
@@ -20,7 +21,7 @@ pub use record::RecordError;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{CommandFactory as _, Parser, Subcommand, ValueEnum};
 
 /// Generates, records, checks, compares and explains seccomp profiles.
 #[derive(Debug, Parser)]
@@ -30,15 +31,36 @@ struct Line {
     command: Command,
     /// How results are printed.
     #[arg(long, global = true, value_enum, default_value = "human")]
-    format: Format,
+    format: Output,
 }
 
+/// What the line says about how results are printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Output {
+    /// Text for people.
+    Human,
+    /// JSON for programs.
+    Json,
+    /// SARIF 2.1.0 for code-scanning services; of `lint` only.
+    Sarif,
+}
+
+/// How results are printed that are no findings.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Format {
     /// Text for people.
     Human,
     /// JSON for programs.
     Json,
+}
+
+impl Output {
+    fn format(self) -> Format {
+        match self {
+            Self::Human => Format::Human,
+            Self::Json | Self::Sarif => Format::Json,
+        }
+    }
 }
 
 #[derive(Debug, Subcommand)]
@@ -48,6 +70,7 @@ enum Command {
     Explain(explain::Arguments),
     Intersect(combine::Intersect),
     Merge(combine::Merge),
+    Lint(lint::Arguments),
     Simulate(simulate::Arguments),
     Test(test::Arguments),
     Record(record::Arguments),
@@ -55,9 +78,9 @@ enum Command {
 }
 
 /// Runs the command line of this process. Exit status: 0 done, 1 found something that its command
-/// looks for, 2 could not be done.
+/// looks for, 2 could not be done, 3 `lint` found errors.
 pub fn main() -> ExitCode {
-    let line = match Line::try_parse() {
+    let line = match Line::try_parse().and_then(checked) {
         Ok(line) => line,
         Err(error) => {
             let status = if error.use_stderr() { 2 } else { 0 };
@@ -76,9 +99,31 @@ pub fn main() -> ExitCode {
         Command::Test(arguments) => test::run(&arguments, line.format),
         Command::Record(arguments) => record::run(&arguments, line.format),
         Command::Report(arguments) => report::run(&arguments, line.format),
+        Command::Lint(arguments) => lint::run(&arguments, line.output),
     };
     done.unwrap_or_else(|error| {
         error::tell(&error, line.format);
         ExitCode::from(2)
+    })
+}
+
+/// What the line asks for.
+struct Asked {
+    command: Command,
+    output: Output,
+    format: Format,
+}
+
+/// Refuses a format that the command has not.
+fn checked(line: Line) -> Result<Asked, clap::Error> {
+    if line.format == Output::Sarif && !matches!(line.command, Command::Lint(_)) {
+        let kind = clap::error::ErrorKind::ArgumentConflict;
+        let words = "only `lint` prints SARIF; use --format json";
+        return Err(Line::command().error(kind, words));
+    }
+    Ok(Asked {
+        command: line.command,
+        output: line.format,
+        format: line.format.format(),
     })
 }

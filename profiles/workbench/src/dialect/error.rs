@@ -175,6 +175,27 @@ pub enum DialectError {
     },
 }
 
+impl DialectError {
+    /// Where the reader stopped, if that is a place in the file.
+    pub fn place(&self) -> Option<Place> {
+        match self {
+            Self::NotText { at }
+            | Self::Json { at, .. }
+            | Self::Yaml { at, .. }
+            | Self::YamlFeature { at, .. }
+            | Self::TooDeep { at }
+            | Self::TooMany { at }
+            | Self::DuplicateKey { at, .. }
+            | Self::Kind { at, .. }
+            | Self::Value { at, .. }
+            | Self::Missing { at, .. }
+            | Self::Both { at, .. }
+            | Self::OtherKind { at, .. } => Some(*at),
+            _ => None,
+        }
+    }
+}
+
 /// The whole document has the empty pointer.
 fn show(pointer: &str) -> &str {
     if pointer.is_empty() {

@@ -97,7 +97,7 @@ fn read_all(bytes: &[u8]) -> Result<Vec<Document>, DialectError> {
 }
 
 /// The bytes as text, without the mark that some editors put first.
-fn text(bytes: &[u8]) -> Result<&str, DialectError> {
+pub(crate) fn text(bytes: &[u8]) -> Result<&str, DialectError> {
     if bytes.len() as u64 > MAX_BYTES {
         return Err(DialectError::TooLong { bytes: bytes.len() });
     }
