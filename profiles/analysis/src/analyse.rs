@@ -338,10 +338,10 @@ impl<'a> Linked<'a> {
 
     /// Programs whose paths reachable code names.
     fn starts(&self, analysis: &mut Analysis) {
-        if !analysis
+        if analysis
             .syscalls
             .get("execve")
-            .is_some_and(|e| e.certainty != Certainty::Always)
+            .is_none_or(|e| e.certainty == Certainty::Always)
         {
             return;
         }

@@ -147,9 +147,8 @@ impl Reach {
                 Some(Role::Program | Role::Library | Role::Interpreter)
             )
         });
-        match first {
-            Some(first) => fitting.retain(|(object, _)| *object == first),
-            None => {}
+        if let Some(first) = first {
+            fitting.retain(|(object, _)| *object == first);
         }
         fitting
     }

@@ -91,7 +91,9 @@ mod tests {
 
     #[test]
     fn first_lines() {
-        let table: &[(&[u8], Option<(&str, Option<&str>)>)] = &[
+        /// The first line, and the interpreter and command it names.
+        type Case = (&'static [u8], Option<(&'static str, Option<&'static str>)>);
+        let table: &[Case] = &[
             (b"#!/bin/sh\necho", Some(("/bin/sh", None))),
             (b"#! /bin/sh -e", Some(("/bin/sh", None))),
             (
