@@ -95,8 +95,9 @@ impl Plugins {
             Some((directory, name)) => (Some(PathBuf::from(directory)), name),
             None => (None, &*pattern),
         };
-        // Nothing but the kind of file is known: that says no more than a call to dlopen does.
-        if name.starts_with("*") {
+        // `lib%s.so` says no more than a call to dlopen does: what stands for it is named elsewhere.
+        let stem = name.split(".so").next().unwrap_or("");
+        if stem.trim_start_matches("lib").trim_matches(['*', '-', '_', '.']).is_empty() {
             return;
         }
         let directories = match &fixed {
