@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use crate::error::AnalysisError;
 use crate::kind::{self, Confidence, Kind};
-use crate::link::{Loaded, Loader, Node, Reach, Role, plugins};
+use crate::link::{Loaded, Loader, Node, Reach, Role, facts, plugins};
 use crate::rootfs::{RootFs, script};
 use crate::summary::Why;
 
@@ -278,6 +278,9 @@ impl<'a> Linked<'a> {
             let Some(name) = seccomp::name(Arch::X86_64, call.number) else {
                 continue;
             };
+            if facts::is_glibc(object) && !self.happens(&name) {
+                continue;
+            }
             let certainty = if call.wrapped {
                 Certainty::Argument
             } else {
@@ -303,6 +306,15 @@ impl<'a> Linked<'a> {
                 });
             }
         }
+    }
+
+    /// Whether what the C library needs to make a call by itself is there.
+    fn happens(&self, call: &str) -> bool {
+        let Some(functions) = facts::condition(call) else {
+            return true;
+        };
+        let objects = &self.loader.objects;
+        self.reach.uses_any(objects, &[call]) || self.reach.uses_any(objects, functions)
     }
 
     /// Constant arguments of reachable calls by way of imports.

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use super::facts::{self, Part};
 use super::loader::{Loaded, Role};
 use crate::summary::{Destination, Export, Import, Language, Summary};
 
@@ -28,6 +29,12 @@ pub(crate) struct Reach {
     /// Who defines a name: object, and index of the export.
     definitions: HashMap<String, Vec<(u32, u32)>>,
     open: Vec<Node>,
+    /// Functions of the C library that only run for programs that use their part of it.
+    parts: HashMap<Node, Part>,
+    used: Vec<Part>,
+    looked_up: std::collections::BTreeSet<String>,
+    /// Edges within the C library that wait for their part to be used.
+    waiting: Vec<(Part, Node, Node)>,
 }
 
 impl Reach {
@@ -41,7 +48,14 @@ impl Reach {
             let summary = &object.summary;
             self.from.push(vec![From::Nothing; summary.addresses.len()]);
             self.imports.push(vec![false; summary.imports.len()]);
+            let is_glibc = facts::is_glibc(object);
             for (export, at) in summary.exports.iter().zip(0..) {
+                if let (true, Some(node), Some(part)) =
+                    (is_glibc, export.node, facts::part(&export.name))
+                {
+                    let object = index;
+                    self.parts.insert(Node { object, node }, part);
+                }
                 let list = self.definitions.entry(export.name.clone()).or_default();
                 list.push((index, at));
             }
@@ -62,6 +76,8 @@ impl Reach {
 
     /// Makes every function of that name reachable.
     pub(crate) fn look_up(&mut self, objects: &[Loaded], name: &str) {
+        self.use_part(name);
+        self.looked_up.insert(name.to_owned());
         let found = self.definitions.get(name).cloned().unwrap_or_default();
         for (object, at) in found {
             if let Some(node) = export(objects, object, at).and_then(|export| export.node) {
@@ -94,8 +110,7 @@ impl Reach {
             for edge in object.summary.edges(node.node) {
                 match edge.destination() {
                     Destination::Node(to) => {
-                        let to = Node { node: to, ..node };
-                        self.visit(to, From::Node(node));
+                        self.step(node, Node { node: to, ..node });
                     }
                     Destination::Import(import) => self.bind(objects, node, import),
                 }
@@ -117,9 +132,40 @@ impl Reach {
         let Some(import) = summary.imports.get(index(import)) else {
             return;
         };
+        let importer = &objects[index(from.object)];
+        if facts::is_idle(importer, &import.name) {
+            return;
+        }
+        if !facts::is_glibc(importer) {
+            self.use_part(&import.name);
+        }
         for (object, at) in self.definers(objects, from.object, import) {
             if let Some(node) = export(objects, object, at).and_then(|export| export.node) {
-                self.visit(Node { object, node }, From::Node(from));
+                self.step(from, Node { object, node });
+            }
+        }
+    }
+
+    /// Follows an edge, unless it leads into an unused part of the C library from within it.
+    fn step(&mut self, from: Node, to: Node) {
+        match self.parts.get(&to) {
+            Some(part) if from.object == to.object && !self.used.contains(part) => {
+                self.waiting.push((*part, from, to));
+            }
+            _ => self.visit(to, From::Node(from)),
+        }
+    }
+
+    fn use_part(&mut self, function: &str) {
+        let Some(part) = facts::opens(function).filter(|part| !self.used.contains(part)) else {
+            return;
+        };
+        self.used.push(part);
+        for (waiting, from, to) in std::mem::take(&mut self.waiting) {
+            if waiting == part {
+                self.visit(to, From::Node(from));
+            } else {
+                self.waiting.push((waiting, from, to));
             }
         }
     }
@@ -166,6 +212,13 @@ impl Reach {
         let imports = imports.into_iter().flatten().zip(&self.imports[object]);
         let mut used = imports.filter(|(_, used)| **used);
         used.any(|(import, _)| import.name == name)
+    }
+
+    /// Whether a program uses one of these functions, from outside the C library.
+    pub(crate) fn uses_any(&self, objects: &[Loaded], names: &[&str]) -> bool {
+        let mut outside = (0..objects.len()).filter(|at| !facts::is_glibc(&objects[*at]));
+        outside.any(|object| names.iter().any(|name| self.uses(objects, object, name)))
+            || names.iter().any(|name| self.looked_up.contains(*name))
     }
 
     /// The way a node was reached, start first.
