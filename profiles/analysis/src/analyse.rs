@@ -1,5 +1,6 @@
 //! One program, from path to result.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
@@ -30,8 +31,6 @@ pub enum Certainty {
     Argument,
     /// Every process needs it.
     Always,
-    /// A number that is not known could be this one.
-    Possible,
 }
 
 /// Why a call is in the result.
@@ -46,6 +45,23 @@ pub struct Evidence {
     /// Constant first arguments of reachable calls, for calls that have a kind (`socket`: families,
     /// `clone`: flags); empty where any value is possible.
     pub arguments: BTreeSet<u64>,
+}
+
+impl Evidence {
+    /// Takes in what another program's analysis found of the same call.
+    fn join(&mut self, other: Self) {
+        if other.certainty < self.certainty {
+            self.path = other.path;
+        }
+        self.certainty = self.certainty.min(other.certainty);
+        self.objects.extend(other.objects);
+        // An empty set stands for any value.
+        if self.arguments.is_empty() || other.arguments.is_empty() {
+            self.arguments.clear();
+        } else {
+            self.arguments.extend(other.arguments);
+        }
+    }
 }
 
 /// A reachable system call whose number is not known.
@@ -295,8 +311,13 @@ impl<'a> Linked<'a> {
             evidence.certainty = evidence.certainty.min(certainty);
             evidence.objects.insert(object.path.clone());
         }
+        let by_pointer = facts::by_pointer(object);
         for site in &object.summary.sites {
             if let Some(node) = reached(site.node) {
+                if let (Why::PointerToWrapper, Some(known)) = (site.why, by_pointer) {
+                    self.by_pointer(object, node, known, analysis);
+                    continue;
+                }
                 analysis.unresolved.push(Unresolved {
                     object: object.path.clone(),
                     address: site.address,
@@ -305,6 +326,29 @@ impl<'a> Linked<'a> {
                     path: self.path(node),
                 });
             }
+        }
+    }
+
+    /// Calls through a table of functions whose numbers are known.
+    fn by_pointer(
+        &self,
+        object: &Loaded,
+        node: Node,
+        known: &[(&str, &[&str])],
+        analysis: &mut Analysis,
+    ) {
+        for (call, functions) in known {
+            if !self.reach.uses_any(&self.loader.objects, functions) {
+                continue;
+            }
+            let entry = analysis.syscalls.entry((*call).to_owned());
+            let evidence = entry.or_insert_with(|| Evidence {
+                certainty: Certainty::Argument,
+                objects: BTreeSet::new(),
+                path: self.path(node),
+                arguments: BTreeSet::new(),
+            });
+            evidence.objects.insert(object.path.clone());
         }
     }
 
@@ -350,11 +394,8 @@ impl<'a> Linked<'a> {
 
     /// Programs whose paths reachable code names.
     fn starts(&self, analysis: &mut Analysis) {
-        if analysis
-            .syscalls
-            .get("execve")
-            .is_none_or(|e| e.certainty == Certainty::Always)
-        {
+        let execve = analysis.syscalls.get("execve");
+        if execve.is_none_or(|evidence| evidence.certainty == Certainty::Always) {
             return;
         }
         for (object, index) in self.loader.objects.iter().zip(0_u32..) {
@@ -414,6 +455,46 @@ fn info(object: &Loaded) -> ObjectInfo {
 }
 
 impl Analysis {
+    /// Whether a profile has to allow more than [`Analysis::syscalls`], as numbers are not known.
+    pub fn is_widened(&self) -> bool {
+        !self.unresolved.is_empty()
+    }
+
+    /// What either program can do, for programs that share a container: the program of `self`
+    /// stays the one that the result is named by.
+    #[must_use]
+    pub fn merge(mut self, other: Self) -> Self {
+        self.confidence = self.confidence.min(other.confidence);
+        let new = other.reasons.into_iter();
+        let new: Vec<String> = new
+            .filter(|reason| !self.reasons.contains(reason))
+            .collect();
+        self.reasons.extend(new);
+        for (name, evidence) in other.syscalls {
+            match self.syscalls.entry(name) {
+                Entry::Vacant(entry) => {
+                    entry.insert(evidence);
+                }
+                Entry::Occupied(mut entry) => entry.get_mut().join(evidence),
+            }
+        }
+        for site in other.unresolved {
+            let same = |own: &Unresolved| own.object == site.object && own.address == site.address;
+            if !self.unresolved.iter().any(same) {
+                self.unresolved.push(site);
+            }
+        }
+        for object in other.objects {
+            if !self.objects.iter().any(|own| own.path == object.path) {
+                self.objects.push(object);
+            }
+        }
+        self.starts.extend(other.starts);
+        self.functions.0 += other.functions.0;
+        self.functions.1 += other.functions.1;
+        self
+    }
+
     fn lower(&mut self, to: Confidence, reason: String) {
         self.confidence = self.confidence.min(to);
         self.reasons.push(reason);

@@ -1,7 +1,7 @@
 //! A result as a seccomp profile.
 
 use cofferdam_profiles::seccomp;
-use oci_spec::runtime::{Arch, LinuxSeccomp, LinuxSeccompAction, LinuxSyscall};
+use oci_spec::runtime::{Arch, Capabilities, LinuxSeccomp, LinuxSeccompAction, LinuxSyscall};
 
 use crate::analyse::Analysis;
 
@@ -37,9 +37,29 @@ const FALLBACKS: &[&str] = &[
     "statx",
 ];
 
+/// Where a number is not known, it could be any that a container may use at all: the built-in
+/// default for one without capabilities, with its conditions, but for calls that are allowed
+/// anyway.
+fn widen(rules: &mut Vec<LinuxSyscall>, allowed: &[String]) {
+    let default = seccomp::default_profile(&Capabilities::default(), seccomp::Arch::X86_64);
+    for rule in default.syscalls().iter().flatten() {
+        let new = |name: &&String| {
+            let known = seccomp::resolve(seccomp::Arch::X86_64, name).is_some();
+            known && !allowed.contains(name)
+        };
+        let names: Vec<String> = rule.names().iter().filter(new).cloned().collect();
+        if !names.is_empty() {
+            let mut rule = rule.clone();
+            rule.set_names(names);
+            rules.push(rule);
+        }
+    }
+}
+
 /// Allows what was found and denies the rest: EPERM, or ENOSYS for calls that have an older
 /// fallback. `clone3` always answers ENOSYS, as its flags lie where no filter can look; `clone` is
-/// then allowed in its place.
+/// then allowed in its place. If the number of a reachable call is not known, everything that the
+/// built-in default allows is allowed.
 pub fn to_profile(analysis: &Analysis) -> LinuxSeccomp {
     let mut allowed: Vec<String> = analysis.syscalls.keys().cloned().collect();
     if allowed.iter().any(|name| name == "clone3") {
@@ -49,16 +69,24 @@ pub fn to_profile(analysis: &Analysis) -> LinuxSeccomp {
             allowed.sort_unstable();
         }
     }
+    let mut allow = LinuxSyscall::default();
+    allow.set_names(allowed.clone());
+    allow.set_action(LinuxSeccompAction::ScmpActAllow);
+    let mut rules = vec![allow];
+    if analysis.is_widened() {
+        widen(&mut rules, &allowed);
+    }
     let known = |name: &&&str| seccomp::resolve(seccomp::Arch::X86_64, name).is_some();
     let absent: Vec<String> = FALLBACKS
         .iter()
         .filter(known)
-        .filter(|name| !allowed.iter().any(|own| own == *name))
+        .filter(|name| {
+            !rules
+                .iter()
+                .any(|rule| rule.names().iter().any(|own| own == *name))
+        })
         .map(|name| (*name).to_owned())
         .collect();
-    let mut allow = LinuxSyscall::default();
-    allow.set_names(allowed);
-    allow.set_action(LinuxSeccompAction::ScmpActAllow);
     let mut refuse = LinuxSyscall::default();
     refuse.set_names(absent);
     refuse.set_action(LinuxSeccompAction::ScmpActErrno);
@@ -67,6 +95,9 @@ pub fn to_profile(analysis: &Analysis) -> LinuxSeccomp {
     profile.set_default_action(LinuxSeccompAction::ScmpActErrno);
     profile.set_default_errno_ret(Some(EPERM));
     profile.set_architectures(Some(vec![Arch::ScmpArchX86_64]));
-    profile.set_syscalls(Some(vec![allow, refuse]));
+    if !refuse.names().is_empty() {
+        rules.push(refuse);
+    }
+    profile.set_syscalls(Some(rules));
     profile
 }

@@ -85,6 +85,40 @@ impl Body {
             .ok()
     }
 
+    /// How far from the stack pointer a register points at an instruction, if it was set from it
+    /// shortly before.
+    pub(crate) fn points_to_stack(&self, address: u64, register: Register) -> Option<i64> {
+        const REACH: usize = 32;
+        let mut factory = InstructionInfoFactory::new();
+        let index = self.index(address)?;
+        for instruction in self.instructions[..index].iter().rev().take(REACH) {
+            let target = instruction.op0_kind() == OpKind::Register
+                && instruction.op0_register() == register;
+            match instruction.mnemonic() {
+                Mnemonic::Mov if target && instruction.op1_register() == Register::RSP => {
+                    return Some(0);
+                }
+                Mnemonic::Lea
+                    if target
+                        && instruction.memory_base() == Register::RSP
+                        && instruction.memory_index() == Register::None =>
+                {
+                    return Some(instruction.memory_displacement64().cast_signed());
+                }
+                _ => {}
+            }
+            let info = factory.info(instruction);
+            let changed = info.used_registers().iter().any(|used| {
+                let own = used.register().full_register();
+                (own == register || own == Register::RSP) && used.access() != OpAccess::Read
+            });
+            if changed || instruction.flow_control() != FlowControl::Next {
+                return None;
+            }
+        }
+        None
+    }
+
     /// The values of `place` just before the instruction at `address` runs; the end of the
     /// function is such an address too.
     pub(crate) fn trace(&self, address: u64, place: Place) -> Values {

@@ -34,8 +34,19 @@ pub(crate) fn part(function: &str) -> Option<Part> {
 }
 
 const RPC: &[&str] = &[
-    "authdes_", "authnone_", "authunix_", "callrpc", "clnt", "get_myaddress", "getrpcport", "key_",
-    "pmap_", "registerrpc", "rtime", "svc", "xdr",
+    "authdes_",
+    "authnone_",
+    "authunix_",
+    "callrpc",
+    "clnt",
+    "get_myaddress",
+    "getrpcport",
+    "key_",
+    "pmap_",
+    "registerrpc",
+    "rtime",
+    "svc",
+    "xdr",
 ];
 
 fn is_rpc(function: &str) -> bool {
@@ -44,8 +55,22 @@ fn is_rpc(function: &str) -> bool {
 
 /// Functions that look for hosts or networks by name or address.
 const HOSTS: &[&str] = &[
-    "__res", "gai_", "getaddrinfo", "gethostby", "gethostent", "gethostid", "getnameinfo",
-    "getnetby", "getnetent", "iruserok", "ns_", "rcmd", "res_", "rexec", "ruserok", "sethostent",
+    "__res",
+    "gai_",
+    "getaddrinfo",
+    "gethostby",
+    "gethostent",
+    "gethostid",
+    "getnameinfo",
+    "getnetby",
+    "getnetent",
+    "iruserok",
+    "ns_",
+    "rcmd",
+    "res_",
+    "rexec",
+    "ruserok",
+    "sethostent",
     "setnetent",
 ];
 
@@ -64,18 +89,38 @@ pub(crate) fn opens(function: &str) -> Option<Part> {
 /// `pthread_create` inherits (`nptl/pthread_create.c`, ATTR_FLAG_NOTINHERITSCHED) and no mutex has
 /// a priority ceiling (`nptl/tpp.c`).
 const SCHEDULING: &[&str] = &[
-    "aio_init", "aio_read", "aio_read64", "aio_write", "aio_write64", "aio_fsync", "aio_fsync64",
-    "lio_listio", "lio_listio64", "getaddrinfo_a", "mq_notify", "timer_create",
-    "posix_spawnattr_setschedparam", "posix_spawnattr_setschedpolicy", "posix_spawnattr_setflags",
-    "pthread_attr_setinheritsched", "pthread_attr_setschedparam", "pthread_attr_setschedpolicy",
-    "pthread_getschedparam", "pthread_setattr_default_np", "pthread_setschedparam",
-    "pthread_setschedprio", "pthread_mutex_setprioceiling", "pthread_mutexattr_setprioceiling",
+    "aio_init",
+    "aio_read",
+    "aio_read64",
+    "aio_write",
+    "aio_write64",
+    "aio_fsync",
+    "aio_fsync64",
+    "lio_listio",
+    "lio_listio64",
+    "getaddrinfo_a",
+    "mq_notify",
+    "timer_create",
+    "posix_spawnattr_setschedparam",
+    "posix_spawnattr_setschedpolicy",
+    "posix_spawnattr_setflags",
+    "pthread_attr_setinheritsched",
+    "pthread_attr_setschedparam",
+    "pthread_attr_setschedpolicy",
+    "pthread_getschedparam",
+    "pthread_setattr_default_np",
+    "pthread_setschedparam",
+    "pthread_setschedprio",
+    "pthread_mutex_setprioceiling",
+    "pthread_mutexattr_setprioceiling",
     "pthread_mutexattr_setprotocol",
 ];
 
 /// Functions that choose the processors of a thread.
 const AFFINITY: &[&str] = &[
-    "pthread_attr_setaffinity_np", "pthread_setaffinity_np", "pthread_setattr_default_np",
+    "pthread_attr_setaffinity_np",
+    "pthread_setaffinity_np",
+    "pthread_setattr_default_np",
 ];
 
 /// The functions of the C library without which it does not make a system call by itself, beside
@@ -102,6 +147,39 @@ pub(crate) fn is_idle(importer: &Loaded, import: &str) -> bool {
     soname.starts_with("libcrypto.so.") && matches!(import, "shmget" | "shmat" | "shmdt")
 }
 
+/// Calls that an object makes by way of pointers to functions that take the number, each with the
+/// exported functions that lead to it; `None` for an object nothing is known of.
+///
+/// libcap has a table of such functions for `libpsx` to replace (`libcap/cap_proc.c`).
+pub(crate) fn by_pointer(
+    object: &Loaded,
+) -> Option<&'static [(&'static str, &'static [&'static str])]> {
+    const ANY: &[&str] = &[
+        "cap_drop_bound",
+        "cap_iab_set_proc",
+        "cap_launch",
+        "cap_reset_ambient",
+        "cap_set_ambient",
+        "cap_set_mode",
+        "cap_set_proc",
+        "cap_set_secbits",
+        "cap_setgroups",
+        "cap_setuid",
+        "cap_prctl",
+        "cap_prctlw",
+        "capsetp",
+    ];
+    const LIBCAP: &[(&str, &[&str])] = &[
+        ("capset", ANY),
+        ("prctl", ANY),
+        ("setuid", &["cap_setuid", "cap_launch"]),
+        ("setgid", &["cap_setgroups", "cap_launch"]),
+        ("setgroups", &["cap_setgroups", "cap_launch"]),
+    ];
+    let soname = object.summary.soname.as_deref().unwrap_or("");
+    (soname == "libcap.so.2").then_some(LIBCAP)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -116,7 +194,11 @@ mod tests {
             ("read", None, None),
         ];
         for (function, own, opened) in table {
-            assert_eq!((part(function), opens(function)), (own, opened), "{function}");
+            assert_eq!(
+                (part(function), opens(function)),
+                (own, opened),
+                "{function}"
+            );
         }
     }
 }

@@ -97,7 +97,11 @@ impl Plugins {
         };
         // `lib%s.so` says no more than a call to dlopen does: what stands for it is named elsewhere.
         let stem = name.split(".so").next().unwrap_or("");
-        if stem.trim_start_matches("lib").trim_matches(['*', '-', '_', '.']).is_empty() {
+        if stem
+            .trim_start_matches("lib")
+            .trim_matches(['*', '-', '_', '.'])
+            .is_empty()
+        {
             return;
         }
         let directories = match &fixed {

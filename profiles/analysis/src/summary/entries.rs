@@ -7,6 +7,7 @@ use iced_x86::Register;
 
 use super::graph::{Object, text};
 use super::{Argument, Call, Destination, Site, Why};
+use crate::code::go;
 use crate::code::sweep::{Entry, Reference, Use};
 use crate::code::trace::{Body, Place, Values};
 
@@ -80,6 +81,19 @@ struct Finder<'a, 'b> {
 }
 
 impl Finder<'_, '_> {
+    /// As `trace`, of what a caller hands over; its stores may go by the stack pointer.
+    fn trace_argument(&mut self, node: u32, address: u64, place: Place) -> Values {
+        if let Place::Pointee(register, offset) = place {
+            self.trace(node, address, Place::Register(register));
+            let body = self.bodies.get(&node);
+            let found = body.and_then(|body| body.points_to_stack(address, register));
+            if let Some(from) = found {
+                return self.trace(node, address, Place::Stack(from.wrapping_add(offset)));
+            }
+        }
+        self.trace(node, address, place)
+    }
+
     fn trace(&mut self, node: u32, address: u64, place: Place) -> Values {
         let object = &*self.object;
         let index = usize::try_from(node).unwrap_or(usize::MAX);
@@ -256,7 +270,8 @@ impl Finder<'_, '_> {
                     && symbol.value == range.start
                     && symbol.name != GENERAL.as_bytes()
             });
-            if exported {
+            // Go's exports are for the C in the same file, which has no use for these.
+            if exported && !go::is_go(self.object.image) {
                 self.found.sites.push(Site {
                     node,
                     address: range.start,
@@ -295,7 +310,7 @@ impl Finder<'_, '_> {
         } else {
             reference.from
         };
-        let values = self.trace(node, at, place);
+        let values = self.trace_argument(node, at, place);
         self.number(node, reference.from, &values, true);
     }
 
