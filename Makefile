@@ -3,12 +3,13 @@ CARGO ?= $(shell command -v cargo || echo $(HOME)/.cargo/bin/cargo)
 FUZZ_SECONDS ?= 60
 export COFFERDAM_REQUIRE_ROOT ?= 1
 
-.PHONY: help setup engines programs profiles build install demo test unit soak bench lint fuzz clean
+.PHONY: help setup engines programs profiles build install demo test unit soak bench bench-profiles lint fuzz clean
 
 help:
 	@echo 'make demo     run a hardened container under containerd and Docker, print what is enforced'
 	@echo 'make test     every test, those against real engines included (root)'
 	@echo 'make bench    compare with runc, crun and the Go shim on this machine (root)'
+	@echo 'make bench-profiles   judge generated profiles by real programs, write docs/profiles.md (root)'
 	@echo 'make unit     the tests that need neither root nor a daemon'
 	@echo 'make soak     the fault loops for longer (root)'
 	@echo 'make lint     formatting, lints, invariants, licences'
@@ -40,7 +41,7 @@ unit: setup
 	COFFERDAM_REQUIRE_ROOT=0 $(CARGO) test --locked --workspace --exclude cofferdam-integration
 
 # The suites of one engine run at the same time; they do not share anything.
-test: build engines profiles
+test: build engines programs profiles
 	COFFERDAM_REQUIRE_PROFILES=1 $(CARGO) test --locked --workspace --no-fail-fast
 
 soak: build engines
@@ -50,6 +51,11 @@ bench: build
 	@$(CARGO) run --quiet --release --locked --package cofferdam-integration --bin bench
 	@$(CARGO) bench --quiet --locked --package cofferdam-profiles
 	@$(CARGO) bench --quiet --locked --package cofferdam-recorder --bench overhead
+
+# Takes some ten minutes: every load runs under strace.
+bench-profiles: build programs
+	@$(CARGO) run --quiet --release --locked --package cofferdam-integration --bin bench-profiles -- \
+		--write docs/profiles.md
 
 lint: setup
 	CARGO='$(CARGO)' scripts/lint

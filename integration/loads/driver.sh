@@ -24,12 +24,11 @@ put() {
 }
 # Compressible text of about so many bytes.
 text() { seq -s ' lorem ipsum ' 1000000 | head -c "$1" || true; }
-# Asks until it is so; ten seconds at most.
+# Asks until it is so; a minute at most, because strace makes everything slow.
 until_so() {
-    local left=100
+    local end=$((SECONDS + 60))
     until "$@" >/dev/null 2>&1; do
-        left=$((left - 1))
-        [ $left -gt 0 ] || { "$@"; return; }
+        [ $SECONDS -lt $end ] || { "$@"; return; }
         sleep 0.1
     done
 }

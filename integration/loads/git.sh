@@ -22,6 +22,7 @@ git checkout -q -b topic HEAD~2; echo t >t; git add t; git commit -qm t; git reb
 echo dirty >>file; git stash -q; git stash pop -q; git checkout -q file; git format-patch -q -2 -o /tmp/p; git reset -q --hard HEAD~2; git am -q /tmp/p/*
 git blame file >/dev/null; git grep -q 3; git archive --format=tar HEAD >/tmp/a.tar
 git daemon --base-path=/tmp --export-all --listen=127.0.0.1 --reuseaddr --detach --pid-file=/tmp/daemon
+until git ls-remote -q git://127.0.0.1/one >/dev/null 2>&1; do sleep 0.1; done
 git clone -q git://127.0.0.1/one /tmp/three; git -C /tmp/three worktree add -q /tmp/four; git repack -adq; git bundle create -q /tmp/b HEAD
 git clean -fdxq; git describe --always; git shortlog -s HEAD </dev/null; git bisect start HEAD HEAD~3 >/dev/null; git bisect reset >/dev/null 2>&1
 git sparse-checkout set x; git maintenance run --task=gc; kill "$(cat /tmp/daemon)"

@@ -47,11 +47,12 @@ held_out() {
         -o IdentitiesOnly=yes -i /tmp/wrong user@127.0.0.1 true 2>/dev/null
     command=(cat)
     GREETING=hello text 2000000 | login user -o SendEnv=GREETING -o RekeyLimit=500K | cmp - <(text 2000000)
-    command=(sleep 1)
-    login user -R 127.0.0.1:2222:127.0.0.1:22 -L 2223:127.0.0.1:22 &
-    sleep 0.5
-    client python3 -c 'import socket; assert socket.create_connection(("127.0.0.1", 2222)).recv(4) == b"SSH-"'
-    wait $!
+    # It ends with the server.
+    command=()
+    login user -N -R 127.0.0.1:2222:127.0.0.1:22 -L 2223:127.0.0.1:22 &
+    forwarded() { client python3 -c "import socket; assert socket.create_connection(('127.0.0.1', $1)).recv(4) == b'SSH-'"; }
+    until_so forwarded 2222
+    until_so forwarded 2223
     signal HUP
     sleep 0.5
     command=(true)

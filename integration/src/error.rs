@@ -64,6 +64,25 @@ pub enum Error {
         #[source]
         source: serde_json::Error,
     },
+    /// A program did not get through its load.
+    #[error("{program} did not get through its {load} load: {why}")]
+    Load {
+        /// The program.
+        program: &'static str,
+        /// The load.
+        load: &'static str,
+        /// Its output.
+        why: String,
+    },
+    /// An executable could not be analysed.
+    #[error("cannot make a profile for {program}")]
+    Analysis {
+        /// The executable, as seen from inside its root file system.
+        program: String,
+        /// Why not.
+        #[source]
+        source: Box<cofferdam_analysis::AnalysisError>,
+    },
     /// Cases of a table failed.
     #[error("{} of {total} cases failed: {}", failed.len(), failed.join(", "))]
     Cases {

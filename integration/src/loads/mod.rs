@@ -7,6 +7,8 @@
 
 /// What the kernel says of every process that has ended in an enclave.
 pub mod accounting;
+/// Profiles made from a program's files.
+pub mod generated;
 /// The programs.
 pub mod programs;
 /// A container with a program in it, and its load.

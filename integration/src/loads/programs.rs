@@ -179,7 +179,7 @@ pub const PROGRAMS: &[Program] = &[
         &["curl", "--config", "/load/held_out"],
     ),
     Program {
-        also: &["/usr/bin/dash"],
+        also: &["/usr/bin/dash", "/usr/bin/cat", "/usr/bin/sleep"],
         ..batch(
             "git",
             "/usr/bin/git",
@@ -208,7 +208,6 @@ pub const PROGRAMS: &[Program] = &[
         &[
             "python3",
             "/load/run.py",
-            "test_json",
             "test_zlib",
             "test_select",
             "test_tempfile",
@@ -217,9 +216,8 @@ pub const PROGRAMS: &[Program] = &[
         &[
             "python3",
             "/load/run.py",
-            "test_mmap",
-            "test_shutil",
-            "test_socketserver",
+            "test_epoll",
+            "test_glob",
             "test_selectors",
         ],
     ),
@@ -246,6 +244,7 @@ pub const PROGRAMS: &[Program] = &[
 
 /// What the scripts of `bash` run.
 const COREUTILS: &[&str] = &[
+    "/usr/bin/dash",
     "/usr/bin/base64",
     "/usr/bin/basename",
     "/usr/bin/cat",

@@ -42,7 +42,7 @@ pub struct Outcome {
     pub killed: Vec<String>,
     /// What made the load fail, or went wrong otherwise.
     pub failed: Option<String>,
-    /// From the container's start to its end.
+    /// From the container's creation to its end.
     pub took: Duration,
 }
 

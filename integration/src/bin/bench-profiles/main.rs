@@ -1,43 +1,110 @@
-//! observe only, for now
-#![expect(clippy::print_stdout, clippy::print_stderr, reason = "prints")]
+//! `make bench-profiles`: how good generated profiles are, program by program, beside Docker's default.
+//!
+//! Both loads of a program run under strace; what they did is what recall is measured against. What
+//! the analysis costs is measured in a process of its own, without a cache and with one.
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a benchmark prints"
+)]
+
+/// Docker's default profile, from a container that Docker has started.
+mod docker;
+/// One program's figures.
+mod row;
+/// The table, for a terminal and for the documentation.
+mod table;
+
+use std::{path::Path, process::ExitCode};
+
 use cofferdam_integration::{
-    error::Result,
-    loads::{Load, PROGRAMS, stage::Stage},
+    error::{At, Error, Result},
+    gate,
+    loads::PROGRAMS,
 };
-use std::process::ExitCode;
+
+use row::Row;
+
+const HELP: &str = "\
+Usage: bench-profiles [--write FILE] [PROGRAM...]
+
+Generates a profile for each program, runs both of its loads under strace and compares.
+
+  --write FILE   also write the table to FILE, as Markdown
+
+Programs: those of integration/src/loads/programs.rs.
+Example: bench-profiles nginx redis
+";
+
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    for program in PROGRAMS {
-        if !arguments.is_empty() && !arguments.iter().any(|a| a == program.name) {
-            continue;
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let outcome = match words.as_slice() {
+        ["--help" | "-h"] => {
+            print!("{HELP}");
+            Ok(())
         }
-        for load in program.loads() {
-            if let Err(error) = one(program, load) {
-                eprintln!("{} {load:?}: {}", program.name, error.chain());
+        // One analysis, in a process of its own so that its memory can be told.
+        ["analyse", root, cache, program] => row::analyse(root, cache, program),
+        _ if gate::root().is_none() => {
+            eprintln!("bench-profiles: run it as root");
+            return ExitCode::FAILURE;
+        }
+        ["--write", file, names @ ..] => bench(names, Some(Path::new(file))),
+        names => bench(names, None),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("bench-profiles: {}", error.chain());
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn bench(names: &[&str], file: Option<&Path>) -> Result<()> {
+    if let Some(unknown) = names
+        .iter()
+        .find(|name| PROGRAMS.iter().all(|program| program.name != **name))
+    {
+        return Err(Error::Missing {
+            what: format!("{unknown} among the programs"),
+            remedy: "see --help for what can be named",
+        });
+    }
+    let chosen = PROGRAMS
+        .iter()
+        .filter(|program| names.is_empty() || names.contains(&program.name));
+    let mut rows = Vec::new();
+    let mut failed = Vec::new();
+    println!("{}", table::HEADINGS.join("\t"));
+    for program in chosen {
+        match Row::of(program) {
+            Ok(row) => {
+                println!("{}", table::cells(&row).join("\t"));
+                for missed in &row.missed {
+                    println!("  missed: {missed}");
+                }
+                rows.push(row);
+            }
+            Err(error) => {
+                eprintln!("{}: {}", program.name, error.chain());
+                failed.push(program.name.to_owned());
             }
         }
     }
-    ExitCode::SUCCESS
-}
-fn one(program: &cofferdam_integration::loads::Program, load: Load) -> Result<()> {
-    let observe = std::env::var_os("NO_TRACE").is_none();
-    let outcome = Stage::new(program, load, None)?.run(observe)?;
-    println!(
-        "{} {load:?}: {} calls, {:?}, killed {:?}",
-        program.name,
-        outcome.observed.all().len(),
-        outcome.took,
-        outcome.killed
-    );
-    if let Some(why) = outcome.failed {
-        println!("FAILED: {why}");
+    let default = docker::default_profile()?;
+    let text = table::markdown(&rows, &default)?;
+    println!("\n{text}");
+    if let Some(file) = file {
+        if let Some(parent) = file.parent() {
+            std::fs::create_dir_all(parent).at("make", parent)?;
+        }
+        std::fs::write(file, text).at("write", file)?;
     }
-    for (exe, calls) in &outcome.observed.by_executable {
-        println!(
-            "  {exe}: {}: {}",
-            calls.len(),
-            calls.iter().cloned().collect::<Vec<_>>().join(" ")
-        );
+    if failed.is_empty() {
+        return Ok(());
     }
-    Ok(())
+    let total = rows.len() + failed.len();
+    Err(Error::Cases { failed, total })
 }
