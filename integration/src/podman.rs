@@ -41,6 +41,9 @@ impl Podman {
             enclave.dir().display()
         );
         fs::write(&config, text).at("write", config)?;
+        // The built-in policies, whatever this machine has in /etc.
+        let policies = enclave.dir().join("policy.toml");
+        fs::write(&policies, "").at("write", policies)?;
         let engine = Self {
             enclave,
             program,

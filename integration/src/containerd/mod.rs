@@ -79,6 +79,9 @@ impl Containerd {
         let dir = enclave.dir();
         let file = dir.join("config.toml");
         fs::write(&file, config::render(dir, version, options)).at("write", file)?;
+        // The built-in policies, whatever this machine has in /etc.
+        let policies = dir.join("policy.toml");
+        fs::write(&policies, "").at("write", policies)?;
         for (name, text) in &options.files {
             let path = dir.join(name);
             fs::write(&path, text).at("write", path)?;

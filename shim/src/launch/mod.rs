@@ -132,7 +132,7 @@ pub struct PolicyChoice {
     pub selection: Selection,
     /// The policy file.
     pub file: PathBuf,
-    /// The command line names the file, so it must be there.
+    /// The command line or the environment names the file, so it must be there.
     pub named: bool,
 }
 
@@ -142,17 +142,16 @@ impl PolicyChoice {
         let variable = |name| env::var_os(name).filter(|value| !value.is_empty());
         // A name that is not UTF-8 is no policy's name; it must not mean "the default".
         let environment = variable(POLICY_VARIABLE).map(|name| name.to_string_lossy().into_owned());
+        let named = file.map(Path::to_owned);
+        let named = named.or_else(|| variable(POLICY_FILE_VARIABLE).map(PathBuf::from));
         Self {
             selection: Selection {
                 command_line: policy.map(str::to_owned),
                 handler: None,
                 environment,
             },
-            file: file.map_or_else(
-                || variable(POLICY_FILE_VARIABLE).map_or_else(|| POLICY_FILE.into(), PathBuf::from),
-                Path::to_owned,
-            ),
-            named: file.is_some(),
+            named: named.is_some(),
+            file: named.unwrap_or_else(|| POLICY_FILE.into()),
         }
     }
 
