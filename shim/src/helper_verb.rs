@@ -222,7 +222,10 @@ mod tests {
 
     #[test]
     fn errors_keep_their_kind() {
-        let unknown = || StateError::Unknown { id: "x".into() };
+        let unknown = || StateError::Unknown {
+            id: "x".into(),
+            root: "/run".into(),
+        };
         for (error, expected) in [
             (CliError::Usage("x"), FailureKind::Internal),
             (

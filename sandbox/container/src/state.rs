@@ -266,14 +266,21 @@ pub fn load(root: &Path, id: &ContainerId) -> Result<State, StateError> {
         state.directory = directory;
         return Ok(state);
     }
-    Err(StateError::Unknown { id: id.to_string() })
+    Err(unknown(root, id))
+}
+
+fn unknown(root: &Path, id: &ContainerId) -> StateError {
+    StateError::Unknown {
+        id: id.to_string(),
+        root: root.to_owned(),
+    }
 }
 
 /// Reads the hardened spec, the policy and the report of the container `id`.
 pub fn load_record(root: &Path, id: &ContainerId) -> Result<ContainerRecord, StateError> {
     let path = id.directory(root).join(RECORD);
     let text = fs::read(&path).map_err(|source| match source.kind() {
-        io::ErrorKind::NotFound => StateError::Unknown { id: id.to_string() },
+        io::ErrorKind::NotFound => unknown(root, id),
         _ => StateError::Io {
             action: "read",
             path: path.clone(),

@@ -35,11 +35,15 @@ pub enum IdError {
 /// Why what is stored about a container cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum StateError {
-    /// There is no such container.
-    #[error("container {id} does not exist")]
+    /// There is no such container. Engines look for runc's words, which come first.
+    #[error(
+        "container {id} does not exist below {}; --root names another state root", root.display()
+    )]
     Unknown {
         /// The id.
         id: String,
+        /// The state root that was looked in.
+        root: PathBuf,
     },
     /// Input or output failed.
     #[error("cannot {action} {}", path.display())]

@@ -57,21 +57,21 @@ fn run(context: &Context, words: &Words) -> Result<u8, CliError> {
 /// The log of a container, whether it is still there or not.
 fn find(context: &Context, id: &ContainerId) -> Result<PathBuf, CliError> {
     let state = match container::load(&context.root, id) {
-        Ok(state) => Some(state),
-        Err(StateError::Unknown { .. }) => None,
+        Ok(state) => Ok(state),
+        Err(unknown @ StateError::Unknown { .. }) => Err(unknown),
         Err(error) => return Err(error.into()),
     };
     match state {
-        Some(state) => match state.denials {
+        Ok(state) => match state.denials {
             Some(listener) => Ok(listener.log),
             None => Err(CliError::NotExplained { id: id.to_string() }),
         },
-        None => {
+        Err(unknown) => {
             let path = denials_verb::log(&context.root, id);
             if path.exists() {
                 return Ok(path);
             }
-            Err(StateError::Unknown { id: id.to_string() }.into())
+            Err(unknown.into())
         }
     }
 }

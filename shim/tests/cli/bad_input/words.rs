@@ -31,6 +31,10 @@ fn ids_that_are_no_names_are_refused() {
 #[test]
 fn wrong_command_lines_are_explained() {
     let bench = Bench::new(&["/bin/true"]);
+    let unknown = format!(
+        "container nosuch does not exist below {};",
+        bench.root().display()
+    );
     for (words, code, expected) in [
         (&["frobnicate"][..], 3, "frobnicate"),
         (&["create"], 1, "requires exactly 1 argument(s)"),
@@ -74,7 +78,8 @@ fn wrong_command_lines_are_explained() {
         (&["events", "--interval", "0s", "nosuch"], 1, "interval"),
         (&["update", "--memory", "lots", "nosuch"], 1, "memory"),
         (&["exec"], 1, "requires a minimum of 1 argument(s)"),
-        (&["exec", "nosuch", "true"], 255, "does not exist"),
+        (&["exec", "nosuch", "true"], 255, &*unknown),
+        (&["state", "nosuch"], 1, &*unknown),
         (
             &["checkpoint", "--image-path", "x", "nosuch"],
             1,
@@ -100,4 +105,26 @@ fn wrong_command_lines_are_explained() {
         assert!(got.stderr.contains(expected), "{words:?}: {}", got.stderr);
         bench.assert_nothing_left(&format!("{words:?}"));
     }
+}
+
+/// The built-in policies in its place could be laxer.
+#[test]
+fn a_policy_file_that_the_environment_names_must_be_there() {
+    let bench = Bench::new(&["/bin/true"]);
+    let with = |file: &str, words: &[&str]| {
+        let mut command = bench.command(words);
+        command.env("COFFERDAM_POLICY_FILE", file);
+        bench.finish(command)
+    };
+    let missing = bench.path("missing.toml");
+    let expected = format!("cannot read the policy file {}", missing.display());
+    for words in [&["policy", "show"][..], &["run", "named"]] {
+        let got = with(missing.to_str().unwrap(), words);
+        assert_eq!(got.code(), 1, "{words:?}: {got:?}");
+        assert!(got.stderr.contains(&expected), "{words:?}: {got:?}");
+        bench.assert_nothing_left(&format!("{words:?}"));
+    }
+    // An empty variable names nothing.
+    let got = with("", &["policy", "show", "baseline"]);
+    assert_eq!(got.code(), 0, "{got:?}");
 }
