@@ -177,7 +177,7 @@ fn remove(
 fn cut(spans: &[Range<usize>], elements: &BTreeSet<usize>) -> Option<Vec<Range<usize>>> {
     let kept = (0..spans.len()).rev().find(|at| !elements.contains(at));
     let Some(kept) = kept else {
-        return Some(vec![spans.first()?.start..spans.last()?.end]);
+        return Some(std::iter::once(spans.first()?.start..spans.last()?.end).collect());
     };
     let mut cuts = Vec::new();
     for at in elements.iter().take_while(|at| **at < kept) {

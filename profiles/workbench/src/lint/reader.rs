@@ -159,7 +159,7 @@ impl<'r> Reader<'r> {
     pub(super) fn errno(&mut self, object: &Object, number: &str, name: &str) -> Option<u32> {
         let by_number = object.get(number).and_then(|node| match node.text() {
             // The operator writes it as a string.
-            Some(text) if text.is_empty() => None,
+            Some("") => None,
             Some(text) => self.errno_text(node, text, &object.pointer_to(number)),
             None => {
                 let value = self.number(node, &object.pointer_to(number))?;

@@ -1,7 +1,6 @@
 //! The linter: each rule on its fixtures and on faults put into the field's profiles, repairs, bounds, SARIF.
 #![expect(
     clippy::unwrap_used,
-    clippy::expect_used,
     clippy::print_stderr,
     reason = "tests fail by panicking, and say what they leave out"
 )]
