@@ -18,7 +18,6 @@ use cofferdam_integration::{
 const AT_ONCE: usize = 3;
 
 #[test]
-#[expect(clippy::print_stderr, reason = "this is a test's report")]
 fn no_program_is_killed_under_its_generated_profile() -> Result<()> {
     if gate::root().is_none() {
         return Ok(());
