@@ -50,7 +50,7 @@ recorded() {
     client curl -fsS http://127.0.0.1/stats | grep -c files
     signal USR2
     sleep 1.5
-    client curl -fsS -o /dev/null http://127.0.0.1/text.txt
+    until_so ready
     status_is 404 http://127.0.0.1/nothing
 }
 held_out() {

@@ -165,6 +165,11 @@ pub const PROGRAMS: &[Program] = &[
     Program {
         also: &[
             "/usr/bin/bash",
+            // The message of the day.
+            "/usr/bin/dash",
+            "/usr/bin/env",
+            "/usr/bin/run-parts",
+            "/usr/bin/uname",
             "/usr/bin/id",
             "/usr/bin/cat",
             "/usr/bin/tty",

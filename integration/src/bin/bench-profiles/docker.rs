@@ -27,9 +27,14 @@ pub(crate) struct Default {
 pub(crate) fn default_profile() -> Result<Default> {
     let docker = Docker::start_with(Version::V20_10, Door::Path, Runtime::Runc, &[])?;
     let started = docker.run_with(&["--detach"], &["sleep", "60"]).ok()?;
-    let tasks = "/run/docker/containerd/daemon/io.containerd.runtime.v2.task/moby";
     let id = started.stdout.trim().to_owned();
-    let path: PathBuf = docker.enclave().path(tasks).join(&id).join("config.json");
+    let dir = docker.enclave().dir().display().to_string();
+    let wanted = format!("*/{id}/config.json");
+    let find = docker.enclave().cmd("find");
+    let found = find
+        .args(["/run", &dir, "-path", &wanted, "-print", "-quit"])
+        .run()?;
+    let path: PathBuf = docker.enclave().path(found.stdout.trim());
     let text = std::fs::read_to_string(&path).at("read", &path)?;
     docker.remove(&id)?;
     let spec: serde_json::Value = serde_json::from_str(&text).map_err(|source| Error::Json {
