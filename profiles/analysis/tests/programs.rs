@@ -51,6 +51,22 @@ fn a_static_program_has_what_its_code_calls() {
     assert!(write.path.len() > 1, "{:?}", write.path);
 }
 
+/// libisc's constructor is exported, so its entry in `.init_array` is relocated by symbol.
+#[test]
+fn an_exported_constructor_runs() {
+    let mut object = support::small_object();
+    // No entry point; the function calls umask (95); R_X86_64_64 of symbol 1 in the array.
+    object[24..32].fill(0);
+    object[0x201] = 95;
+    object[0x2c8..0x2d0].copy_from_slice(&(1_u64 << 32 | 1).to_le_bytes());
+    object[0x2d0..0x2d8].fill(0);
+    let root = tempfile::tempdir().unwrap();
+    std::fs::write(root.path().join("small"), object).unwrap();
+    let root = RootFs::open(root.path()).unwrap();
+    let analysis = analyse(&root, Path::new("/small"), &Options::default()).unwrap();
+    assert!(analysis.syscalls.contains_key("umask"));
+}
+
 #[test]
 fn a_summary_from_the_cache_says_the_same() {
     let root = tempfile::tempdir().unwrap();

@@ -325,7 +325,7 @@ impl Object<'_> {
                 relocation.address >= *start && relocation.address - start < *size
             };
             if arrays.iter().any(inside)
-                && let Some(address) = data::local(relocation.target)
+                && let Some(address) = defined(image, relocation.target)
             {
                 roots.extend(self.function(address));
             }
@@ -494,6 +494,16 @@ impl Object<'_> {
         found.dedup();
         found
     }
+}
+
+/// Where a relocation leads within its object: exported functions are named by their symbol.
+fn defined(image: &Image<'_>, target: Target) -> Option<u64> {
+    let symbol = match target {
+        Target::Symbol(symbol) | Target::Copy(symbol) => usize::try_from(symbol).ok()?,
+        Target::Local(address) | Target::Chosen(address) => return Some(address),
+    };
+    let symbol = image.dynamic.symbols.get(symbol)?;
+    symbol.defined.then_some(symbol.value)
 }
 
 /// The targets of a table of 32-bit offsets, as far as they lead to code.
