@@ -47,9 +47,9 @@ held_out() {
         -o IdentitiesOnly=yes -i /tmp/wrong user@127.0.0.1 true 2>/dev/null
     command=(cat)
     GREETING=hello text 2000000 | login user -o SendEnv=GREETING -o RekeyLimit=500K | cmp - <(text 2000000)
-    # It ends with the server.
+    # It ends with the server, after this step: who waits for this step's output must not wait for it.
     command=()
-    login user -N -R 127.0.0.1:2222:127.0.0.1:22 -L 2223:127.0.0.1:22 &
+    login user -N -R 127.0.0.1:2222:127.0.0.1:22 -L 2223:127.0.0.1:22 >/dev/null 2>&1 &
     forwarded() { client python3 -c "import socket; assert socket.create_connection(('127.0.0.1', $1)).recv(4) == b'SSH-'"; }
     until_so forwarded 2222
     until_so forwarded 2223
