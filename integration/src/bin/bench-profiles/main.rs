@@ -26,11 +26,12 @@ use cofferdam_integration::{
 use row::Row;
 
 const HELP: &str = "\
-Usage: bench-profiles [--write FILE] [PROGRAM...]
+Usage: bench-profiles [--write FILE] [--json FILE] [PROGRAM...]
 
 Generates a profile for each program, runs both of its loads under strace and compares.
 
   --write FILE   also write the table to FILE, as Markdown
+  --json FILE    also write every call behind the table to FILE: found, allowed, observed, missed
 
 Programs: those of integration/src/loads/programs.rs.
 Example: bench-profiles nginx redis
@@ -50,8 +51,7 @@ fn main() -> ExitCode {
             eprintln!("bench-profiles: run it as root");
             return ExitCode::FAILURE;
         }
-        ["--write", file, names @ ..] => bench(names, Some(Path::new(file))),
-        names => bench(names, None),
+        words => run(words),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -62,7 +62,39 @@ fn main() -> ExitCode {
     }
 }
 
-fn bench(names: &[&str], file: Option<&Path>) -> Result<()> {
+/// Takes the options off the command line.
+fn run(mut words: &[&str]) -> Result<()> {
+    let mut files = Files::default();
+    loop {
+        match words {
+            ["--write", file, rest @ ..] => {
+                files.markdown = Some(Path::new(*file));
+                words = rest;
+            }
+            ["--json", file, rest @ ..] => {
+                files.json = Some(Path::new(*file));
+                words = rest;
+            }
+            names => return bench(names, &files),
+        }
+    }
+}
+
+/// Where results go besides the terminal.
+#[derive(Debug, Default)]
+struct Files<'a> {
+    markdown: Option<&'a Path>,
+    json: Option<&'a Path>,
+}
+
+fn write(file: &Path, text: &str) -> Result<()> {
+    if let Some(parent) = file.parent() {
+        std::fs::create_dir_all(parent).at("make", parent)?;
+    }
+    std::fs::write(file, text).at("write", file)
+}
+
+fn bench(names: &[&str], files: &Files<'_>) -> Result<()> {
     if let Some(unknown) = names
         .iter()
         .find(|name| PROGRAMS.iter().all(|program| program.name != **name))
@@ -96,11 +128,16 @@ fn bench(names: &[&str], file: Option<&Path>) -> Result<()> {
     let default = docker::default_profile()?;
     let text = table::markdown(&rows, &default)?;
     println!("\n{text}");
-    if let Some(file) = file {
-        if let Some(parent) = file.parent() {
-            std::fs::create_dir_all(parent).at("make", parent)?;
-        }
-        std::fs::write(file, text).at("write", file)?;
+    if let Some(file) = files.markdown {
+        write(file, &text)?;
+    }
+    if let Some(file) = files.json {
+        let json = serde_json::to_string_pretty(&rows).map_err(|source| Error::Json {
+            what: "the rows for".to_owned(),
+            text: file.display().to_string(),
+            source,
+        })?;
+        write(file, &json)?;
     }
     if failed.is_empty() {
         return Ok(());

@@ -78,7 +78,7 @@ const DANGEROUS: &[&str] = &[
 ];
 
 /// A program's figures.
-#[derive(Debug)]
+#[derive(Debug, Serialize)]
 pub(crate) struct Row {
     /// The program.
     pub name: &'static str,
