@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use crate::error::AnalysisError;
 use crate::kind::{self, Confidence, Kind};
-use crate::link::{Loaded, Loader, Node, Reach, Role, facts, plugins};
+use crate::link::{Gate, Loaded, Loader, Node, Reach, Role, facts, plugins};
 use crate::rootfs::{RootFs, script};
 use crate::summary::Why;
 
@@ -196,7 +196,7 @@ impl<'a> Linked<'a> {
         loader.program(path)?;
         let mut linked = Self {
             loader,
-            reach: Reach::default(),
+            reach: Reach::new(Gate::open_in(root)),
             notes: BTreeSet::new(),
         };
         for _ in 0..MAX_ROUNDS {
@@ -294,6 +294,9 @@ impl<'a> Linked<'a> {
             let Some(name) = seccomp::name(Arch::X86_64, call.number) else {
                 continue;
             };
+            if !self.reach.makes(node, call.number) {
+                continue;
+            }
             if facts::is_glibc(object) && !self.happens(&name) {
                 continue;
             }

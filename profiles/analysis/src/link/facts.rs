@@ -11,80 +11,6 @@ pub(crate) fn is_glibc(object: &Loaded) -> bool {
     object.summary.soname.as_deref() == Some(GLIBC)
 }
 
-/// A part of the C library that only runs for programs that use it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Part {
-    /// Sun RPC: a thread's end and others clean up what only its functions can have made
-    /// (`sunrpc/rpc_thread.c`).
-    Rpc,
-    /// The `dns` service of the name service switch, which answers for hosts and networks only
-    /// (`nss/nss_module.c` has its functions in one table with every service's).
-    Dns,
-}
-
-/// The part a function of the C library belongs to.
-pub(crate) fn part(function: &str) -> Option<Part> {
-    if function.starts_with("_nss_dns_") {
-        Some(Part::Dns)
-    } else if is_rpc(function) {
-        Some(Part::Rpc)
-    } else {
-        None
-    }
-}
-
-const RPC: &[&str] = &[
-    "authdes_",
-    "authnone_",
-    "authunix_",
-    "callrpc",
-    "clnt",
-    "get_myaddress",
-    "getrpcport",
-    "key_",
-    "pmap_",
-    "registerrpc",
-    "rtime",
-    "svc",
-    "xdr",
-];
-
-fn is_rpc(function: &str) -> bool {
-    RPC.iter().any(|prefix| function.starts_with(prefix))
-}
-
-/// Functions that look for hosts or networks by name or address.
-const HOSTS: &[&str] = &[
-    "__res",
-    "gai_",
-    "getaddrinfo",
-    "gethostby",
-    "gethostent",
-    "gethostid",
-    "getnameinfo",
-    "getnetby",
-    "getnetent",
-    "iruserok",
-    "ns_",
-    "rcmd",
-    "res_",
-    "rexec",
-    "ruserok",
-    "sethostent",
-    "setnetent",
-];
-
-/// The part that a program uses by calling a function of the C library.
-pub(crate) fn opens(function: &str) -> Option<Part> {
-    if HOSTS.iter().any(|prefix| function.starts_with(prefix)) {
-        Some(Part::Dns)
-    } else if is_rpc(function) {
-        Some(Part::Rpc)
-    } else {
-        None
-    }
-}
-
 /// Functions that give a thread or a mutex a scheduling policy of its own. Without one,
 /// `pthread_create` inherits (`nptl/pthread_create.c`, ATTR_FLAG_NOTINHERITSCHED) and no mutex has
 /// a priority ceiling (`nptl/tpp.c`).
@@ -98,9 +24,6 @@ const SCHEDULING: &[&str] = &[
     "aio_fsync64",
     "lio_listio",
     "lio_listio64",
-    "getaddrinfo_a",
-    "mq_notify",
-    "timer_create",
     "posix_spawnattr_setschedparam",
     "posix_spawnattr_setschedpolicy",
     "posix_spawnattr_setflags",
@@ -140,11 +63,11 @@ pub(crate) fn condition(call: &str) -> Option<&'static [&'static str]> {
 /// Whether an object never gets to call an import of its own.
 ///
 /// OpenSSL's `wait_random_seeded` (`rand_unix.c`) keeps a shared memory segment as a mark that
-/// `/dev/random` was seen seeded; it is only called where `getrandom` failed, which came with
-/// Linux 3.17.
+/// `/dev/random` was seen seeded, and waits for it by `select`; it is only called where `getrandom`
+/// failed, which came with Linux 3.17, and gives up at once on Linux 4.8 and later.
 pub(crate) fn is_idle(importer: &Loaded, import: &str) -> bool {
     let soname = importer.summary.soname.as_deref().unwrap_or("");
-    soname.starts_with("libcrypto.so.") && matches!(import, "shmget" | "shmat" | "shmdt")
+    soname.starts_with("libcrypto.so.") && matches!(import, "shmget" | "shmat" | "shmdt" | "select")
 }
 
 /// Calls that an object makes by way of pointers to functions that take the number, each with the
@@ -178,27 +101,4 @@ pub(crate) fn by_pointer(
     ];
     let soname = object.summary.soname.as_deref().unwrap_or("");
     (soname == "libcap.so.2").then_some(LIBCAP)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn parts_and_what_opens_them() {
-        let table = [
-            ("svc_unregister", Some(Part::Rpc), Some(Part::Rpc)),
-            ("_nss_dns_gethostbyname_r", Some(Part::Dns), None),
-            ("getaddrinfo", None, Some(Part::Dns)),
-            ("getpwnam", None, None),
-            ("read", None, None),
-        ];
-        for (function, own, opened) in table {
-            assert_eq!(
-                (part(function), opens(function)),
-                (own, opened),
-                "{function}"
-            );
-        }
-    }
 }

@@ -2,6 +2,8 @@
 
 /// What code alone does not show.
 pub(crate) mod facts;
+/// Ways through the C library that are closed until a program asks for them.
+mod gates;
 /// Which objects a program consists of.
 mod loader;
 /// Objects that are loaded by name while the program runs.
@@ -9,5 +11,6 @@ pub(crate) mod plugins;
 /// What can be reached from where execution starts.
 mod reach;
 
+pub(crate) use gates::Gate;
 pub(crate) use loader::{Loaded, Loader, Role};
 pub(crate) use reach::{Node, Reach};

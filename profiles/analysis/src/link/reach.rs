@@ -2,7 +2,8 @@
 
 use std::collections::HashMap;
 
-use super::facts::{self, Part};
+use super::facts;
+use super::gates::{Gate, Gates};
 use super::loader::{Loaded, Role};
 use crate::summary::{Destination, Export, Import, Language, Summary};
 
@@ -29,15 +30,22 @@ pub(crate) struct Reach {
     /// Who defines a name: object, and index of the export.
     definitions: HashMap<String, Vec<(u32, u32)>>,
     open: Vec<Node>,
-    /// Functions of the C library that only run for programs that use their part of it.
-    parts: HashMap<Node, Part>,
-    used: Vec<Part>,
+    gates: Gates,
+    open_gates: Vec<Gate>,
     looked_up: std::collections::BTreeSet<String>,
-    /// Edges within the C library that wait for their part to be used.
-    waiting: Vec<(Part, Node, Node)>,
+    /// Edges that wait for their gate to be opened.
+    waiting: Vec<(Gate, Node, Node)>,
 }
 
 impl Reach {
+    /// A search with some gates open from the start.
+    pub(crate) fn new(open_gates: Vec<Gate>) -> Self {
+        Self {
+            open_gates,
+            ..Self::default()
+        }
+    }
+
     /// Adds the objects that were loaded since, and searches on.
     pub(crate) fn extend(&mut self, objects: &[Loaded]) {
         let first = self.from.len();
@@ -48,14 +56,8 @@ impl Reach {
             let summary = &object.summary;
             self.from.push(vec![From::Nothing; summary.addresses.len()]);
             self.imports.push(vec![false; summary.imports.len()]);
-            let is_glibc = facts::is_glibc(object);
+            self.gates.add(object, index);
             for (export, at) in summary.exports.iter().zip(0..) {
-                if let (true, Some(node), Some(part)) =
-                    (is_glibc, export.node, facts::part(&export.name))
-                {
-                    let object = index;
-                    self.parts.insert(Node { object, node }, part);
-                }
                 let list = self.definitions.entry(export.name.clone()).or_default();
                 list.push((index, at));
             }
@@ -76,7 +78,7 @@ impl Reach {
 
     /// Makes every function of that name reachable.
     pub(crate) fn look_up(&mut self, objects: &[Loaded], name: &str) {
-        self.use_part(name);
+        self.open_gates(name);
         self.looked_up.insert(name.to_owned());
         let found = self.definitions.get(name).cloned().unwrap_or_default();
         for (object, at) in found {
@@ -137,7 +139,7 @@ impl Reach {
             return;
         }
         if !facts::is_glibc(importer) {
-            self.use_part(&import.name);
+            self.open_gates(&import.name);
         }
         for (object, at) in self.definers(objects, from.object, import) {
             if let Some(node) = export(objects, object, at).and_then(|export| export.node) {
@@ -146,28 +148,34 @@ impl Reach {
         }
     }
 
-    /// Follows an edge, unless it leads into an unused part of the C library from within it.
+    /// Follows an edge, unless it leads through a closed gate.
     fn step(&mut self, from: Node, to: Node) {
-        match self.parts.get(&to) {
-            Some(part) if from.object == to.object && !self.used.contains(part) => {
-                self.waiting.push((*part, from, to));
-            }
+        match self.gates.on(from, to) {
+            Some(gate) if !self.open_gates.contains(&gate) => self.waiting.push((gate, from, to)),
             _ => self.visit(to, From::Node(from)),
         }
     }
 
-    fn use_part(&mut self, function: &str) {
-        let Some(part) = facts::opens(function).filter(|part| !self.used.contains(part)) else {
-            return;
-        };
-        self.used.push(part);
-        for (waiting, from, to) in std::mem::take(&mut self.waiting) {
-            if waiting == part {
-                self.visit(to, From::Node(from));
-            } else {
-                self.waiting.push((waiting, from, to));
+    fn open_gates(&mut self, function: &str) {
+        for gate in Gate::opened_by(function) {
+            if self.open_gates.contains(&gate) {
+                continue;
+            }
+            self.open_gates.push(gate);
+            for (waiting, from, to) in std::mem::take(&mut self.waiting) {
+                if waiting == gate {
+                    self.visit(to, From::Node(from));
+                } else {
+                    self.waiting.push((waiting, from, to));
+                }
             }
         }
+    }
+
+    /// Whether a reachable function gets to make this system call of its own.
+    pub(crate) fn makes(&self, node: Node, number: u32) -> bool {
+        let gate = self.gates.at_call(node, number);
+        gate.is_none_or(|gate| self.open_gates.contains(&gate))
     }
 
     /// Who an import can be bound to: the first of the objects loaded at start that defines it, as
