@@ -12,7 +12,7 @@ use crate::error::AnalysisError;
 use crate::kind::{self, Confidence, Kind};
 use crate::link::{Gate, Loaded, Loader, Node, Reach, Role, facts, plugins};
 use crate::rootfs::{RootFs, script};
-use crate::summary::Why;
+use crate::summary::{Argument, Why};
 
 /// What an analysis depends on besides the files.
 #[derive(Debug, Clone, Default)]
@@ -214,11 +214,22 @@ impl<'a> Linked<'a> {
         Ok(linked)
     }
 
-    /// Names that reachable code looks up with `dlsym`.
+    /// What the arguments of reachable calls lead to, until they lead to no more.
     fn look_up(&mut self) {
-        let mut names = BTreeSet::new();
-        let objects = &self.loader.objects;
-        for (object, index) in objects.iter().zip(0_u32..) {
+        loop {
+            let before = self.reach.reached();
+            self.look_up_names();
+            self.open_gates();
+            if self.reach.reached() == before {
+                return;
+            }
+        }
+    }
+
+    /// Calls of imports whose arguments are known, as far as they are reachable.
+    fn arguments_of(&self, names: &[&str]) -> Vec<(&Loaded, &Argument)> {
+        let mut found = Vec::new();
+        for (object, index) in self.loader.objects.iter().zip(0_u32..) {
             for argument in &object.summary.arguments {
                 let import = usize::try_from(argument.import).unwrap_or(usize::MAX);
                 let import = object.summary.imports.get(import);
@@ -226,21 +237,49 @@ impl<'a> Linked<'a> {
                     object: index,
                     node: argument.node,
                 };
-                if import.is_some_and(|import| import.name == "dlsym")
+                if import.is_some_and(|import| names.contains(&&*import.name))
                     && self.reach.is_reached(node)
                 {
-                    names.extend(argument.texts.iter().cloned());
-                    if !argument.complete {
-                        self.notes.insert(format!(
-                            "{} looks up functions by names that are not constants",
-                            object.path.display()
-                        ));
-                    }
+                    found.push((object, argument));
                 }
             }
         }
+        found
+    }
+
+    /// Names that reachable code looks up with `dlsym`.
+    fn look_up_names(&mut self) {
+        let mut names = BTreeSet::new();
+        let mut notes = BTreeSet::new();
+        for (object, argument) in self.arguments_of(&["dlsym"]) {
+            names.extend(argument.texts.iter().cloned());
+            if !argument.complete {
+                notes.insert(format!(
+                    "{} looks up functions by names that are not constants",
+                    object.path.display()
+                ));
+            }
+        }
+        self.notes.extend(notes);
         for name in names {
             self.reach.look_up(&self.loader.objects, &name);
+        }
+    }
+
+    /// Gates of the C library that depend on an argument.
+    fn open_gates(&mut self) {
+        let mut gates = BTreeSet::new();
+        for name in Gate::ARGUED {
+            for (_, argument) in self.arguments_of(&[name]) {
+                let constants = &argument.constants;
+                gates.extend(Gate::opened_by_argument(name, constants, argument.complete));
+            }
+            if self.reach.has_pointer(&self.loader.objects, name) {
+                gates.extend(Gate::opened_by_argument(name, &[], false));
+            }
+        }
+        for gate in gates {
+            self.reach.open(&self.loader.objects, gate);
         }
     }
 

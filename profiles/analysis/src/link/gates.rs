@@ -14,7 +14,7 @@ use crate::rootfs::RootFs;
 use crate::summary::{Destination, Summary};
 
 /// See the module.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Gate {
     /// Sun RPC: a thread's end and others clean up what only its functions can have made
     /// (`sunrpc/rpc_thread.c`).
@@ -39,6 +39,8 @@ pub(crate) enum Gate {
     /// Answers of the name service cache daemon (`nscd/nscd_helper.c`), which is found by its socket:
     /// open where the root file system has the daemon.
     Nscd,
+    /// Home directories of users in patterns (`posix/glob.c`, GLOB_TILDE and GLOB_TILDE_CHECK).
+    GlobTilde,
     /// What runs under no kernel that this project supports (5.12 and newer), or only for debugging
     /// of the loader.
     Never,
@@ -51,6 +53,7 @@ const SETRESUID: u32 = 117;
 const SETRESGID: u32 = 119;
 const FACCESSAT: u32 = 269;
 const CLOSE_RANGE: u32 = 436;
+const PPOLL: u32 = 271;
 
 impl Gate {
     /// Every gate that can be opened by calling a function.
@@ -64,6 +67,9 @@ impl Gate {
         Self::SpawnTerminal,
         Self::SpawnDup,
     ];
+
+    /// Functions that open a gate by what they are told.
+    pub(crate) const ARGUED: [&str; 2] = ["glob", "glob64"];
 
     /// The gates that a program opens by calling a function of the C library.
     pub(super) fn opened_by(function: &str) -> impl Iterator<Item = Self> {
@@ -89,11 +95,23 @@ impl Gate {
                     | "_IO_proc_open"
                     | "wordexp"
             ),
-            Self::Nscd | Self::Never => false,
+            Self::Nscd | Self::GlobTilde | Self::Never => false,
         }
     }
 
-    /// Whether the root file system opens it.
+    /// The gate that a call of an imported function opens by its constant argument; any value may
+    /// be among them where they are not complete.
+    pub(crate) fn opened_by_argument(
+        function: &str,
+        constants: &[u64],
+        complete: bool,
+    ) -> Option<Self> {
+        let glob = Self::ARGUED.contains(&function);
+        let tilde = !complete || constants.iter().any(|flags| flags & GLOB_TILDES != 0);
+        (glob && tilde).then_some(Self::GlobTilde)
+    }
+
+    /// The gates that the root file system opens.
     pub(crate) fn open_in(root: &RootFs) -> Vec<Self> {
         let daemon = ["/usr/sbin/nscd", "/run/nscd", "/var/run/nscd"];
         let has = |path: &&str| root.metadata(Path::new(path)).is_some();
@@ -115,6 +133,9 @@ impl Gate {
         }
     }
 }
+
+/// GLOB_TILDE and GLOB_TILDE_CHECK of `glob.h`.
+const GLOB_TILDES: u64 = 1 << 12 | 1 << 14;
 
 /// Where the gates of the loaded objects stand.
 #[derive(Debug, Default)]
@@ -195,6 +216,14 @@ impl<'a> Library<'a> {
         }
         self.spawn(gates);
         self.cache_daemon(gates);
+        self.random(gates);
+        for glob in ["glob", "glob64"] {
+            if let Some(&from) = self.exported.get(glob) {
+                for name in ["getlogin_r", "getpwnam", "getpwnam_r"] {
+                    self.between(gates, from, name, Gate::GlobTilde);
+                }
+            }
+        }
         // The kernel's vDSO has `time` and never falls back to the call
         // (`sysdeps/unix/sysv/linux/time.c`; the kernel's `lib/vdso/gettimeofday.c`).
         gates.close_call(self.summary, self.object, TIME);
@@ -278,20 +307,73 @@ impl<'a> Library<'a> {
         }
     }
 
-    /// Within the library, only what reads the daemon's answers calls `readv`, and the functions by
-    /// the names of calls that are like it.
+    /// What talks to the daemon once its socket was found: the one function that connects, sends and
+    /// waits by itself (`open_socket`; the resolver uses `sendmmsg`), those that call it, and what
+    /// they wait with. Beside them, only `preadv2` calls `readv`.
     fn cache_daemon(&self, gates: &mut Gates) {
-        let Some(&readv) = self.exported.get("readv") else {
+        let functions = 0..self.summary.functions;
+        let exported = |names: &[&str]| -> Option<Vec<u32>> {
+            names
+                .iter()
+                .map(|n| self.exported.get(n).copied())
+                .collect()
+        };
+        let (Some(does), Some(never)) = (
+            exported(&["socket", "connect", "send", "poll"]),
+            exported(&["sendmmsg", "bind"]),
+        ) else {
             return;
         };
-        for from in 0..self.summary.functions {
-            let edges = self.summary.edges(from).iter();
-            let mut leads = edges.map(|edge| edge.destination());
-            if !self.is_exported(from) && leads.any(|to| to == Destination::Node(readv)) {
-                let way = (self.node(from), self.node(readv));
-                gates.between.insert(way, Gate::Nscd);
+        let open_socket: Vec<u32> = functions
+            .clone()
+            .filter(|from| does.iter().all(|to| self.leads(*from, *to)))
+            .filter(|from| !never.iter().any(|to| self.leads(*from, *to)))
+            .filter(|from| !self.is_exported(*from))
+            .collect();
+        let [opens] = &*open_socket else {
+            return;
+        };
+        let callers = functions
+            .clone()
+            .filter(|from| self.leads(*from, *opens) && !self.is_exported(*from));
+        let users: Vec<u32> = callers.chain([*opens]).collect();
+        for user in &users {
+            for name in ["send", "poll", "recvmsg"] {
+                self.between(gates, *user, name, Gate::Nscd);
+            }
+            for edge in self.summary.edges(*user) {
+                if let Destination::Node(helper) = edge.destination()
+                    && !self.is_exported(helper)
+                {
+                    self.between(gates, helper, "poll", Gate::Nscd);
+                }
             }
         }
+        for from in functions.filter(|from| !self.is_exported(*from)) {
+            self.between(gates, from, "readv", Gate::Nscd);
+        }
+    }
+
+    /// A random number generator that asks `/dev/random` where there is no `getrandom`, which came
+    /// with Linux 3.17 (`stdlib/arc4random.c`).
+    fn random(&self, gates: &mut Gates) {
+        let Some(&exported) = self.exported.get("arc4random_buf") else {
+            return;
+        };
+        let strings = self.summary.strings.iter();
+        let mut named = strings.filter(|(_, text)| text == "/dev/random");
+        let made = named.find(|(node, _)| *node == exported || self.leads(exported, *node));
+        if let Some((node, _)) = made {
+            gates.calls.insert((self.node(*node), PPOLL), Gate::Never);
+            for name in ["ppoll", "__poll"] {
+                self.between(gates, *node, name, Gate::Never);
+            }
+        }
+    }
+
+    fn leads(&self, from: u32, to: u32) -> bool {
+        let mut edges = self.summary.edges(from).iter();
+        edges.any(|edge| edge.destination() == Destination::Node(to))
     }
 
     fn is_exported(&self, node: u32) -> bool {

@@ -30,6 +30,7 @@ pub(crate) struct Reach {
     /// Who defines a name: object, and index of the export.
     definitions: HashMap<String, Vec<(u32, u32)>>,
     open: Vec<Node>,
+    count: usize,
     gates: Gates,
     open_gates: Vec<Gate>,
     looked_up: std::collections::BTreeSet<String>,
@@ -98,6 +99,7 @@ impl Reach {
             && *slot == From::Nothing
         {
             *slot = from;
+            self.count += 1;
             self.open.push(node);
         }
     }
@@ -158,18 +160,60 @@ impl Reach {
 
     fn open_gates(&mut self, function: &str) {
         for gate in Gate::opened_by(function) {
-            if self.open_gates.contains(&gate) {
-                continue;
-            }
-            self.open_gates.push(gate);
-            for (waiting, from, to) in std::mem::take(&mut self.waiting) {
-                if waiting == gate {
-                    self.visit(to, From::Node(from));
-                } else {
-                    self.waiting.push((waiting, from, to));
-                }
+            self.open_gate(gate);
+        }
+    }
+
+    fn open_gate(&mut self, gate: Gate) {
+        if self.open_gates.contains(&gate) {
+            return;
+        }
+        self.open_gates.push(gate);
+        for (waiting, from, to) in std::mem::take(&mut self.waiting) {
+            if waiting == gate {
+                self.visit(to, From::Node(from));
+            } else {
+                self.waiting.push((waiting, from, to));
             }
         }
+    }
+
+    /// Opens a gate and searches on.
+    pub(crate) fn open(&mut self, objects: &[Loaded], gate: Gate) {
+        self.open_gate(gate);
+        self.search(objects);
+    }
+
+    /// Whether a function is known by something else than reachable calls of its import: by a pointer
+    /// in data, or by a name that was looked up.
+    pub(crate) fn has_pointer(&self, objects: &[Loaded], name: &str) -> bool {
+        let in_data = |object: &Loaded, reached: &[From]| {
+            let summary = &object.summary;
+            let mut nodes = (summary.functions..summary.nodes()).filter(|node| {
+                reached
+                    .get(index(*node))
+                    .is_some_and(|f| *f != From::Nothing)
+            });
+            nodes.any(|node| {
+                let mut edges = summary.edges(node).iter();
+                edges.any(|edge| match edge.destination() {
+                    Destination::Import(import) => {
+                        let import = summary.imports.get(index(import));
+                        import.is_some_and(|import| import.name == name)
+                    }
+                    Destination::Node(_) => false,
+                })
+            })
+        };
+        let imports = |object: &Loaded| object.summary.imports.iter().any(|i| i.name == name);
+        let mut all = objects.iter().zip(&self.from);
+        self.looked_up.contains(name)
+            || all.any(|(object, reached)| imports(object) && in_data(object, reached))
+    }
+
+    /// How many functions and data objects were reached.
+    pub(crate) fn reached(&self) -> usize {
+        self.count
     }
 
     /// Whether a reachable function gets to make this system call of its own.

@@ -31,6 +31,8 @@ const INTERESTING: &[(&str, Register)] = &[
     ("dlopen", Register::RDI),
     ("dlsym", Register::RSI),
     ("iconv_open", Register::RDI),
+    ("glob", Register::RSI),
+    ("glob64", Register::RSI),
 ];
 
 /// The C library's general system call function: number first.

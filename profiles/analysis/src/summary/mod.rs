@@ -16,7 +16,7 @@ pub(crate) use graph::summarise;
 use serde::{Deserialize, Serialize};
 
 /// Counts up whenever a summary of the same file would come out differently.
-pub(crate) const FORMAT: u32 = 2;
+pub(crate) const FORMAT: u32 = 3;
 
 /// A name that another object is to define.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
