@@ -2,13 +2,14 @@
 # out: WebDAV, passwords, rewritten addresses, status, a disk cache, server-side includes.
 prepare() {
     local module
-    {
-        for module in mpm_event authz_core authz_host authz_user authn_core authn_file auth_basic dir mime \
+    # As a2enmod would; /etc/apache2/mods-available says nothing then.
+    for module in mpm_event authz_core authz_host authz_user authn_core authn_file auth_basic dir mime \
             alias autoindex deflate filter env setenvif proxy proxy_http rewrite status dav dav_fs cache \
             cache_disk include reqtimeout negotiation; do
             echo "LoadModule ${module}_module /usr/lib/apache2/modules/mod_$module.so"
-        done
-        cat <<'END'
+    done | put /etc/apache2/mods-enabled/test.load
+    put /etc/apache2/test.conf <<'END'
+Include /etc/apache2/mods-enabled/test.load
 ServerRoot /etc/apache2
 ServerName localhost
 PidFile /run/apache2.pid
@@ -52,7 +53,6 @@ CacheEnable disk /kept
 RewriteEngine on
 RewriteRule ^/old/(.*) /$1
 END
-    } | put /etc/apache2/test.conf
     : | put /etc/mime.types
     # "pass", by htpasswd.
     chroot "$CLIENTS" htpasswd -nbB user pass | put /etc/apache2/users

@@ -64,10 +64,11 @@ fn no_program_is_killed_under_its_generated_profile() -> Result<()> {
 
 #[expect(clippy::print_stderr, reason = "this is a test's report")]
 fn enforce(program: &'static Program, cache: &Path) -> Result<()> {
-    let generated = generated::of_container(program, Some(cache))?;
-    let profile = generated.killing();
     for load in program.loads() {
-        let outcome = Stage::new(program, load, Some(&profile))?.run(false)?;
+        let mut stage = Stage::new(program, load)?;
+        let generated = generated::of_container(&stage.root(), program, Some(cache))?;
+        stage.confine(&generated.killing())?;
+        let outcome = stage.run(false)?;
         let why = match (outcome.failed, outcome.killed.as_slice()) {
             (None, []) => {
                 eprintln!(
@@ -123,10 +124,11 @@ fn a_missing_call_is_noticed() -> Result<()> {
             remedy: "name a program of the table",
         })?;
         let cache = tempfile::tempdir().at("make a directory in", std::env::temp_dir())?;
-        let mut generated = generated::of_container(program, Some(cache.path()))?;
+        let mut stage = Stage::new(program, Load::Recorded)?;
+        let mut generated = generated::of_container(&stage.root(), program, Some(cache.path()))?;
         assert!(generated.allowed.remove(call), "{name} has no {call}");
-        let outcome =
-            Stage::new(program, Load::Recorded, Some(&generated.killing()))?.run(false)?;
+        stage.confine(&generated.killing())?;
+        let outcome = stage.run(false)?;
         assert!(
             !outcome.killed.is_empty(),
             "{name} was not killed for {call}: {outcome:?}"

@@ -9,7 +9,7 @@ use cofferdam_analysis::{Analysis, Options, RootFs, analyse, to_profile};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::{Program, stage::rootfs};
+use super::Program;
 use crate::error::{At, Error, Result};
 
 /// What the analysis of one executable gave.
@@ -95,14 +95,13 @@ impl From<&Analysis> for Generated {
     }
 }
 
-/// The profile of everything that runs in a program's container.
+/// The profile of everything that runs in a program's container, from its root file system.
 ///
 /// # Errors
-/// If the root file system is missing or an executable cannot be analysed.
-pub fn of_container(program: &Program, cache: Option<&Path>) -> Result<Generated> {
-    let root = rootfs(program.name)?;
+/// If an executable cannot be analysed.
+pub fn of_container(root: &Path, program: &Program, cache: Option<&Path>) -> Result<Generated> {
     let all = program
         .executables()
-        .map(|executable| Generated::of(&root, executable, cache.map(Path::to_owned)));
+        .map(|executable| Generated::of(root, executable, cache.map(Path::to_owned)));
     Ok(Generated::merged(&all.collect::<Result<Vec<_>>>()?))
 }

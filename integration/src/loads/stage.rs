@@ -48,20 +48,17 @@ pub struct Outcome {
 
 impl<'a> Stage<'a> {
     /// Prepares a container that runs the program with the engines' default capabilities, hardened by
-    /// the built-in policy; `seccomp` goes into its spec.
+    /// the built-in policy.
     ///
     /// # Errors
     /// If the root file systems are missing or the enclave cannot be made.
-    pub fn new(program: &'a Program, load: Load, seccomp: Option<&Value>) -> Result<Self> {
+    pub fn new(program: &'a Program, load: Load) -> Result<Self> {
         let enclave = Enclave::new()?;
         let accounting = Accounting::start(&enclave)?;
         let dir = enclave.dir().join("stage");
         let mut bundle = Bundle::without_rootfs(&dir, program.argv(load))?;
         bundle.spec["process"]["user"] =
             serde_json::json!({"uid": program.user, "gid": program.user});
-        if let Some(seccomp) = seccomp {
-            bundle.spec["linux"]["seccomp"] = seccomp.clone();
-        }
         bundle.save()?;
         let stage = Self {
             program,
@@ -79,6 +76,23 @@ impl<'a> Stage<'a> {
         furnish.ok()?;
         stage.step("prepare", 0)?.ok()?;
         Ok(stage)
+    }
+
+    /// The container's root file system with the program's configuration in it, as an image of it
+    /// would be; there as long as the stage is.
+    #[must_use]
+    pub fn root(&self) -> PathBuf {
+        let inside = self.bundle.rootfs().display().to_string();
+        self.enclave.path(&inside)
+    }
+
+    /// Puts a profile into the container's spec.
+    ///
+    /// # Errors
+    /// If the spec cannot be written.
+    pub fn confine(&mut self, seccomp: &Value) -> Result<()> {
+        self.bundle.spec["linux"]["seccomp"] = seccomp.clone();
+        self.bundle.save()
     }
 
     /// A layer in the enclave's memory over a root file system of the cache, which stays as it is.

@@ -10,7 +10,7 @@ use cofferdam_integration::{
     command::Cmd,
     error::{At, Error, Result},
     loads::{
-        Program,
+        Load, Program,
         generated::{self, Generated},
         stage::{Stage, rootfs},
     },
@@ -104,16 +104,24 @@ impl Row {
     /// # Errors
     /// If it cannot be analysed, or a load fails.
     pub(crate) fn of(program: &'static Program) -> Result<Self> {
-        let root = rootfs(program.name)?;
+        let stage = Stage::new(program, Load::Recorded)?;
+        let root = stage.root();
         let cache = tempfile::tempdir().at("make a directory in", std::env::temp_dir())?;
         let cold = measure(&root, cache.path(), program.main)?;
         let warm = measure(&root, cache.path(), program.main)?;
-        let container = generated::of_container(program, Some(cache.path()))?;
+        let container = generated::of_container(&root, program, Some(cache.path()))?;
         let generated = cold.generated;
         let mut observed = BTreeSet::new();
         let mut missed = BTreeSet::new();
+        let mut first = Some(stage);
         for load in program.loads() {
-            let outcome = Stage::new(program, load, None)?.run(true)?;
+            let stage = match first.take() {
+                Some(stage) => stage,
+                None => Stage::new(program, load)?,
+            };
+            // The same files, without the load's.
+            let root = rootfs(program.name)?;
+            let outcome = stage.run(true)?;
             if let Some(why) = outcome.failed {
                 return Err(Error::Load {
                     program: program.name,
