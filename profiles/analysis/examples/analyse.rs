@@ -44,6 +44,13 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
                 elapsed.as_secs_f64(),
                 peak_megabytes(),
             );
+            if let Some(serving) = &analysis.serving {
+                println!(
+                    "serving: {} from {}",
+                    serving.syscalls.len(),
+                    serving.main_loop
+                );
+            }
             for (name, evidence) in &analysis.syscalls {
                 if why {
                     println!("  {name} {:?} {:?}", evidence.certainty, evidence.arguments);

@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use crate::error::AnalysisError;
 use crate::kind::{self, Confidence, Kind};
-use crate::link::{Gate, Loaded, Loader, Node, Reach, Role, facts, plugins};
+use crate::link::{Gate, Loaded, Loader, Node, Reach, Role, facts, phases, plugins};
 use crate::rootfs::{RootFs, script};
 use crate::summary::{Argument, Why};
 
@@ -111,6 +111,18 @@ pub struct Analysis {
     pub starts: BTreeSet<PathBuf>,
     /// How many functions can run, and of how many.
     pub functions: (usize, usize),
+    /// What it can do once it waits for work, where it has a main loop that can be told.
+    pub serving: Option<Serving>,
+}
+
+/// The calls that are left once a program runs its main loop. No filter is made of them: the program
+/// would have to install it itself, and what it does after the loop is not among them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Serving {
+    /// The function with the main loop, `object:function`.
+    pub main_loop: String,
+    /// Native calls by name.
+    pub syscalls: BTreeSet<String>,
 }
 
 /// What every process needs: it is started by `execve`, ends, returns from signal handlers,
@@ -296,6 +308,7 @@ impl<'a> Linked<'a> {
             objects: objects.iter().map(info).collect(),
             starts: BTreeSet::new(),
             functions: self.reach.functions(objects),
+            serving: None,
         };
         for (object, index) in objects.iter().zip(0_u32..) {
             self.collect(object, index, &mut analysis);
@@ -313,9 +326,36 @@ impl<'a> Linked<'a> {
                 .or_insert_with(evidence);
         }
         self.arguments(&mut analysis);
+        analysis.serving = self.serving(&analysis);
         self.starts(&mut analysis);
         analysis.judge();
         analysis
+    }
+
+    /// The calls of the serving phase, of those that were found.
+    fn serving(&self, analysis: &Analysis) -> Option<Serving> {
+        if !analysis.unresolved.is_empty() {
+            return None;
+        }
+        let objects = &self.loader.objects;
+        let phases = phases::find(&self.reach, objects)?;
+        let mut syscalls: BTreeSet<String> = ALWAYS.iter().map(|name| (*name).to_owned()).collect();
+        for (object, index) in objects.iter().zip(0_u32..) {
+            for call in &object.summary.calls {
+                let node = Node {
+                    object: index,
+                    node: call.node,
+                };
+                if phases.is_serving(node) && self.reach.makes(node, call.number) {
+                    syscalls.extend(seccomp::name(Arch::X86_64, call.number));
+                }
+            }
+        }
+        syscalls.retain(|name| analysis.syscalls.contains_key(name));
+        Some(Serving {
+            main_loop: self.name(phases.main_loop),
+            syscalls,
+        })
     }
 
     fn collect(&self, object: &Loaded, index: u32, analysis: &mut Analysis) {

@@ -26,7 +26,9 @@ mod rootfs;
 /// What one object can do.
 mod summary;
 
-pub use analyse::{Analysis, Certainty, Evidence, ObjectInfo, Options, Unresolved, analyse};
+pub use analyse::{
+    Analysis, Certainty, Evidence, ObjectInfo, Options, Serving, Unresolved, analyse,
+};
 pub use elf::ElfError;
 pub use error::AnalysisError;
 pub use kind::{Confidence, Kind};

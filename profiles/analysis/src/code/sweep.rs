@@ -50,6 +50,8 @@ pub(crate) struct Sweep {
     pub(crate) computed: Vec<u64>,
     /// In ranges without known functions: where an instruction follows one that does not go on.
     pub(crate) breaks: Vec<u64>,
+    /// From where a jump leads back to, to the jump; sorted, and joined where they overlap.
+    pub(crate) loops: Vec<(u64, u64)>,
     /// There too: bytes that are no instruction, so that what follows may be data.
     pub(crate) invalid: Vec<u64>,
 }
@@ -60,9 +62,16 @@ const WORTH_A_THREAD: u64 = 512 * 1024;
 /// Sweeps the ranges, which are in order, on two threads where it pays.
 pub(crate) fn sweep(image: &Image<'_>, ranges: &[Range]) -> Sweep {
     let total: u64 = ranges.iter().map(|range| range.end - range.start).sum();
-    if total < WORTH_A_THREAD {
-        return sweep_all(image, ranges);
-    }
+    let mut sweep = if total < WORTH_A_THREAD {
+        sweep_all(image, ranges)
+    } else {
+        sweep_halves(image, ranges, total)
+    };
+    sweep.join_loops();
+    sweep
+}
+
+fn sweep_halves(image: &Image<'_>, ranges: &[Range], total: u64) -> Sweep {
     let mut half = 0;
     let middle = ranges.partition_point(|range| {
         half += range.end - range.start;
@@ -79,6 +88,7 @@ pub(crate) fn sweep(image: &Image<'_>, ranges: &[Range]) -> Sweep {
         sweep.entries.extend(high.entries);
         sweep.computed.extend(high.computed);
         sweep.breaks.extend(high.breaks);
+        sweep.loops.extend(high.loops);
         sweep.invalid.extend(high.invalid);
         sweep
     })
@@ -93,6 +103,24 @@ fn sweep_all(image: &Image<'_>, ranges: &[Range]) -> Sweep {
 }
 
 impl Sweep {
+    /// Whether an instruction lies in a loop of its function.
+    pub(crate) fn is_looped(&self, address: u64) -> bool {
+        let next = self.loops.partition_point(|(start, _)| *start <= address);
+        let last = next.checked_sub(1).and_then(|index| self.loops.get(index));
+        last.is_some_and(|(_, end)| address <= *end)
+    }
+
+    fn join_loops(&mut self) {
+        self.loops.sort_unstable();
+        self.loops.dedup_by(|next, before| {
+            let overlaps = next.0 <= before.1;
+            if overlaps {
+                before.1 = before.1.max(next.1);
+            }
+            overlaps
+        });
+    }
+
     fn range(&mut self, image: &Image<'_>, range: &Range) {
         let Some(code) = image.at(range.start) else {
             return;
@@ -151,6 +179,8 @@ impl Sweep {
                 self.note(instruction, to, Use::Call);
             } else if !range.known || to < range.start || to >= range.end {
                 self.note(instruction, to, Use::Jump);
+            } else if to <= instruction.ip() {
+                self.loops.push((to, instruction.ip()));
             }
             return;
         }

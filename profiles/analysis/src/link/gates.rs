@@ -296,7 +296,7 @@ impl<'a> Library<'a> {
                     Destination::Node(node) => !self.is_exported(node),
                     Destination::Import(_) => false,
                 };
-                local && self.summary.edges(other).contains(edge)
+                local && self.leads_by(other, edge.destination())
             });
             for edge in shared {
                 if let Destination::Node(to) = edge.destination() {
@@ -372,8 +372,12 @@ impl<'a> Library<'a> {
     }
 
     fn leads(&self, from: u32, to: u32) -> bool {
+        self.leads_by(from, Destination::Node(to))
+    }
+
+    fn leads_by(&self, from: u32, to: Destination) -> bool {
         let mut edges = self.summary.edges(from).iter();
-        edges.any(|edge| edge.destination() == Destination::Node(to))
+        edges.any(|edge| edge.destination() == to)
     }
 
     fn is_exported(&self, node: u32) -> bool {

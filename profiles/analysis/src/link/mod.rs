@@ -6,6 +6,8 @@ pub(crate) mod facts;
 mod gates;
 /// Which objects a program consists of.
 mod loader;
+/// What a server can still do once it waits for work.
+pub(crate) mod phases;
 /// Objects that are loaded by name while the program runs.
 pub(crate) mod plugins;
 /// What can be reached from where execution starts.

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use super::facts;
 use super::gates::{Gate, Gates};
 use super::loader::{Loaded, Role};
-use crate::summary::{Destination, Export, Import, Language, Summary};
+use crate::summary::{Destination, Edge, Export, Import, Language, Summary};
 
 /// A node of an object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -27,6 +27,10 @@ enum From {
 pub(crate) struct Reach {
     from: Vec<Vec<From>>,
     imports: Vec<Vec<bool>>,
+    /// What reachable imports were bound to, by object and import.
+    bound: HashMap<(u32, u32), Vec<Node>>,
+    /// Reachable imports that nobody defined, and who uses them.
+    unbound: Vec<(Node, u32)>,
     /// Who defines a name: object, and index of the export.
     definitions: HashMap<String, Vec<(u32, u32)>>,
     open: Vec<Node>,
@@ -62,6 +66,9 @@ impl Reach {
                 let list = self.definitions.entry(export.name.clone()).or_default();
                 list.push((index, at));
             }
+        }
+        if first < objects.len() {
+            self.bind_again(objects);
         }
         for (object, index) in objects.iter().zip(0_u32..).skip(first) {
             for node in roots(object) {
@@ -123,17 +130,17 @@ impl Reach {
         }
     }
 
-    fn bind(&mut self, objects: &[Loaded], from: Node, import: u32) {
+    fn bind(&mut self, objects: &[Loaded], from: Node, number: u32) {
         let done = self
             .imports
             .get_mut(index(from.object))
-            .and_then(|imports| imports.get_mut(index(import)));
+            .and_then(|imports| imports.get_mut(index(number)));
         match done {
             Some(done) if !*done => *done = true,
             _ => return,
         }
         let summary = &objects[index(from.object)].summary;
-        let Some(import) = summary.imports.get(index(import)) else {
+        let Some(import) = summary.imports.get(index(number)) else {
             return;
         };
         let importer = &objects[index(from.object)];
@@ -143,10 +150,31 @@ impl Reach {
         if !facts::is_glibc(importer) {
             self.open_gates(&import.name);
         }
-        for (object, at) in self.definers(objects, from.object, import) {
+        let definers = self.definers(objects, from.object, import);
+        if definers.is_empty() {
+            self.unbound.push((from, number));
+        }
+        for (object, at) in definers {
             if let Some(node) = export(objects, object, at).and_then(|export| export.node) {
-                self.step(from, Node { object, node });
+                let to = Node { object, node };
+                self.bound
+                    .entry((from.object, number))
+                    .or_default()
+                    .push(to);
+                // Not by way of a gate: an import is bound once, whoever uses it next.
+                self.visit(to, From::Node(from));
             }
+        }
+    }
+
+    /// Tries again what nobody defined: a plugin may, that was loaded since.
+    fn bind_again(&mut self, objects: &[Loaded]) {
+        for (from, number) in std::mem::take(&mut self.unbound) {
+            let done = self.imports.get_mut(index(from.object));
+            if let Some(done) = done.and_then(|imports| imports.get_mut(index(number))) {
+                *done = false;
+            }
+            self.bind(objects, from, number);
         }
     }
 
@@ -249,6 +277,24 @@ impl Reach {
             fitting.retain(|(object, _)| *object == first);
         }
         fitting
+    }
+
+    /// Where the search got to from a reachable node by one of its edges.
+    pub(super) fn followed(&self, from: Node, edge: Edge) -> Vec<Node> {
+        let mut targets = match edge.destination() {
+            Destination::Node(node) => {
+                let to = Node { node, ..from };
+                let gate = self.gates.on(from, to);
+                let open = gate.is_none_or(|gate| self.open_gates.contains(&gate));
+                if open { vec![to] } else { Vec::new() }
+            }
+            Destination::Import(import) => {
+                let bound = self.bound.get(&(from.object, import));
+                bound.cloned().unwrap_or_default()
+            }
+        };
+        targets.retain(|to| self.is_reached(*to));
+        targets
     }
 
     pub(crate) fn is_reached(&self, node: Node) -> bool {

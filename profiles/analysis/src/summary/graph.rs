@@ -202,14 +202,14 @@ impl Object<'_> {
     }
 
     fn link(&mut self, from: u32, edge: Edge) {
-        if edge != Edge::node(from) {
+        if edge.destination() != super::Destination::Node(from) {
             self.pairs.push((from, edge));
         }
     }
 
     fn flow(&mut self, from: u64, to: u64) {
         if let (Some(from), Some(edge)) = (self.function(from), self.code(to)) {
-            self.link(from, edge);
+            self.link(from, edge.called());
         }
     }
 
@@ -228,7 +228,7 @@ impl Object<'_> {
             };
             for target in targets {
                 if let Some(edge) = self.code(*target) {
-                    self.link(from, edge);
+                    self.link(from, edge.called());
                 }
             }
         }
@@ -236,15 +236,13 @@ impl Object<'_> {
     }
 
     fn reference(&mut self, from: u32, reference: Reference) {
+        let looped = self.sweep.is_looped(reference.from);
         let edge = match reference.how {
-            Use::Call | Use::Jump | Use::Fall => self.code(reference.to),
+            Use::Call | Use::Jump | Use::Fall => self.code(reference.to).map(Edge::called),
+            Use::CallThrough | Use::JumpThrough => self.word(reference.to).map(Edge::called),
             Use::Address => self.pointer(reference.to),
-            Use::Load(_) | Use::CallThrough | Use::JumpThrough => {
-                let size = match reference.how {
-                    Use::Load(size) if size > 8 => u64::from(size),
-                    _ => 8,
-                };
-                let last = (size - 8) / 8;
+            Use::Load(size) => {
+                let last = (u64::from(size).max(8) - 8) / 8;
                 for index in 1..=last {
                     if let Some(edge) = self.word(reference.to.wrapping_add(index * 8)) {
                         self.link(from, edge);
@@ -254,7 +252,7 @@ impl Object<'_> {
             }
         };
         if let Some(edge) = edge {
-            self.link(from, edge);
+            self.link(from, if looped { edge.looped() } else { edge });
         }
     }
 

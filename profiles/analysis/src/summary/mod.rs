@@ -16,7 +16,7 @@ pub(crate) use graph::summarise;
 use serde::{Deserialize, Serialize};
 
 /// Counts up whenever a summary of the same file would come out differently.
-pub(crate) const FORMAT: u32 = 3;
+pub(crate) const FORMAT: u32 = 4;
 
 /// A name that another object is to define.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -131,19 +131,42 @@ pub(crate) enum Destination {
 }
 
 impl Edge {
+    const IMPORT: u32 = 1;
+    const CALL: u32 = 2;
+    const LOOPED: u32 = 4;
+    const SHIFT: u32 = 3;
+
     pub(crate) fn node(node: u32) -> Self {
-        Self(node << 1)
+        Self(node << Self::SHIFT)
     }
 
     pub(crate) fn import(import: u32) -> Self {
-        Self(import << 1 | 1)
+        Self(import << Self::SHIFT | Self::IMPORT)
+    }
+
+    /// The same edge, of a call or jump; others are references, which may be called by anybody later.
+    pub(crate) fn called(self) -> Self {
+        Self(self.0 | Self::CALL)
+    }
+
+    /// The same edge, from within a loop.
+    pub(crate) fn looped(self) -> Self {
+        Self(self.0 | Self::LOOPED)
+    }
+
+    pub(crate) fn is_call(self) -> bool {
+        self.0 & Self::CALL != 0
+    }
+
+    pub(crate) fn is_looped(self) -> bool {
+        self.0 & Self::LOOPED != 0
     }
 
     pub(crate) fn destination(self) -> Destination {
-        if self.0 & 1 == 0 {
-            Destination::Node(self.0 >> 1)
+        if self.0 & Self::IMPORT == 0 {
+            Destination::Node(self.0 >> Self::SHIFT)
         } else {
-            Destination::Import(self.0 >> 1)
+            Destination::Import(self.0 >> Self::SHIFT)
         }
     }
 }
