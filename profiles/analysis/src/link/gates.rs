@@ -115,7 +115,7 @@ impl Gate {
     pub(crate) fn open_in(root: &RootFs) -> Vec<Self> {
         let daemon = ["/usr/sbin/nscd", "/run/nscd", "/var/run/nscd"];
         let has = |path: &&str| root.metadata(Path::new(path)).is_some();
-        if daemon.iter().any(|path| has(&path)) {
+        if daemon.iter().any(has) {
             vec![Self::Nscd]
         } else {
             Vec::new()
