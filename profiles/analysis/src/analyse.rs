@@ -32,6 +32,8 @@ pub enum Certainty {
     Argument,
     /// Every process needs it.
     Always,
+    /// It was seen to happen, though the analysis did not find it.
+    Observed,
 }
 
 /// Why a call is in the result.

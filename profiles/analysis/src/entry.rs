@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use cofferdam_profiles::seccomp;
 use oci_spec::runtime::LinuxSeccomp;
 use serde::Serialize;
 
@@ -12,7 +13,7 @@ use crate::analyse::{Analysis, Certainty, Context, Evidence, Options, Unresolved
 use crate::error::AnalysisError;
 use crate::kind::{Confidence, Kind};
 use crate::link::Memory;
-use crate::profile::to_profile;
+use crate::profile::{of_calls, to_profile};
 use crate::rootfs::RootFs;
 use crate::rootfs::script::{self, Search};
 
@@ -227,6 +228,38 @@ fn join(
 }
 
 impl Generated {
+    /// Adds calls that were seen to happen, by name. What the analysis did not find is a hole in it:
+    /// the profile then allows it, the confidence is low, and its names are the answer.
+    pub fn observe<'a>(
+        &mut self,
+        calls: impl IntoIterator<Item = &'a str>,
+        source: &str,
+    ) -> Vec<String> {
+        let mut holes = Vec::new();
+        for name in calls {
+            let is_native = seccomp::resolve(seccomp::Arch::X86_64, name).is_some();
+            if !is_native || self.syscalls.contains_key(name) {
+                continue;
+            }
+            let evidence = Evidence {
+                certainty: Certainty::Observed,
+                objects: BTreeSet::new(),
+                path: Vec::new(),
+                arguments: BTreeSet::new(),
+            };
+            self.syscalls.insert(name.to_owned(), evidence);
+            holes.push(name.to_owned());
+        }
+        if !holes.is_empty() {
+            self.profile = of_calls(self.syscalls.keys(), !self.unresolved.is_empty());
+            self.confidence = Confidence::Low;
+            let names = holes.join(", ");
+            let why = format!("{source} has calls that the analysis did not find: {names}");
+            self.reasons.insert(0, why);
+        }
+        holes
+    }
+
     fn judge(&mut self, has_script: bool) {
         let mut lower = |to: Confidence, why: String| {
             self.confidence = self.confidence.min(to);

@@ -225,3 +225,33 @@ fn scripts_that_start_each_other_and_hundreds_of_programs_end() {
     assert!(!generated.left_out.is_empty());
     assert_eq!(generated.confidence, Confidence::Low);
 }
+
+#[test]
+fn what_was_seen_and_not_found_is_added_and_said() {
+    let root = root();
+    let mut generated = run(root.path(), &["server"], None, "/").unwrap();
+    assert_eq!(
+        generated.observe(["umask", "execve", "no_such_call"], "r"),
+        [""; 0]
+    );
+    assert_eq!(generated.confidence, Confidence::High);
+    assert_eq!(
+        generated.observe(["sync", "statx", "umask"], "r.json"),
+        ["sync", "statx"]
+    );
+    assert_eq!(generated.confidence, Confidence::Low);
+    assert_eq!(
+        generated.reasons[0],
+        "r.json has calls that the analysis did not find: sync, statx"
+    );
+    let evaluator = Evaluator::new(&generated.profile).unwrap();
+    // statx was answered with ENOSYS before.
+    for name in ["sync", "statx", "umask"] {
+        let call = Call {
+            audit: Arch::X86_64.audit(),
+            number: resolve(Arch::X86_64, name).unwrap(),
+            args: [0; 6],
+        };
+        assert!(evaluator.answer(&call).allows(), "{name}");
+    }
+}
