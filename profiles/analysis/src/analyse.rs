@@ -1,17 +1,17 @@
 //! One program, from path to result.
 
-use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use cofferdam_profiles::seccomp::{self, Arch};
-use serde::Serialize;
 
 use crate::error::AnalysisError;
-use crate::kind::{self, Confidence, Kind};
-use crate::link::{Gate, Loaded, Loader, Node, Reach, Role, facts, phases, plugins};
-use crate::rootfs::{RootFs, script};
+use crate::kind::{self, Confidence};
+use crate::link::{Gate, Loaded, Loader, Memory, Node, Reach, Role, facts, phases, plugins};
+use crate::result::{Analysis, Certainty, Evidence, ObjectInfo, Serving, Unresolved};
+use crate::rootfs::RootFs;
+use crate::rootfs::script::{self, Search};
 use crate::summary::{Argument, Why};
 
 /// What an analysis depends on besides the files.
@@ -19,110 +19,6 @@ use crate::summary::{Argument, Why};
 pub struct Options {
     /// Where summaries are kept between runs; nowhere if not set.
     pub cache: Option<PathBuf>,
-}
-
-/// How it is known that a call can happen.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Certainty {
-    /// The number stands beside a `syscall` instruction that can be reached.
-    Constant,
-    /// The number is handed to a function that makes whichever call it is told to.
-    Argument,
-    /// Every process needs it.
-    Always,
-}
-
-/// Why a call is in the result.
-#[derive(Debug, Clone, Serialize)]
-pub struct Evidence {
-    /// How it is known.
-    pub certainty: Certainty,
-    /// Every object with reachable code that makes it.
-    pub objects: BTreeSet<PathBuf>,
-    /// One way to it: `object:function`, start first.
-    pub path: Vec<String>,
-    /// Constant first arguments of reachable calls, for calls that have a kind (`socket`: families,
-    /// `clone`: flags); empty where any value is possible.
-    pub arguments: BTreeSet<u64>,
-}
-
-impl Evidence {
-    /// Takes in what another program's analysis found of the same call.
-    fn join(&mut self, other: Self) {
-        if other.certainty < self.certainty {
-            self.path = other.path;
-        }
-        self.certainty = self.certainty.min(other.certainty);
-        self.objects.extend(other.objects);
-        // An empty set stands for any value.
-        if self.arguments.is_empty() || other.arguments.is_empty() {
-            self.arguments.clear();
-        } else {
-            self.arguments.extend(other.arguments);
-        }
-    }
-}
-
-/// A reachable system call whose number is not known.
-#[derive(Debug, Clone, Serialize)]
-pub struct Unresolved {
-    /// The object, as seen from inside.
-    pub object: PathBuf,
-    /// The instruction's address in the object.
-    pub address: u64,
-    /// Its function.
-    pub function: String,
-    /// Why it is not known.
-    pub why: Why,
-    /// One way to it, start first.
-    pub path: Vec<String>,
-}
-
-/// A file of the program.
-#[derive(Debug, Clone, Serialize)]
-pub struct ObjectInfo {
-    /// As seen from inside.
-    pub path: PathBuf,
-    /// The linker's id, in hex; empty if it has none.
-    pub build_id: String,
-    /// Loaded by name while the program runs.
-    pub plugin: bool,
-}
-
-/// Which system calls a program can make.
-#[derive(Debug, Clone, Serialize)]
-pub struct Analysis {
-    /// The program, as seen from inside, symlinks resolved.
-    pub program: PathBuf,
-    /// What it is.
-    pub kind: Kind,
-    /// How far the result can be trusted.
-    pub confidence: Confidence,
-    /// Why not further, in plain words.
-    pub reasons: Vec<String>,
-    /// Native calls by name.
-    pub syscalls: BTreeMap<String, Evidence>,
-    /// What could not be told.
-    pub unresolved: Vec<Unresolved>,
-    /// Files that were looked at.
-    pub objects: Vec<ObjectInfo>,
-    /// Programs it names and may start, which run under the same profile.
-    pub starts: BTreeSet<PathBuf>,
-    /// How many functions can run, and of how many.
-    pub functions: (usize, usize),
-    /// What it can do once it waits for work, where it has a main loop that can be told.
-    pub serving: Option<Serving>,
-}
-
-/// The calls that are left once a program runs its main loop. No filter is made of them: the program
-/// would have to install it itself, and what it does after the loop is not among them.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Serving {
-    /// The function with the main loop, `object:function`.
-    pub main_loop: String,
-    /// Native calls by name.
-    pub syscalls: BTreeSet<String>,
 }
 
 /// What every process needs: it is started by `execve`, ends, returns from signal handlers,
@@ -137,7 +33,17 @@ const ALWAYS: &[&str] = &[
 ];
 
 const MAX_INTERPRETERS: usize = 5;
-const MAX_SCRIPT: u64 = 1024 * 1024;
+
+/// What the analyses of one container share.
+pub(crate) struct Context<'a> {
+    pub(crate) root: &'a RootFs,
+    pub(crate) options: &'a Options,
+    /// Where the process finds commands.
+    pub(crate) search: Search<'a>,
+    pub(crate) memory: Memory,
+    /// Where it works: interpreters may be named from there.
+    pub(crate) cwd: &'a Path,
+}
 
 /// Finds the calls of a program of `root`. A script stands for its interpreter; the programs a
 /// shell script names are in [`Analysis::starts`].
@@ -146,12 +52,33 @@ pub fn analyse(
     program: &Path,
     options: &Options,
 ) -> Result<Analysis, AnalysisError> {
+    let context = Context {
+        root,
+        options,
+        search: Search::new(root, None),
+        memory: Memory::default(),
+        cwd: Path::new("/"),
+    };
+    let mut analysis = analyse_in(&context, program)?;
+    if !analysis.starts.is_empty() {
+        let count = analysis.starts.len();
+        analysis.lower(
+            Confidence::Medium,
+            format!("it names {count} programs that it may start; they share its profile"),
+        );
+    }
+    Ok(analysis)
+}
+
+/// The same, for one of several programs; says nothing of those that it starts.
+pub(crate) fn analyse_in(context: &Context<'_>, program: &Path) -> Result<Analysis, AnalysisError> {
+    let root = context.root;
     let mut path = canonical(root, program)?;
     let mut starts = BTreeSet::new();
     let mut is_script = false;
     for _ in 0..=MAX_INTERPRETERS {
         let Some(script) = read_script(root, &path)? else {
-            let mut analysis = Linked::new(root, &path, options)?.finish();
+            let mut analysis = Linked::new(context, &path)?.finish();
             analysis.starts.extend(starts);
             if is_script {
                 analysis.program = canonical(root, program)?;
@@ -160,11 +87,12 @@ pub fn analyse(
             return Ok(analysis);
         };
         is_script = true;
-        if let Some(text) = root.text(&path, MAX_SCRIPT) {
-            starts.extend(script::commands(root, &text));
+        if let Some(text) = root.text(&path, script::MAX_SCRIPT) {
+            starts.extend(context.search.commands(&text));
         }
-        path = canonical(root, &script.interpreter)?;
-        if let Some(command) = script.command.and_then(|name| script::which(root, &name)) {
+        path = canonical(root, &context.cwd.join(&script.interpreter))?;
+        let command = script.command;
+        if let Some(command) = command.and_then(|name| context.search.which(&name)) {
             starts.insert(path);
             path = command;
         }
@@ -203,12 +131,13 @@ struct Linked<'a> {
 const MAX_ROUNDS: usize = 16;
 
 impl<'a> Linked<'a> {
-    fn new(root: &'a RootFs, path: &Path, options: &Options) -> Result<Self, AnalysisError> {
-        let mut loader = Loader::new(root, options.cache.as_deref());
+    fn new(context: &'a Context<'a>, path: &Path) -> Result<Self, AnalysisError> {
+        let cache = context.options.cache.as_deref();
+        let mut loader = Loader::new(context.root, cache, &context.memory);
         loader.program(path)?;
         let mut linked = Self {
             loader,
-            reach: Reach::new(Gate::open_in(root)),
+            reach: Reach::new(Gate::open_in(context.root)),
             notes: BTreeSet::new(),
         };
         for _ in 0..MAX_ROUNDS {
@@ -489,7 +418,7 @@ impl<'a> Linked<'a> {
                 if name.starts_with('/') && self.reach.is_reached(node) {
                     analysis
                         .starts
-                        .extend(script::which(self.loader.root, name));
+                        .extend(script::program(self.loader.root, Path::new(name)));
                 }
             }
         }
@@ -533,94 +462,5 @@ fn info(object: &Loaded) -> ObjectInfo {
         path: object.path.clone(),
         build_id,
         plugin: matches!(object.role, Role::Plugin | Role::PluginLibrary),
-    }
-}
-
-impl Analysis {
-    /// Whether a profile has to allow more than [`Analysis::syscalls`], as numbers are not known.
-    pub fn is_widened(&self) -> bool {
-        !self.unresolved.is_empty()
-    }
-
-    /// What either program can do, for programs that share a container: the program of `self`
-    /// stays the one that the result is named by.
-    #[must_use]
-    pub fn merge(mut self, other: Self) -> Self {
-        self.confidence = self.confidence.min(other.confidence);
-        let new = other.reasons.into_iter();
-        let new: Vec<String> = new
-            .filter(|reason| !self.reasons.contains(reason))
-            .collect();
-        self.reasons.extend(new);
-        for (name, evidence) in other.syscalls {
-            match self.syscalls.entry(name) {
-                Entry::Vacant(entry) => {
-                    entry.insert(evidence);
-                }
-                Entry::Occupied(mut entry) => entry.get_mut().join(evidence),
-            }
-        }
-        for site in other.unresolved {
-            let same = |own: &Unresolved| own.object == site.object && own.address == site.address;
-            if !self.unresolved.iter().any(same) {
-                self.unresolved.push(site);
-            }
-        }
-        for object in other.objects {
-            if !self.objects.iter().any(|own| own.path == object.path) {
-                self.objects.push(object);
-            }
-        }
-        self.starts.extend(other.starts);
-        self.functions.0 += other.functions.0;
-        self.functions.1 += other.functions.1;
-        self
-    }
-
-    fn lower(&mut self, to: Confidence, reason: String) {
-        self.confidence = self.confidence.min(to);
-        self.reasons.push(reason);
-    }
-
-    fn judge(&mut self) {
-        if !self.reasons.is_empty() {
-            self.confidence = Confidence::Medium;
-        }
-        match self.kind.clone() {
-            Kind::Jit(engine) => self.lower(
-                Confidence::Low,
-                format!("{engine} makes machine code while it runs; only its own code was seen"),
-            ),
-            Kind::Interpreter(language) => self.lower(
-                Confidence::Medium,
-                format!(
-                    "it interprets {language}: modules and programs that the script loads or \
-                     starts count only as far as they are listed"
-                ),
-            ),
-            Kind::Native | Kind::Static | Kind::Go | Kind::Script(_) => {}
-        }
-        if !self.unresolved.is_empty() {
-            let count = self.unresolved.len();
-            self.lower(
-                Confidence::Medium,
-                format!("{count} reachable system calls have a number that is not known"),
-            );
-        }
-        if !self.starts.is_empty() {
-            let count = self.starts.len();
-            self.lower(
-                Confidence::Medium,
-                format!("it names {count} programs that it may start; they share its profile"),
-            );
-        }
-    }
-
-    fn script(&mut self) {
-        let interpreter = match &self.kind {
-            Kind::Interpreter(name) | Kind::Jit(name) => name.clone(),
-            _ => self.program.display().to_string(),
-        };
-        self.kind = Kind::Script(interpreter);
     }
 }

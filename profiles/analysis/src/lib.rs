@@ -13,6 +13,8 @@ mod analyse;
 mod code;
 /// Files of x86-64 Linux.
 mod elf;
+/// Everything that one process of a container may run, from its command line to a profile.
+mod entry;
 /// Why there is no result.
 mod error;
 /// What kind of program it is, and how far its result can be trusted.
@@ -21,18 +23,20 @@ mod kind;
 mod link;
 /// A result as a seccomp profile.
 mod profile;
+/// What an analysis found.
+mod result;
 /// Paths inside a root file system.
 mod rootfs;
 /// What one object can do.
 mod summary;
 
-pub use analyse::{
-    Analysis, Certainty, Evidence, ObjectInfo, Options, Serving, Unresolved, analyse,
-};
+pub use analyse::{Options, analyse};
 pub use elf::ElfError;
+pub use entry::{Entry, EntryError, Generated, LeftOut, generate};
 pub use error::AnalysisError;
 pub use kind::{Confidence, Kind};
 pub use profile::to_profile;
+pub use result::{Analysis, Certainty, Evidence, ObjectInfo, Serving, Unresolved};
 pub use rootfs::RootFs;
 pub use summary::Why;
 

@@ -3,7 +3,7 @@
 use cofferdam_profiles::seccomp;
 use oci_spec::runtime::{Arch, Capabilities, LinuxSeccomp, LinuxSeccompAction, LinuxSyscall};
 
-use crate::analyse::Analysis;
+use crate::result::Analysis;
 
 const EPERM: u32 = 1;
 const ENOSYS: u32 = 38;
@@ -61,7 +61,15 @@ fn widen(rules: &mut Vec<LinuxSyscall>, allowed: &[String]) {
 /// then allowed in its place. If the number of a reachable call is not known, everything that the
 /// built-in default allows is allowed.
 pub fn to_profile(analysis: &Analysis) -> LinuxSeccomp {
-    let mut allowed: Vec<String> = analysis.syscalls.keys().cloned().collect();
+    of_calls(analysis.syscalls.keys(), analysis.is_widened())
+}
+
+/// The same, of calls by name; widened if the number of a reachable call is not known.
+pub(crate) fn of_calls<'a>(
+    calls: impl Iterator<Item = &'a String>,
+    is_widened: bool,
+) -> LinuxSeccomp {
+    let mut allowed: Vec<String> = calls.cloned().collect();
     if allowed.iter().any(|name| name == "clone3") {
         allowed.retain(|name| name != "clone3");
         if !allowed.iter().any(|name| name == "clone") {
@@ -73,7 +81,7 @@ pub fn to_profile(analysis: &Analysis) -> LinuxSeccomp {
     allow.set_names(allowed.clone());
     allow.set_action(LinuxSeccompAction::ScmpActAllow);
     let mut rules = vec![allow];
-    if analysis.is_widened() {
+    if is_widened {
         widen(&mut rules, &allowed);
     }
     let known = |name: &&&str| seccomp::resolve(seccomp::Arch::X86_64, name).is_some();

@@ -11,6 +11,8 @@ pub mod cli;
 pub mod dialect;
 /// Why a profile answers a call as it does.
 pub mod explain;
+/// Images without an engine.
+pub mod image;
 /// What calls are for and what harm they can do.
 pub mod knowledge;
 /// Finds what is wrong with a profile.

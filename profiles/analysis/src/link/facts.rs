@@ -98,6 +98,7 @@ pub(crate) fn by_pointer(
         ("setuid", &["cap_setuid", "cap_launch"]),
         ("setgid", &["cap_setgroups", "cap_launch"]),
         ("setgroups", &["cap_setgroups", "cap_launch"]),
+        ("chroot", &["cap_launch"]),
     ];
     let soname = object.summary.soname.as_deref().unwrap_or("");
     (soname == "libcap.so.2").then_some(LIBCAP)

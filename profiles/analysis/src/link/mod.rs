@@ -14,5 +14,5 @@ pub(crate) mod plugins;
 mod reach;
 
 pub(crate) use gates::Gate;
-pub(crate) use loader::{Loaded, Loader, Role};
+pub(crate) use loader::{Loaded, Loader, Memory, Role};
 pub(crate) use reach::{Node, Reach};

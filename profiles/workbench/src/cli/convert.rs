@@ -35,7 +35,7 @@ pub(super) struct Arguments {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum To {
+pub(super) enum To {
     /// The OCI runtime specification's linux.seccomp.
     Oci,
     /// Docker's; conditions stay as they are unless a container is described.
@@ -47,7 +47,7 @@ enum To {
 }
 
 impl To {
-    fn dialect(self) -> Dialect {
+    pub(super) fn dialect(self) -> Dialect {
         match self {
             Self::Oci => Dialect::Oci,
             Self::Docker => Dialect::Docker,

@@ -91,6 +91,9 @@ pub enum CliError {
     /// A recording.
     #[error(transparent)]
     Record(#[from] super::RecordError),
+    /// An analysis.
+    #[error(transparent)]
+    Generate(#[from] super::GenerateError),
     /// A profile that cannot be explained.
     #[error("cannot explain {}", path.display())]
     Explain {

@@ -1,7 +1,8 @@
 //! Files in, results out.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, Read, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use oci_spec::runtime::LinuxSeccomp;
@@ -85,6 +86,46 @@ pub(super) fn print(text: &str) -> Result<(), CliError> {
 #[expect(clippy::print_stderr, reason = "this is where notes are told")]
 pub(super) fn note(text: &str) {
     eprintln!("cofferdam profile: note: {text}");
+}
+
+/// Tells the summary of a result that is itself printed, on the standard error.
+#[expect(clippy::print_stderr, reason = "this is where notes are told")]
+pub(super) fn tell(text: &str) {
+    eprint!("{text}");
+}
+
+/// Writes a file as a whole or not at all.
+pub(super) fn save(path: &Path, content: &[u8]) -> Result<(), CliError> {
+    let directory = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    let failed = |source| CliError::Write {
+        path: path.to_owned(),
+        source,
+    };
+    // What it replaces may be a pipe or a terminal: those are written to.
+    if fs::metadata(path).is_ok_and(|metadata| !metadata.is_file()) {
+        return fs::write(path, content).map_err(failed);
+    }
+    let mut file = tempfile::Builder::new()
+        .permissions(fs::Permissions::from_mode(0o644))
+        .tempfile_in(directory)
+        .map_err(failed)?;
+    file.write_all(content).map_err(failed)?;
+    file.persist(path).map_err(|error| failed(error.error))?;
+    Ok(())
+}
+
+/// The same of a value as indented JSON.
+pub(super) fn save_json(path: &Path, value: &impl Serialize) -> Result<(), CliError> {
+    let failed = |error: serde_json::Error| CliError::Write {
+        path: path.to_owned(),
+        source: error.into(),
+    };
+    let mut text = serde_json::to_vec_pretty(value).map_err(failed)?;
+    text.push(b'\n');
+    save(path, &text)
 }
 
 /// Prints a value as indented JSON.

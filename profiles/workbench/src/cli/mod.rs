@@ -10,6 +10,7 @@ mod error;
 mod explain;
 /// Files in, results out.
 mod files;
+mod generate;
 mod lint;
 mod record;
 mod report;
@@ -17,6 +18,7 @@ mod simulate;
 mod test;
 
 pub use error::CliError;
+pub use generate::GenerateError;
 pub use record::RecordError;
 
 use std::process::ExitCode;
@@ -68,6 +70,7 @@ enum Command {
     Convert(convert::Arguments),
     Diff(diff::Arguments),
     Explain(explain::Arguments),
+    Generate(generate::Arguments),
     Intersect(combine::Intersect),
     Merge(combine::Merge),
     Lint(lint::Arguments),
@@ -93,6 +96,7 @@ pub fn main() -> ExitCode {
         Command::Convert(arguments) => convert::run(&arguments, line.format),
         Command::Diff(arguments) => diff::run(&arguments, line.format),
         Command::Explain(arguments) => explain::run(&arguments, line.format),
+        Command::Generate(arguments) => generate::run(&arguments, line.format),
         Command::Intersect(arguments) => combine::intersect(&arguments, line.format),
         Command::Merge(arguments) => combine::merge(&arguments, line.format),
         Command::Simulate(arguments) => simulate::run(&arguments, line.format),
