@@ -224,17 +224,29 @@ impl Recorder {
 
     /// Follows process `pid` from now on, and what it forks.
     pub fn follow(&mut self, pid: u32, phase: Phase) -> Result<(), RecorderError> {
-        let path = fs::read_link(format!("/proc/{pid}/exe")).unwrap_or_default();
-        let executable = if phase <= Phase::Runtime {
-            0
-        } else {
-            self.executable(&path)?
-        };
-        self.add(pid, executable, phase, 0)
+        if phase <= Phase::Runtime {
+            return self.add(pid, 0, phase, 0);
+        }
+        let current = || fs::read_link(format!("/proc/{pid}/exe")).unwrap_or_default();
+        let mut path = current();
+        for _ in 0..ROUNDS {
+            let executable = self.executable(&path)?;
+            self.add(pid, executable, phase, 0)?;
+            // What it executed before it was followed went unseen.
+            let now = current();
+            if now == path {
+                break;
+            }
+            path = now;
+        }
+        Ok(())
     }
 
-    /// Follows what is born into the pid namespace with that inode from outside of the group.
-    pub fn follow_pid_namespace(&self, inode: u64) -> Result<(), RecorderError> {
+    /// Follows what is born into the pid namespace with that inode: from outside, as an `exec` is, and
+    /// then from [`Phase::Setup`] on; or of a process that is inside and not followed yet, which is in the
+    /// phase `inside`.
+    pub fn follow_pid_namespace(&self, inode: u64, inside: Phase) -> Result<(), RecorderError> {
+        self.set(Setting::Inside, inside.number().into())?;
         self.set(Setting::PidNamespace, inode)
     }
 
@@ -253,9 +265,11 @@ impl Recorder {
                 break;
             }
             for pid in new {
-                // The kernel's side may have it already, and knows more of it.
+                // The kernel's side may have it already, and knows more of it; but not what a child of
+                // one that was not followed yet runs.
                 let there = self.maps.tasks.get(&pid).map_err(using("tasks"))?;
-                if there.is_empty() {
+                let unnamed = [0, 0, phase.number(), 0, 0, 0, 0, 0];
+                if there.is_empty() || there == [u64::from_le_bytes(unnamed)] {
                     self.follow(pid, phase)?;
                 }
                 known.insert(pid);

@@ -295,3 +295,80 @@ fn a_killed_recorder_leaves_nothing_loaded() {
         std::thread::sleep(Duration::from_millis(20));
     }
 }
+
+/// A container is looked round while it runs: what one of its processes forks before that one is
+/// followed is as much of the container's phase as the process itself.
+#[test]
+fn a_fork_while_a_running_container_is_looked_round_is_serving() {
+    if !is_root() {
+        return;
+    }
+    let directory = tempfile::tempdir().expect("a directory");
+    let probe = probe(directory.path(), "probe", &elf::calls(7, 0));
+    // On each line read: a subshell, which makes calls of its own and executes nothing; on the last,
+    // also what executes.
+    let script = "read a; (read b; kill -0 1; \"$0\") & wait; read c";
+    let mut inside = Command::new("unshare")
+        .args(["--pid", "--fork", "--kill-child", "sh", "-c"])
+        .arg(script.replace(
+            "read b",
+            &format!("read b <{}/go", directory.path().display()),
+        ))
+        .arg(&probe)
+        .stdin(Stdio::piped())
+        .spawn()
+        .expect("unshare");
+    let go = directory.path().join("go");
+    succeed(Command::new("mkfifo").arg(&go));
+    let children = |pid: u32| -> Vec<u32> {
+        let path = format!("/proc/{pid}/task/{pid}/children");
+        let text = std::fs::read_to_string(path).unwrap_or_default();
+        text.split_whitespace()
+            .filter_map(|pid| pid.parse().ok())
+            .collect()
+    };
+    let wait_for = |pid: u32| loop {
+        if let [child] = children(pid)[..] {
+            return child;
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    };
+    let init = wait_for(inside.id());
+    let namespace = cofferdam_recorder::process::pid_namespace(init).expect("its namespace");
+    let mut recorder = Recorder::load(&Capacity::default()).expect("loaded");
+    recorder
+        .follow_pid_namespace(namespace, Phase::Serving)
+        .expect("followed");
+    // The moment between the namespace and the look round.
+    let mut input = inside.stdin.take().expect("its input");
+    std::io::Write::write_all(&mut input, b"a\n").expect("told");
+    wait_for(init);
+    let followed = recorder
+        .follow_all(Phase::Serving, || {
+            cofferdam_recorder::process::group(init, Some(namespace))
+        })
+        .expect("looked round");
+    assert_eq!(followed, 2);
+    std::fs::write(&go, "b\n").expect("told");
+    std::io::Write::write_all(&mut input, b"c\n").expect("told");
+    drop(input);
+    inside.wait().expect("ended");
+    let observed = recorder.finish().expect("read");
+    let early: Vec<_> = observed
+        .calls
+        .iter()
+        .filter(|call| call.site.phase != Phase::Serving)
+        .collect();
+    assert!(early.is_empty(), "{early:?}");
+    // kill, by the subshell, under the name of what it runs.
+    let kill = observed.calls.iter().find(|call| call.site.number == 62);
+    let by = observed.executables[&kill.expect("a kill").site.executable].as_str();
+    assert_eq!(
+        Some(by),
+        std::fs::canonicalize("/bin/sh").expect("a shell").to_str()
+    );
+    assert_eq!(
+        calls_of(&observed, &probe)[&(Phase::Serving, Abi::Native, GETPPID)],
+        7
+    );
+}

@@ -12,16 +12,17 @@ const CHILD_KEY: i16 = -12;
 const RECORD: i16 = -24;
 const RECORD_FLAGS: i16 = RECORD + TASK_FLAGS;
 
-/// A new process is what its parent is; or it is born into the container from outside.
+/// A new process is what its parent is; or it is born into the container: from outside, or of a process
+/// that is inside and not followed yet, for a container is looked round while it runs.
 ///
-/// Runs before the child does, so no call of it is missed. R7: child; R8: its thread group.
+/// Runs before the child does, so no call of it is missed. R6: parent; R7: child; R8: its thread group.
 pub(crate) fn fork(maps: &Maps, layout: &Layout) -> Result<Vec<Insn>, BadJump> {
     let mut a = Assembler::default();
     let (out, outsider, insert) = (a.label(), a.label(), a.label());
     a.load(Width::B8, Reg::R7, Reg::R1, 8);
     a.load(Width::B4, Reg::R8, Reg::R7, layout.task_tgid);
-    a.load(Width::B8, Reg::R2, Reg::R1, 0);
-    a.load(Width::B4, Reg::R1, Reg::R2, layout.task_tgid);
+    a.load(Width::B8, Reg::R6, Reg::R1, 0);
+    a.load(Width::B4, Reg::R1, Reg::R6, layout.task_tgid);
     // A thread.
     a.jump_if_reg(Reg::R1, Test::Equal, Reg::R8, out);
     a.store(Width::B4, Reg::Fp, TASK_KEY, Reg::R1);
@@ -44,6 +45,16 @@ pub(crate) fn fork(maps: &Maps, layout: &Layout) -> Result<Vec<Insn>, BadJump> {
     a.load(Width::B8, Reg::R1, Reg::R0, Setting::PidNamespace.offset());
     a.jump_if_reg(Reg::R1, Test::NotEqual, Reg::R9, out);
     a.store_value(Width::B8, Reg::Fp, RECORD, SETUP.into());
+    a.load(Width::B1, Reg::R9, Reg::R0, Setting::Inside.offset());
+    // A process can put its children into its own pid namespace or one further down: a parent on the
+    // child's level is in the same.
+    for task in [Reg::R6, Reg::R7] {
+        a.load(Width::B8, task, task, layout.task_thread_pid);
+        a.jump_if(task, Test::Equal, 0, out);
+        a.load(Width::B4, task, task, layout.pid_level);
+    }
+    a.jump_if_reg(Reg::R6, Test::NotEqual, Reg::R7, insert);
+    a.store(Width::B1, Reg::Fp, RECORD + TASK_PHASE, Reg::R9);
     a.place(insert);
     update(&mut a, &maps.tasks, CHILD_KEY, RECORD, false);
     a.jump_if(Reg::R0, Test::Equal, 0, out);

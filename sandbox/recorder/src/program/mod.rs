@@ -54,6 +54,8 @@ pub(crate) enum Setting {
     Floor = 0,
     /// What is born into this pid namespace is followed.
     PidNamespace = 1,
+    /// The phase of what is born there of a process that is there already and not followed yet.
+    Inside = 2,
 }
 
 /// What the programs tell the recorder, in words of `counters`. Only the programs write them.

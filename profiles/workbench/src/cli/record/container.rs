@@ -93,7 +93,7 @@ pub(super) fn running(arguments: &Arguments, id: &str) -> Result<Done, RecordErr
     let mut recorder = arguments.load()?;
     let mut watch = Watch::prepare()?;
     if let Some(namespace) = namespace {
-        recorder.follow_pid_namespace(namespace)?;
+        recorder.follow_pid_namespace(namespace, Phase::Serving)?;
     }
     recorder.follow_all(Phase::Serving, || process::group(pid, namespace))?;
     let filter = filter(pid)?;
@@ -161,13 +161,13 @@ fn follow_waiting(
     recorder: &mut cofferdam_recorder::Recorder,
     pid: u32,
 ) -> Result<(), RecordError> {
-    if let Some(namespace) = own_namespace(pid)? {
-        recorder.follow_pid_namespace(namespace)?;
-    }
     let phase = match filter(pid)? {
         Some(_) => Phase::Runtime,
         None => Phase::Setup,
     };
+    if let Some(namespace) = own_namespace(pid)? {
+        recorder.follow_pid_namespace(namespace, phase)?;
+    }
     recorder.follow(pid, phase)?;
     Ok(())
 }
