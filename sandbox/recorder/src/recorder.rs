@@ -12,7 +12,8 @@ use crate::interest;
 use crate::layout::{BTF, Layout, LayoutError, symbol};
 use crate::observed::{CallSite, Lost, Observed, Phase, SeenArgument, SeenCall, SeenCapability};
 use crate::program::{self, Counter, Maps, Setting};
-use crate::sys::{self, Kind, Map, Plain, Program};
+use crate::sys::{self, Kind, Map, Plain, Program, Refused};
+use crate::tasks::Tasks;
 
 /// Why nothing can be recorded, or what was recorded cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -79,6 +80,16 @@ pub enum RecorderError {
     Misses(#[source] io::Error),
 }
 
+impl RecorderError {
+    pub(crate) fn refused(name: &'static str, refused: Refused) -> Self {
+        Self::Refused {
+            name,
+            log: refused.log,
+            source: refused.source,
+        }
+    }
+}
+
 fn last_line(log: &str) -> String {
     let said = log
         .lines()
@@ -137,8 +148,8 @@ pub struct Recorder {
 }
 
 impl Recorder {
-    /// Loads the programs. They cost every process of the machine a failed lookup per system call
-    /// until the recorder is dropped.
+    /// Loads the programs. They cost every process of the machine a tracepoint per system call until the
+    /// recorder is dropped; `benches/overhead` measures it.
     pub fn load(capacity: &Capacity) -> Result<Self, RecorderError> {
         if !cfg!(target_arch = "x86_64") {
             return Err(RecorderError::Machine);
@@ -195,14 +206,8 @@ impl Recorder {
         code: &[Insn],
         tracepoint: u32,
     ) -> Result<(), RecorderError> {
-        let program =
-            Program::load(&format!("cofferdam_{name}"), code, tracepoint).map_err(|refused| {
-                RecorderError::Refused {
-                    name,
-                    log: refused.log,
-                    source: refused.source,
-                }
-            })?;
+        let program = Program::load(&format!("cofferdam_{name}"), code, tracepoint)
+            .map_err(|refused| RecorderError::refused(name, refused))?;
         let link = program
             .attach()
             .map_err(|source| RecorderError::Attach { name, source })?;
@@ -218,8 +223,7 @@ impl Recorder {
 
     /// Ends `follow_children`; the children stay followed.
     pub fn leave(&self, pid: u32) -> Result<(), RecorderError> {
-        self.maps.tasks.remove(&pid).map_err(using("tasks"))?;
-        Ok(())
+        self.maps.tasks.remove(pid).map_err(using("tasks"))
     }
 
     /// Follows process `pid` from now on, and what it forks.
@@ -267,9 +271,9 @@ impl Recorder {
             for pid in new {
                 // The kernel's side may have it already, and knows more of it; but not what a child of
                 // one that was not followed yet runs.
-                let there = self.maps.tasks.get(&pid).map_err(using("tasks"))?;
-                let unnamed = [0, 0, phase.number(), 0, 0, 0, 0, 0];
-                if there.is_empty() || there == [u64::from_le_bytes(unnamed)] {
+                let there = self.maps.tasks.get(pid).map_err(using("tasks"))?;
+                let unnamed = u32::from_le_bytes([0, 0, phase.number(), 0]);
+                if there.is_none_or(|there| there == unnamed) {
                     self.follow(pid, phase)?;
                 }
                 known.insert(pid);
@@ -293,11 +297,7 @@ impl Recorder {
 
     /// How many processes are followed at this moment.
     pub fn following(&self) -> Result<usize, RecorderError> {
-        self.maps
-            .tasks
-            .keys()
-            .map(|keys| keys.len())
-            .map_err(using("tasks"))
+        self.maps.tasks.count().map_err(using("tasks"))
     }
 
     /// Every call from now on is [`Phase::Serving`], whoever makes it.
@@ -377,11 +377,8 @@ impl Recorder {
 
     fn add(&self, pid: u32, executable: u16, phase: Phase, flags: u8) -> Result<(), RecorderError> {
         let [low, high] = executable.to_le_bytes();
-        let record = [low, high, phase.number(), flags, 0, 0, 0, 0];
-        self.maps
-            .tasks
-            .set(&pid, u64::from_le_bytes(record))
-            .map_err(using("tasks"))
+        let record = u32::from_le_bytes([low, high, phase.number(), flags]);
+        self.maps.tasks.set(pid, record).map_err(using("tasks"))
     }
 
     /// The number of an executable that was running before.
@@ -441,7 +438,10 @@ fn maps(capacity: &Capacity) -> Result<Maps, RecorderError> {
         Map::create(kind, name, most).map_err(|source| RecorderError::Map { name, source })
     }
     Ok(Maps {
-        tasks: make(Kind::Hash, "tasks", capacity.tasks)?,
+        tasks: Tasks::create(capacity.tasks).map_err(|source| RecorderError::Map {
+            name: "tasks",
+            source,
+        })?,
         settings: make(Kind::Array, "settings", 1)?,
         counters: make(Kind::Array, "counters", 1)?,
         interest: make(Kind::Array, "interest", 2 * interest::NUMBERS)?,

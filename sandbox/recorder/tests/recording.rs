@@ -212,15 +212,53 @@ fn what_does_not_fit_is_counted_as_lost() {
         tasks: 2,
         ..Capacity::default()
     };
-    // This process, a shell, and one too many.
+    // This process, a shell, and some too many.
     let observed = record(&few, || {
         succeed(
             Command::new("sh")
-                .args(["-c", "true | cat; ls / | cat"])
+                .args(["-c", "true | cat | cat | cat | cat | cat; ls / | cat"])
                 .stdout(Stdio::null()),
         );
     });
     assert!(observed.lost.tasks > 0, "{:?}", observed.lost);
+}
+
+/// Places are few here, so that most processes find theirs taken or left by another.
+#[test]
+fn processes_that_want_the_same_place_are_told_apart() {
+    if !is_root() {
+        return;
+    }
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = probe(directory.path(), "probe", &elf::calls(10, 0));
+    let stranger = probe(directory.path(), "stranger", &elf::calls(10, 0));
+    let capacity = Capacity {
+        tasks: 8,
+        ..Capacity::default()
+    };
+    let recorder = Recorder::load(&capacity).expect("loaded");
+    let own = std::process::id();
+    recorder.follow_children(own).expect("followed");
+    let script = "sleep 60 & n=0; while [ $n -lt 100 ]; do \"$0\"; n=$((n+1)); done; kill $!";
+    let mut shell = Command::new("sh");
+    let mut shell = shell.args(["-c", script]).arg(&path).spawn().expect("sh");
+    recorder.leave(own).expect("left");
+    for _ in 0..50 {
+        succeed(&mut Command::new(&stranger));
+    }
+    assert!(shell.wait().expect("ended").success());
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while recorder.following().expect("asked") != 0 {
+        assert!(Instant::now() < deadline, "ended processes are followed");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let observed = recorder.finish().expect("read");
+    assert_eq!(observed.lost.total(), 0, "{:?}", observed.lost);
+    let count = |path: &Path| {
+        let calls = calls_of(&observed, path);
+        calls.get(&(Phase::Startup, Abi::Native, GETPPID)).copied()
+    };
+    assert_eq!((count(&path), count(&stranger)), (Some(1000), None));
 }
 
 #[test]
