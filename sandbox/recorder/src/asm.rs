@@ -55,6 +55,7 @@ pub(crate) enum Alu {
     And = 0x50,
     ShiftLeft = 0x60,
     ShiftRight = 0x70,
+    Xor = 0xa0,
     Move = 0xb0,
 }
 
@@ -65,7 +66,6 @@ pub(crate) enum Helper {
     MapLookup = 1,
     MapUpdate = 2,
     MapDelete = 3,
-    CurrentPidTgid = 14,
     GetStack = 67,
     ProbeReadKernelStr = 115,
     CurrentTaskBtf = 158,

@@ -1,6 +1,6 @@
 //! Loads the programs, seeds the group of processes, reads what they counted.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
@@ -327,7 +327,7 @@ impl Recorder {
             let number = u16::try_from(number).unwrap_or(0);
             observed.executables.insert(number, text(&path));
         }
-        for (site, count) in entries(&self.maps.calls, "calls")? {
+        for (site, count) in self.calls()? {
             observed.calls.push(SeenCall {
                 site: CallSite::unpack(site),
                 count,
@@ -360,6 +360,21 @@ impl Recorder {
             .iter()
             .any(|call| call.site.phase == Phase::Runtime);
         Ok(observed)
+    }
+
+    /// How often each site called, as it was counted in two places.
+    fn calls(&self) -> Result<BTreeMap<u64, u64>, RecorderError> {
+        let mut calls: BTreeMap<u64, u64> =
+            entries(&self.maps.calls, "calls")?.into_iter().collect();
+        for place in 0..program::RECENT {
+            for [site, count] in self.maps.recent.get(&place).map_err(using("recent"))? {
+                if count != 0 {
+                    let sum = calls.entry(site).or_default();
+                    *sum = sum.saturating_add(count);
+                }
+            }
+        }
+        Ok(calls)
     }
 
     fn lost(&self, missed: u64) -> Result<Lost, RecorderError> {
@@ -447,6 +462,7 @@ fn maps(capacity: &Capacity) -> Result<Maps, RecorderError> {
         interest: make(Kind::Array, "interest", 2 * interest::NUMBERS)?,
         executables: make(Kind::Hash, "executables", capacity.executables)?,
         calls: make(Kind::PerCpuHash, "calls", capacity.calls)?,
+        recent: make(Kind::PerCpuArray, "recent", program::RECENT)?,
         arguments: make(Kind::Hash, "arguments", capacity.arguments)?,
         capabilities: make(Kind::Hash, "capabilities", capacity.calls)?,
     })

@@ -49,6 +49,8 @@ pub(crate) enum Kind {
     Array = 2,
     /// A value for every CPU; reads give one value after another.
     PerCpuHash = 5,
+    /// Likewise.
+    PerCpuArray = 6,
 }
 
 /// A map from `K` to `V`.
@@ -279,10 +281,10 @@ impl<K: Plain, V: Plain> Map<K, V> {
     }
 
     fn copies(&self) -> io::Result<usize> {
-        if self.kind != Kind::PerCpuHash {
-            return Ok(1);
+        match self.kind {
+            Kind::PerCpuHash | Kind::PerCpuArray => possible_cpus(),
+            Kind::Hash | Kind::Array => Ok(1),
         }
-        possible_cpus()
     }
 }
 

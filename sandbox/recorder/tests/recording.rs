@@ -142,6 +142,24 @@ fn serving_begins_with_the_first_wait_after_listen() {
     assert_eq!(calls, expected);
 }
 
+/// A service whose socket was made by another never calls `listen`; that it accepts says enough.
+#[test]
+fn serving_begins_with_accept_even_without_listen() {
+    if !is_root() {
+        return;
+    }
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = probe(directory.path(), "activated", &elf::activated());
+    let observed = record(&Capacity::default(), || succeed(&mut Command::new(&path)));
+    let expected = Calls::from([
+        ((Phase::Startup, Abi::Native, GETPPID), 1),
+        ((Phase::Serving, Abi::Native, 43), 1), // accept
+        ((Phase::Serving, Abi::Native, 39), 1),
+        ((Phase::Serving, Abi::Native, 231), 1),
+    ]);
+    assert_eq!(calls_of(&observed, &path), expected);
+}
+
 #[test]
 fn a_mark_makes_everything_serving() {
     if !is_root() {
@@ -259,6 +277,36 @@ fn processes_that_want_the_same_place_are_told_apart() {
         calls.get(&(Phase::Startup, Abi::Native, GETPPID)).copied()
     };
     assert_eq!((count(&path), count(&stranger)), (Some(1000), None));
+}
+
+/// More executables than a CPU's array of recent calls has places for one call.
+#[test]
+fn what_loses_its_place_among_the_recent_calls_stays_counted() {
+    if !is_root() {
+        return;
+    }
+    let directory = tempfile::tempdir().expect("a directory");
+    let paths: Vec<PathBuf> = (0..200u32)
+        .map(|n| {
+            probe(
+                directory.path(),
+                &format!("p{n}"),
+                &elf::calls(1 + n % 3, 0),
+            )
+        })
+        .collect();
+    let observed = record(&Capacity::default(), || {
+        for _ in 0..2 {
+            for path in &paths {
+                succeed(&mut Command::new(path));
+            }
+        }
+    });
+    assert_eq!(observed.lost.total(), 0, "{:?}", observed.lost);
+    for (n, path) in (0u64..).zip(&paths) {
+        let count = calls_of(&observed, path)[&(Phase::Startup, Abi::Native, GETPPID)];
+        assert_eq!(count, 2 * (1 + n % 3), "{path:?}");
+    }
 }
 
 #[test]

@@ -97,7 +97,7 @@ pub(crate) fn exec(maps: &Maps, layout: &Layout) -> Result<Vec<Insn>, BadJump> {
     let mut a = Assembler::default();
     let (out, started, found, set) = (a.label(), a.label(), a.label(), a.label());
     a.alu_reg(Alu::Move, Reg::R6, Reg::R1);
-    current_task(&mut a, maps, out);
+    current_task(&mut a, maps, layout, out);
     a.load(Width::B1, Reg::R1, Reg::R7, TASK_PHASE);
     a.jump_if(Reg::R1, Test::Greater, RUNTIME.into(), started);
     a.store_value(Width::B1, Reg::R7, TASK_PHASE, STARTUP.into());

@@ -16,6 +16,7 @@ mod enter;
 mod life;
 
 use crate::asm::{Alu, Assembler, BadJump, Helper, Insn, Label, Reg, Test, Width};
+use crate::layout::Layout;
 use crate::sys::Map;
 use crate::tasks::{LEFT, Tasks};
 
@@ -74,6 +75,9 @@ pub(crate) enum Counter {
     LostCapabilities = 5,
 }
 
+/// Places in `recent`.
+pub(crate) const RECENT: u32 = 1024;
+
 /// The 64-bit words of `settings` and of `counters`.
 pub(crate) const WORDS: usize = 8;
 
@@ -103,8 +107,10 @@ pub(crate) struct Maps {
     pub(crate) interest: Map<u32, u32>,
     /// Path -> executable.
     pub(crate) executables: Map<[u64; 32], u64>,
-    /// Call site -> how often.
+    /// Call site -> how often, but for what `recent` has.
     pub(crate) calls: Map<u64, u64>,
+    /// Call sites of late, by their bits: the site, and how often since it has this place.
+    pub(crate) recent: Map<u32, [u64; 2]>,
     /// Call site, value, index.
     pub(crate) arguments: Map<[u64; 3], u64>,
     /// Call site, capability -> how often.
@@ -153,9 +159,11 @@ where
 }
 
 /// `R7 =` the record of the current thread group; goes to `out` if it is not followed.
-fn current_task(a: &mut Assembler, maps: &Maps, out: Label) {
-    a.call(Helper::CurrentPidTgid);
-    a.alu(Alu::ShiftRight, Reg::R0, 32);
+/// R8 is the task itself.
+fn current_task(a: &mut Assembler, maps: &Maps, layout: &Layout, out: Label) {
+    a.call(Helper::CurrentTaskBtf);
+    a.alu_reg(Alu::Move, Reg::R8, Reg::R0);
+    a.load(Width::B4, Reg::R0, Reg::R8, layout.task_tgid);
     a.store(Width::B4, Reg::Fp, TASK_KEY, Reg::R0);
     find_task(a, maps, out);
     a.alu_reg(Alu::Move, Reg::R7, Reg::R0);
@@ -207,7 +215,24 @@ fn count<K>(a: &mut Assembler, maps: &Maps, map: &Map<K, u64>, key: i16, zero: i
 where
     K: crate::sys::Plain,
 {
-    let (found, done) = (a.label(), a.label());
+    let done = a.label();
+    count_or(a, maps, map, key, zero, loss, done);
+    a.place(done);
+}
+
+/// `count`; goes to `full` if there is no room.
+fn count_or<K>(
+    a: &mut Assembler,
+    maps: &Maps,
+    map: &Map<K, u64>,
+    key: i16,
+    zero: i16,
+    loss: Counter,
+    full: Label,
+) where
+    K: crate::sys::Plain,
+{
+    let found = a.label();
     lookup(a, map, key);
     a.jump_if(Reg::R0, Test::NotEqual, 0, found);
     // If another CPU makes it first, this does nothing and the second lookup finds that one.
@@ -216,9 +241,8 @@ where
     lookup(a, map, key);
     a.jump_if(Reg::R0, Test::NotEqual, 0, found);
     lost(a, maps, loss);
-    a.jump(done);
+    a.jump(full);
     a.place(found);
     a.alu(Alu::Move, Reg::R1, 1);
     a.atomic_add(Reg::R0, 0, Reg::R1);
-    a.place(done);
 }
