@@ -22,6 +22,8 @@ mod floor;
 mod interest;
 /// What of this kernel the programs depend on.
 mod layout;
+/// Records by seccomp notifications, where BPF cannot be used.
+mod notify;
 /// What a recording found, in numbers.
 mod observed;
 /// Processes: their end, and who belongs together.
@@ -38,5 +40,8 @@ mod tasks;
 pub use asm::BadJump;
 pub use btf::BtfError;
 pub use floor::Floor;
-pub use observed::{Abi, CallSite, Lost, Observed, Phase, SeenArgument, SeenCall, SeenCapability};
+pub use notify::{NotifyError, NotifyRecorder};
+pub use observed::{
+    Abi, CallSite, Lost, Means, Observed, Phase, SeenArgument, SeenCall, SeenCapability,
+};
 pub use recorder::{Capacity, Recorder, RecorderError};
