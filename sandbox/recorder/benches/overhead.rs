@@ -14,7 +14,7 @@ use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::Duration;
 
-use cofferdam_recorder::{Capacity, Phase, Recorder};
+use cofferdam_recorder::{Capacity, Floor, Phase, Recorder};
 
 const LOOP_ROUNDS: usize = 31;
 const CALLS: u32 = 100_000;
@@ -27,11 +27,18 @@ const PORT: &str = "16379";
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Mode {
     Nobody,
+    /// Not even that: an empty program is on the tracepoint.
+    Floor,
     SomebodyElse,
     TheMeasured,
 }
 
-const MODES: [Mode; 3] = [Mode::Nobody, Mode::SomebodyElse, Mode::TheMeasured];
+const MODES: [Mode; 4] = [
+    Mode::Nobody,
+    Mode::Floor,
+    Mode::SomebodyElse,
+    Mode::TheMeasured,
+];
 
 type Outcome<T> = Result<T, Box<dyn Error>>;
 
@@ -74,13 +81,18 @@ fn rounds(
     rounds: usize,
     measured: u32,
     mut work: impl FnMut() -> Outcome<f64>,
-) -> Outcome<[f64; 3]> {
-    let mut taken: [Vec<f64>; 3] = Default::default();
+) -> Outcome<[f64; 4]> {
+    let mut taken: [Vec<f64>; 4] = Default::default();
     for round in 0..rounds {
         for step in 0..MODES.len() {
             let which = (round + step) % MODES.len();
+            let mut floor = None;
             let recorder = match MODES[which] {
                 Mode::Nobody => None,
+                Mode::Floor => {
+                    floor = Some(Floor::load()?);
+                    None
+                }
                 mode => {
                     let mut recorder = Recorder::load(&Capacity::default())?;
                     if mode == Mode::TheMeasured {
@@ -92,6 +104,7 @@ fn rounds(
             let before = cpu_time(measured)?;
             let units = work()?;
             taken[which].push((cpu_time(measured)? - before) / units);
+            drop(floor);
             if let Some(recorder) = recorder {
                 let lost = recorder.finish()?.lost.total();
                 if lost != 0 {
@@ -106,16 +119,15 @@ fn rounds(
     }))
 }
 
-fn print(what: &str, [base, bystander, followed]: [f64; 3]) {
+fn print(what: &str, [base, floor, bystander, followed]: [f64; 4]) {
     println!("{what}: {base:.1} without a recorder");
-    println!(
-        "  beside one: {bystander:.1}, {:.3} times as much",
-        bystander / base
-    );
-    println!(
-        "  recorded:   {followed:.1}, {:.3} times as much",
-        followed / base
-    );
+    for (how, figure) in [
+        ("an empty program", floor),
+        ("beside one", bystander),
+        ("recorded", followed),
+    ] {
+        println!("  {how:17} {figure:.1}, {:.3} times as much", figure / base);
+    }
 }
 
 /// A redis that ends when dropped.

@@ -55,6 +55,7 @@ pub(crate) enum Alu {
     And = 0x50,
     ShiftLeft = 0x60,
     ShiftRight = 0x70,
+    Xor = 0xa0,
     Move = 0xb0,
 }
 
@@ -65,7 +66,6 @@ pub(crate) enum Helper {
     MapLookup = 1,
     MapUpdate = 2,
     MapDelete = 3,
-    CurrentPidTgid = 14,
     GetStack = 67,
     ProbeReadKernelStr = 115,
     CurrentTaskBtf = 158,
@@ -86,6 +86,7 @@ const EXIT: u8 = 0x95;
 const PSEUDO_MAP_FD: u8 = 1;
 /// The atomic operation that also returns the value before.
 const FETCH: i32 = 1;
+const COMPARE_EXCHANGE: i32 = 0xf0 | FETCH;
 
 /// `struct bpf_insn`.
 #[repr(C)]
@@ -193,6 +194,12 @@ impl Assembler {
     pub(crate) fn atomic_fetch_add(&mut self, dst: Reg, offset: i16, src: Reg) {
         let code = CLASS_STX_ATOMIC | Width::B8 as u8;
         self.push(code, dst as u8, src as u8, offset, Alu::Add as i32 | FETCH);
+    }
+
+    /// If `*(u64 *)(dst + offset)` is R0, it becomes `src`, at once; R0 becomes the value before.
+    pub(crate) fn atomic_compare_exchange(&mut self, dst: Reg, offset: i16, src: Reg) {
+        let code = CLASS_STX_ATOMIC | Width::B8 as u8;
+        self.push(code, dst as u8, src as u8, offset, COMPARE_EXCHANGE);
     }
 
     /// Goes on at the label if the comparison with a constant holds.

@@ -7,6 +7,8 @@
 pub(crate) const LISTEN: u32 = 1 << 8;
 /// Waits for a connection or a request.
 pub(crate) const SERVE: u32 = 1 << 9;
+/// Waits for a connection on a socket that listens, whoever made it listen: is serving.
+pub(crate) const ACCEPT: u32 = 1 << 11;
 /// May put a seccomp filter on.
 pub(crate) const FILTER: u32 = 1 << 10;
 /// Numbers that the table covers, of each ABI.
@@ -63,8 +65,8 @@ const TABLE: &[(Option<u32>, Option<u32>, u32)] = &[
     (Some(302), Some(340), A1),
     (Some(50), Some(363), LISTEN),
     // accept, accept4, epoll_wait, epoll_pwait, epoll_pwait2
-    (Some(43), None, SERVE),
-    (Some(288), Some(364), SERVE),
+    (Some(43), None, ACCEPT),
+    (Some(288), Some(364), ACCEPT),
     (Some(232), Some(256), SERVE),
     (Some(281), Some(319), SERVE),
     (Some(441), Some(441), SERVE),

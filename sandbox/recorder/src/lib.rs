@@ -16,10 +16,14 @@
 mod asm;
 /// Where fields lie in this kernel's structures.
 mod btf;
+/// What any recorder that uses the tracepoint of system calls costs at least.
+mod floor;
 /// Which arguments are kept, and which calls end a phase.
 mod interest;
 /// What of this kernel the programs depend on.
 mod layout;
+/// Records by seccomp notifications, where BPF cannot be used.
+mod notify;
 /// What a recording found, in numbers.
 mod observed;
 /// Processes: their end, and who belongs together.
@@ -30,8 +34,14 @@ mod program;
 mod recorder;
 /// bpf(2).
 mod sys;
+/// The records of the thread groups that are followed, shared with the programs.
+mod tasks;
 
 pub use asm::BadJump;
 pub use btf::BtfError;
-pub use observed::{Abi, CallSite, Lost, Observed, Phase, SeenArgument, SeenCall, SeenCapability};
+pub use floor::Floor;
+pub use notify::{NotifyError, NotifyRecorder};
+pub use observed::{
+    Abi, CallSite, Lost, Means, Observed, Phase, SeenArgument, SeenCall, SeenCapability,
+};
 pub use recorder::{Capacity, Recorder, RecorderError};

@@ -1,6 +1,6 @@
 //! What a recording found, in numbers.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::program;
 
@@ -27,7 +27,7 @@ impl Phase {
         }
     }
 
-    fn of(number: u8) -> Self {
+    pub(crate) fn of(number: u8) -> Self {
         match number {
             program::SETUP => Self::Setup,
             program::RUNTIME => Self::Runtime,
@@ -120,6 +120,16 @@ pub struct SeenCapability {
     pub count: u64,
 }
 
+/// How it was observed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Means {
+    /// BPF on the kernel's tracepoints: every call.
+    #[default]
+    Bpf,
+    /// Seccomp notifications: every call that was not predicted, and no capabilities.
+    Notify,
+}
+
 /// What could not be kept, by kind. Anything but zeros means that the recording is not complete.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Lost {
@@ -156,6 +166,8 @@ impl Lost {
 /// What a recording found.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Observed {
+    /// How.
+    pub means: Means,
     /// Paths as given to execve; of scripts, the interpreter's. 0 is what ran when the recording
     /// began and has not executed anything since.
     pub executables: BTreeMap<u16, String>,
@@ -171,6 +183,10 @@ pub struct Observed {
     pub knows_accounting: bool,
     /// Whether a filter was put on before the payload began, so that [`Phase::Setup`] ended there.
     pub saw_filter: bool,
+    /// Native numbers of calls that were let through unseen.
+    pub predicted: BTreeSet<u32>,
+    /// Whether what was recorded had to give up the right to gain privileges (`no_new_privs`).
+    pub lost_privileges: bool,
     /// What could not be kept.
     pub lost: Lost,
 }

@@ -1,6 +1,6 @@
 //! Loads the programs, seeds the group of processes, reads what they counted.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
@@ -12,7 +12,8 @@ use crate::interest;
 use crate::layout::{BTF, Layout, LayoutError, symbol};
 use crate::observed::{CallSite, Lost, Observed, Phase, SeenArgument, SeenCall, SeenCapability};
 use crate::program::{self, Counter, Maps, Setting};
-use crate::sys::{self, Kind, Map, Plain, Program};
+use crate::sys::{self, Kind, Map, Plain, Program, Refused};
+use crate::tasks::Tasks;
 
 /// Why nothing can be recorded, or what was recorded cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -79,6 +80,16 @@ pub enum RecorderError {
     Misses(#[source] io::Error),
 }
 
+impl RecorderError {
+    pub(crate) fn refused(name: &'static str, refused: Refused) -> Self {
+        Self::Refused {
+            name,
+            log: refused.log,
+            source: refused.source,
+        }
+    }
+}
+
 fn last_line(log: &str) -> String {
     let said = log
         .lines()
@@ -137,8 +148,8 @@ pub struct Recorder {
 }
 
 impl Recorder {
-    /// Loads the programs. They cost every process of the machine a failed lookup per system call
-    /// until the recorder is dropped.
+    /// Loads the programs. They cost every process of the machine a tracepoint per system call until the
+    /// recorder is dropped; `benches/overhead` measures it.
     pub fn load(capacity: &Capacity) -> Result<Self, RecorderError> {
         if !cfg!(target_arch = "x86_64") {
             return Err(RecorderError::Machine);
@@ -195,14 +206,8 @@ impl Recorder {
         code: &[Insn],
         tracepoint: u32,
     ) -> Result<(), RecorderError> {
-        let program =
-            Program::load(&format!("cofferdam_{name}"), code, tracepoint).map_err(|refused| {
-                RecorderError::Refused {
-                    name,
-                    log: refused.log,
-                    source: refused.source,
-                }
-            })?;
+        let program = Program::load(&format!("cofferdam_{name}"), code, tracepoint)
+            .map_err(|refused| RecorderError::refused(name, refused))?;
         let link = program
             .attach()
             .map_err(|source| RecorderError::Attach { name, source })?;
@@ -218,23 +223,34 @@ impl Recorder {
 
     /// Ends `follow_children`; the children stay followed.
     pub fn leave(&self, pid: u32) -> Result<(), RecorderError> {
-        self.maps.tasks.remove(&pid).map_err(using("tasks"))?;
-        Ok(())
+        self.maps.tasks.remove(pid).map_err(using("tasks"))
     }
 
     /// Follows process `pid` from now on, and what it forks.
     pub fn follow(&mut self, pid: u32, phase: Phase) -> Result<(), RecorderError> {
-        let path = fs::read_link(format!("/proc/{pid}/exe")).unwrap_or_default();
-        let executable = if phase <= Phase::Runtime {
-            0
-        } else {
-            self.executable(&path)?
-        };
-        self.add(pid, executable, phase, 0)
+        if phase <= Phase::Runtime {
+            return self.add(pid, 0, phase, 0);
+        }
+        let current = || fs::read_link(format!("/proc/{pid}/exe")).unwrap_or_default();
+        let mut path = current();
+        for _ in 0..ROUNDS {
+            let executable = self.executable(&path)?;
+            self.add(pid, executable, phase, 0)?;
+            // What it executed before it was followed went unseen.
+            let now = current();
+            if now == path {
+                break;
+            }
+            path = now;
+        }
+        Ok(())
     }
 
-    /// Follows what is born into the pid namespace with that inode from outside of the group.
-    pub fn follow_pid_namespace(&self, inode: u64) -> Result<(), RecorderError> {
+    /// Follows what is born into the pid namespace with that inode: from outside, as an `exec` is, and
+    /// then from [`Phase::Setup`] on; or of a process that is inside and not followed yet, which is in the
+    /// phase `inside`.
+    pub fn follow_pid_namespace(&self, inode: u64, inside: Phase) -> Result<(), RecorderError> {
+        self.set(Setting::Inside, inside.number().into())?;
         self.set(Setting::PidNamespace, inode)
     }
 
@@ -253,9 +269,11 @@ impl Recorder {
                 break;
             }
             for pid in new {
-                // The kernel's side may have it already, and knows more of it.
-                let there = self.maps.tasks.get(&pid).map_err(using("tasks"))?;
-                if there.is_empty() {
+                // The kernel's side may have it already, and knows more of it; but not what a child of
+                // one that was not followed yet runs.
+                let there = self.maps.tasks.get(pid).map_err(using("tasks"))?;
+                let unnamed = u32::from_le_bytes([0, 0, phase.number(), 0]);
+                if there.is_none_or(|there| there == unnamed) {
                     self.follow(pid, phase)?;
                 }
                 known.insert(pid);
@@ -279,11 +297,7 @@ impl Recorder {
 
     /// How many processes are followed at this moment.
     pub fn following(&self) -> Result<usize, RecorderError> {
-        self.maps
-            .tasks
-            .keys()
-            .map(|keys| keys.len())
-            .map_err(using("tasks"))
+        self.maps.tasks.count().map_err(using("tasks"))
     }
 
     /// Every call from now on is [`Phase::Serving`], whoever makes it.
@@ -313,7 +327,7 @@ impl Recorder {
             let number = u16::try_from(number).unwrap_or(0);
             observed.executables.insert(number, text(&path));
         }
-        for (site, count) in entries(&self.maps.calls, "calls")? {
+        for (site, count) in self.calls()? {
             observed.calls.push(SeenCall {
                 site: CallSite::unpack(site),
                 count,
@@ -348,6 +362,21 @@ impl Recorder {
         Ok(observed)
     }
 
+    /// How often each site called, as it was counted in two places.
+    fn calls(&self) -> Result<BTreeMap<u64, u64>, RecorderError> {
+        let mut calls: BTreeMap<u64, u64> =
+            entries(&self.maps.calls, "calls")?.into_iter().collect();
+        for place in 0..program::RECENT {
+            for [site, count] in self.maps.recent.get(&place).map_err(using("recent"))? {
+                if count != 0 {
+                    let sum = calls.entry(site).or_default();
+                    *sum = sum.saturating_add(count);
+                }
+            }
+        }
+        Ok(calls)
+    }
+
     fn lost(&self, missed: u64) -> Result<Lost, RecorderError> {
         let counters = only(&self.maps.counters, "counters")?;
         let of = |what: Counter| counters[what as usize];
@@ -363,11 +392,8 @@ impl Recorder {
 
     fn add(&self, pid: u32, executable: u16, phase: Phase, flags: u8) -> Result<(), RecorderError> {
         let [low, high] = executable.to_le_bytes();
-        let record = [low, high, phase.number(), flags, 0, 0, 0, 0];
-        self.maps
-            .tasks
-            .set(&pid, u64::from_le_bytes(record))
-            .map_err(using("tasks"))
+        let record = u32::from_le_bytes([low, high, phase.number(), flags]);
+        self.maps.tasks.set(pid, record).map_err(using("tasks"))
     }
 
     /// The number of an executable that was running before.
@@ -427,12 +453,16 @@ fn maps(capacity: &Capacity) -> Result<Maps, RecorderError> {
         Map::create(kind, name, most).map_err(|source| RecorderError::Map { name, source })
     }
     Ok(Maps {
-        tasks: make(Kind::Hash, "tasks", capacity.tasks)?,
+        tasks: Tasks::create(capacity.tasks).map_err(|source| RecorderError::Map {
+            name: "tasks",
+            source,
+        })?,
         settings: make(Kind::Array, "settings", 1)?,
         counters: make(Kind::Array, "counters", 1)?,
         interest: make(Kind::Array, "interest", 2 * interest::NUMBERS)?,
         executables: make(Kind::Hash, "executables", capacity.executables)?,
         calls: make(Kind::PerCpuHash, "calls", capacity.calls)?,
+        recent: make(Kind::PerCpuArray, "recent", program::RECENT)?,
         arguments: make(Kind::Hash, "arguments", capacity.arguments)?,
         capabilities: make(Kind::Hash, "capabilities", capacity.calls)?,
     })

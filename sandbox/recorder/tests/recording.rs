@@ -142,6 +142,24 @@ fn serving_begins_with_the_first_wait_after_listen() {
     assert_eq!(calls, expected);
 }
 
+/// A service whose socket was made by another never calls `listen`; that it accepts says enough.
+#[test]
+fn serving_begins_with_accept_even_without_listen() {
+    if !is_root() {
+        return;
+    }
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = probe(directory.path(), "activated", &elf::activated());
+    let observed = record(&Capacity::default(), || succeed(&mut Command::new(&path)));
+    let expected = Calls::from([
+        ((Phase::Startup, Abi::Native, GETPPID), 1),
+        ((Phase::Serving, Abi::Native, 43), 1), // accept
+        ((Phase::Serving, Abi::Native, 39), 1),
+        ((Phase::Serving, Abi::Native, 231), 1),
+    ]);
+    assert_eq!(calls_of(&observed, &path), expected);
+}
+
 #[test]
 fn a_mark_makes_everything_serving() {
     if !is_root() {
@@ -212,15 +230,83 @@ fn what_does_not_fit_is_counted_as_lost() {
         tasks: 2,
         ..Capacity::default()
     };
-    // This process, a shell, and one too many.
+    // This process, a shell, and some too many.
     let observed = record(&few, || {
         succeed(
             Command::new("sh")
-                .args(["-c", "true | cat; ls / | cat"])
+                .args(["-c", "true | cat | cat | cat | cat | cat; ls / | cat"])
                 .stdout(Stdio::null()),
         );
     });
     assert!(observed.lost.tasks > 0, "{:?}", observed.lost);
+}
+
+/// Places are few here, so that most processes find theirs taken or left by another.
+#[test]
+fn processes_that_want_the_same_place_are_told_apart() {
+    if !is_root() {
+        return;
+    }
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = probe(directory.path(), "probe", &elf::calls(10, 0));
+    let stranger = probe(directory.path(), "stranger", &elf::calls(10, 0));
+    let capacity = Capacity {
+        tasks: 8,
+        ..Capacity::default()
+    };
+    let recorder = Recorder::load(&capacity).expect("loaded");
+    let own = std::process::id();
+    recorder.follow_children(own).expect("followed");
+    let script = "sleep 60 & n=0; while [ $n -lt 100 ]; do \"$0\"; n=$((n+1)); done; kill $!";
+    let mut shell = Command::new("sh");
+    let mut shell = shell.args(["-c", script]).arg(&path).spawn().expect("sh");
+    recorder.leave(own).expect("left");
+    for _ in 0..50 {
+        succeed(&mut Command::new(&stranger));
+    }
+    assert!(shell.wait().expect("ended").success());
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while recorder.following().expect("asked") != 0 {
+        assert!(Instant::now() < deadline, "ended processes are followed");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let observed = recorder.finish().expect("read");
+    assert_eq!(observed.lost.total(), 0, "{:?}", observed.lost);
+    let count = |path: &Path| {
+        let calls = calls_of(&observed, path);
+        calls.get(&(Phase::Startup, Abi::Native, GETPPID)).copied()
+    };
+    assert_eq!((count(&path), count(&stranger)), (Some(1000), None));
+}
+
+/// More executables than a CPU's array of recent calls has places for one call.
+#[test]
+fn what_loses_its_place_among_the_recent_calls_stays_counted() {
+    if !is_root() {
+        return;
+    }
+    let directory = tempfile::tempdir().expect("a directory");
+    let paths: Vec<PathBuf> = (0..200u32)
+        .map(|n| {
+            probe(
+                directory.path(),
+                &format!("p{n}"),
+                &elf::calls(1 + n % 3, 0),
+            )
+        })
+        .collect();
+    let observed = record(&Capacity::default(), || {
+        for _ in 0..2 {
+            for path in &paths {
+                succeed(&mut Command::new(path));
+            }
+        }
+    });
+    assert_eq!(observed.lost.total(), 0, "{:?}", observed.lost);
+    for (n, path) in (0u64..).zip(&paths) {
+        let count = calls_of(&observed, path)[&(Phase::Startup, Abi::Native, GETPPID)];
+        assert_eq!(count, 2 * (1 + n % 3), "{path:?}");
+    }
 }
 
 #[test]
@@ -294,4 +380,81 @@ fn a_killed_recorder_leaves_nothing_loaded() {
         assert!(Instant::now() < deadline, "programs are still loaded");
         std::thread::sleep(Duration::from_millis(20));
     }
+}
+
+/// A container is looked round while it runs: what one of its processes forks before that one is
+/// followed is as much of the container's phase as the process itself.
+#[test]
+fn a_fork_while_a_running_container_is_looked_round_is_serving() {
+    if !is_root() {
+        return;
+    }
+    let directory = tempfile::tempdir().expect("a directory");
+    let probe = probe(directory.path(), "probe", &elf::calls(7, 0));
+    // On each line read: a subshell, which makes calls of its own and executes nothing; on the last,
+    // also what executes.
+    let script = "read a; (read b; kill -0 1; \"$0\") & wait; read c";
+    let mut inside = Command::new("unshare")
+        .args(["--pid", "--fork", "--kill-child", "sh", "-c"])
+        .arg(script.replace(
+            "read b",
+            &format!("read b <{}/go", directory.path().display()),
+        ))
+        .arg(&probe)
+        .stdin(Stdio::piped())
+        .spawn()
+        .expect("unshare");
+    let go = directory.path().join("go");
+    succeed(Command::new("mkfifo").arg(&go));
+    let children = |pid: u32| -> Vec<u32> {
+        let path = format!("/proc/{pid}/task/{pid}/children");
+        let text = std::fs::read_to_string(path).unwrap_or_default();
+        text.split_whitespace()
+            .filter_map(|pid| pid.parse().ok())
+            .collect()
+    };
+    let wait_for = |pid: u32| loop {
+        if let [child] = children(pid)[..] {
+            return child;
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    };
+    let init = wait_for(inside.id());
+    let namespace = cofferdam_recorder::process::pid_namespace(init).expect("its namespace");
+    let mut recorder = Recorder::load(&Capacity::default()).expect("loaded");
+    recorder
+        .follow_pid_namespace(namespace, Phase::Serving)
+        .expect("followed");
+    // The moment between the namespace and the look round.
+    let mut input = inside.stdin.take().expect("its input");
+    std::io::Write::write_all(&mut input, b"a\n").expect("told");
+    wait_for(init);
+    let followed = recorder
+        .follow_all(Phase::Serving, || {
+            cofferdam_recorder::process::group(init, Some(namespace))
+        })
+        .expect("looked round");
+    assert_eq!(followed, 2);
+    std::fs::write(&go, "b\n").expect("told");
+    std::io::Write::write_all(&mut input, b"c\n").expect("told");
+    drop(input);
+    inside.wait().expect("ended");
+    let observed = recorder.finish().expect("read");
+    let early: Vec<_> = observed
+        .calls
+        .iter()
+        .filter(|call| call.site.phase != Phase::Serving)
+        .collect();
+    assert!(early.is_empty(), "{early:?}");
+    // kill, by the subshell, under the name of what it runs.
+    let kill = observed.calls.iter().find(|call| call.site.number == 62);
+    let by = observed.executables[&kill.expect("a kill").site.executable].as_str();
+    assert_eq!(
+        Some(by),
+        std::fs::canonicalize("/bin/sh").expect("a shell").to_str()
+    );
+    assert_eq!(
+        calls_of(&observed, &probe)[&(Phase::Serving, Abi::Native, GETPPID)],
+        7
+    );
 }

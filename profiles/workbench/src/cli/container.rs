@@ -7,7 +7,7 @@ use cofferdam_profiles::seccomp::Arch;
 use crate::dialect::{Kernel, Target};
 
 /// A container, as far as Docker's and Podman's rules depend on it.
-#[derive(Debug, Clone, clap::Args)]
+#[derive(Debug, Clone, Default, clap::Args)]
 #[command(next_help_heading = "The container (Docker's and Podman's rules depend on it)")]
 pub(super) struct Container {
     /// A capability it has beside the fourteen that engines give; `ALL` for every one. Repeatable.

@@ -88,6 +88,15 @@ pub enum CliError {
         #[source]
         source: RecordingError,
     },
+    /// A profile that predicts nothing.
+    #[error("cannot predict by {}", path.display())]
+    Prediction {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: cofferdam_profiles::seccomp::InvalidProfile,
+    },
     /// A recording.
     #[error(transparent)]
     Record(#[from] super::RecordError),

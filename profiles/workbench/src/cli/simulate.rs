@@ -79,6 +79,12 @@ fn one(simulator: &Simulator, path: &Path) -> Result<(Simulation, Vec<String>), 
                 recording.lost
             ));
         }
+        if !recording.predicted.is_empty() {
+            notes.push(format!(
+                "{} calls of the recording were predicted, not observed, and are not asked for",
+                recording.predicted.len()
+            ));
+        }
         return Ok((simulator.recording(&recording), notes));
     }
     let trace = trace::read_with(input, |name| simulator.tests(name)).map_err(|source| {

@@ -8,7 +8,7 @@ mod observed;
 /// From recordings to a profile.
 mod synthesis;
 
-pub use synthesis::{Synthesis, SynthesisError, synthesise};
+pub use synthesis::{Synthesis, SynthesisError, restricted, synthesise};
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -47,6 +47,10 @@ pub struct Recording {
     pub filters: BTreeSet<String>,
     /// The calls of each phase.
     pub phases: Phases,
+    /// Calls that were taken as known and let through unseen: predicted, not observed, whenever and by
+    /// whomever they were made.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub predicted: BTreeSet<String>,
     /// By the path of the executable that called, inside the container.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub executables: BTreeMap<String, BTreeSet<String>>,
@@ -56,6 +60,15 @@ pub struct Recording {
     /// Capabilities the kernel asked for in vain; the workload did without.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub capabilities_denied: BTreeMap<String, u64>,
+    /// In how many of the runs capabilities could not be seen: what is not listed may be needed there.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub capabilities_unseen: u32,
+    /// Capabilities without which the workload was run again, and whether it ended otherwise then.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub capabilities_confirmed: BTreeMap<String, bool>,
+    /// In how many of the runs set-user-ID programs got no privileges, for `no_new_privs` had to be set.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub without_new_privileges: u32,
     /// Processes that were still running when the recording ended.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub left_running: u64,
@@ -139,6 +152,14 @@ fn is_zero(number: &u64) -> bool {
     *number == 0
 }
 
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde passes a reference"
+)]
+fn is_none(number: &u32) -> bool {
+    *number == 0
+}
+
 /// Reads a recording.
 pub fn read(bytes: &[u8]) -> Result<Recording, RecordingError> {
     let recording: Recording = serde_json::from_slice(bytes).map_err(RecordingError::Json)?;
@@ -177,6 +198,16 @@ impl Recording {
         self.methods.extend(other.methods);
         self.filters.extend(other.filters);
         self.phases.merge(other.phases);
+        self.predicted.extend(other.predicted);
+        self.capabilities_unseen = self
+            .capabilities_unseen
+            .saturating_add(other.capabilities_unseen);
+        self.without_new_privileges = self
+            .without_new_privileges
+            .saturating_add(other.without_new_privileges);
+        for (name, needed) in other.capabilities_confirmed {
+            *self.capabilities_confirmed.entry(name).or_default() |= needed;
+        }
         for (path, calls) in other.executables {
             self.executables.entry(path).or_default().extend(calls);
         }
@@ -272,8 +303,12 @@ mod tests {
             executables in proptest::collection::btree_map(
                 "[pq]", proptest::collection::btree_set("[ab]", 0..3), 0..3),
             capabilities in proptest::collection::btree_map("[CD]", 0u64..3, 0..3),
+            predicted in proptest::collection::btree_set("[abc]", 0..3),
+            capabilities_confirmed in proptest::collection::btree_map("[CD]", proptest::bool::ANY, 0..3),
+            (capabilities_unseen, without_new_privileges) in (0u32..2, 0u32..2),
         ) -> Recording {
             Recording {
+                predicted, capabilities_confirmed, capabilities_unseen, without_new_privileges,
                 version: VERSION, name: join_names(&name, ""), arch: arch.to_owned(), runs, lost,
                 phases, executables, capabilities,
                 methods: BTreeSet::from([Method::Bpf]), ..Recording::default()
@@ -306,6 +341,15 @@ mod tests {
                     prop_assert!(all[&name].args[&index].is_superset(&values));
                 }
             }
+            prop_assert!(both.predicted.is_superset(&a.predicted));
+            for (name, needed) in &a.capabilities_confirmed {
+                prop_assert!(both.capabilities_confirmed[name] || !needed);
+            }
+            for (path, calls) in &a.executables {
+                prop_assert!(both.executables[path].is_superset(calls));
+            }
+            prop_assert_eq!(both.runs, a.runs + b.runs);
+            prop_assert!(both.lost >= a.lost.max(b.lost));
             let text = serde_json::to_vec(&both).expect("written");
             prop_assert_eq!(read(&text).expect("read"), both);
         }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use cofferdam_profiles::capability;
 use cofferdam_profiles::seccomp::{self, Arch};
-use cofferdam_recorder::{Abi, CallSite, Observed, Phase, SeenCapability};
+use cofferdam_recorder::{Abi, CallSite, Means, Observed, Phase, SeenCapability};
 
 use super::{Call, Calls, Method, Phases, Recording, VERSION};
 
@@ -25,7 +25,13 @@ impl Recording {
             lost: observed.lost.total(),
             arch: Arch::NATIVE.to_oci().to_string(),
             kernels: kernel().into_iter().collect(),
-            methods: BTreeSet::from([Method::Bpf]),
+            methods: BTreeSet::from([match observed.means {
+                Means::Bpf => Method::Bpf,
+                Means::Notify => Method::Notify,
+            }]),
+            capabilities_unseen: u32::from(!observed.knows_capabilities),
+            without_new_privileges: u32::from(observed.lost_privileges),
+            predicted: observed.predicted.iter().map(native).collect(),
             filters: filter.into_iter().collect(),
             ..Self::default()
         };
@@ -89,6 +95,10 @@ impl Phases {
             Phase::Serving => &mut self.serving,
         }
     }
+}
+
+fn native(number: &u32) -> String {
+    seccomp::name(Arch::NATIVE, *number).unwrap_or_else(|| format!("#{number}"))
 }
 
 fn name_of_site(site: &CallSite) -> String {
@@ -157,6 +167,7 @@ mod tests {
                 tasks: 1,
                 ..Lost::default()
             },
+            knows_capabilities: true,
             knows_accounting: true,
             ..Observed::default()
         }
@@ -176,6 +187,28 @@ mod tests {
             .map(String::as_str)
             .collect();
         assert_eq!(names, ["#999", "socket", "x86:getpid"]);
+    }
+
+    #[test]
+    fn what_a_notified_recording_does_not_know_it_says() {
+        let seen = Observed {
+            means: Means::Notify,
+            predicted: [0, 1].into(),
+            lost_privileges: true,
+            ..Observed::default()
+        };
+        let recording = Recording::of(&seen, "x", None);
+        let both = recording
+            .merge(Recording::of(&observed(), "x", None))
+            .expect("merged");
+        assert_eq!(
+            both.predicted,
+            ["read".to_owned(), "write".to_owned()].into()
+        );
+        assert_eq!(both.methods, [Method::Bpf, Method::Notify].into());
+        let (unseen, without) = (both.capabilities_unseen, both.without_new_privileges);
+        assert_eq!((both.runs, unseen, without), (2, 1, 1));
+        assert!(!both.phases.all().contains_key("read"));
     }
 
     #[test]

@@ -73,7 +73,12 @@ pub enum SynthesisError {
     Spec(#[from] OciSpecError),
 }
 
-/// Makes a profile of a recording. Refuses one that lost events.
+/// The calls whose arguments a profile of a recording restricts, if it has them.
+pub fn restricted() -> impl Iterator<Item = &'static str> {
+    RULES.iter().map(|(name, _)| *name).chain(["clone"])
+}
+
+/// Makes a profile of a recording: of what was observed, and of what was predicted. Refuses one that lost events.
 pub fn synthesise(recording: &Recording) -> Result<Synthesis, SynthesisError> {
     if recording.lost != 0 {
         return Err(RecordingError::Lost(recording.lost).into());
@@ -102,6 +107,23 @@ pub fn synthesise(recording: &Recording) -> Result<Synthesis, SynthesisError> {
     for name in BASE {
         calls.entry((*name).to_owned()).or_default();
     }
+    let unseen: Vec<&String> = recording
+        .predicted
+        .iter()
+        .filter(|name| !name.starts_with('#'))
+        .collect();
+    if !unseen.is_empty() {
+        let new = unseen.iter().filter(|name| !calls.contains_key(**name));
+        notes.push(format!(
+            "{} calls are allowed because they were predicted, not because they were observed",
+            new.count()
+        ));
+    }
+    for name in unseen {
+        // Nor were its arguments.
+        calls.entry(name.clone()).or_default().args.clear();
+    }
+    let capabilities = capabilities(recording, &mut notes);
     let profile = LinuxSeccompBuilder::default()
         .default_action(LinuxSeccompAction::ScmpActErrno)
         .default_errno_ret(REFUSED)
@@ -115,9 +137,31 @@ pub fn synthesise(recording: &Recording) -> Result<Synthesis, SynthesisError> {
         .build()?;
     Ok(Synthesis {
         profile,
-        capabilities: recording.capabilities.keys().cloned().collect(),
+        capabilities,
         notes,
     })
+}
+
+/// What was used, but for what the workload was seen to do without.
+fn capabilities(recording: &Recording, notes: &mut Vec<String>) -> Vec<String> {
+    if recording.capabilities_unseen != 0 {
+        notes.push(format!(
+            "in {} of {} runs capabilities could not be seen: the set may lack some",
+            recording.capabilities_unseen, recording.runs
+        ));
+    }
+    let confirmed = &recording.capabilities_confirmed;
+    let needed = confirmed.iter().filter(|(_, needed)| **needed);
+    let used = recording.capabilities.keys();
+    let mut set: BTreeSet<String> = used.chain(needed.map(|(name, _)| name)).cloned().collect();
+    for (name, _) in confirmed.iter().filter(|(_, needed)| !**needed) {
+        if set.remove(name) {
+            notes.push(format!(
+                "{name} was used, but the workload ended the same without it"
+            ));
+        }
+    }
+    set.into_iter().collect()
 }
 
 /// An entry for all calls that are allowed whatever their arguments, and one per rule.
@@ -259,6 +303,36 @@ mod tests {
             );
         }
         assert_eq!(made.notes.len(), 2, "{:?}", made.notes);
+    }
+
+    #[test]
+    fn what_was_predicted_is_allowed_with_any_argument_and_said() {
+        let mut seen = recording(&[("socket", &[(0, &[2])]), ("ioctl", &[(1, &[5])])]);
+        seen.predicted = ["ioctl", "getpid", "#999"].map(str::to_owned).into();
+        seen.capabilities = [("CAP_CHOWN", 1), ("CAP_KILL", 1)]
+            .map(|(name, count)| (name.to_owned(), count))
+            .into();
+        seen.capabilities_confirmed = [
+            ("CAP_CHOWN", false),
+            ("CAP_KILL", true),
+            ("CAP_FOWNER", true),
+        ]
+        .map(|(name, needed)| (name.to_owned(), needed))
+        .into();
+        seen.capabilities_unseen = 1;
+        let made = synthesise(&seen).expect("made");
+        assert!(allows(&made.profile, "getpid", [0; 6]));
+        assert!(allows(&made.profile, "ioctl", [0, 6, 0, 0, 0, 0]));
+        assert!(!allows(&made.profile, "socket", [3, 0, 0, 0, 0, 0]));
+        assert_eq!(made.capabilities, ["CAP_FOWNER", "CAP_KILL"]);
+        let notes = made.notes.join("\n");
+        for words in [
+            "1 calls are allowed",
+            "in 1 of 0 runs",
+            "CAP_CHOWN was used",
+        ] {
+            assert!(notes.contains(words), "{words}: {notes}");
+        }
     }
 
     #[test]

@@ -31,12 +31,11 @@ pub(crate) fn capable(
     let mut a = Assembler::default();
     let (out, refused) = (a.label(), a.label());
     a.alu_reg(Alu::Move, Reg::R6, Reg::R1);
-    current_task(&mut a, maps, out);
-    a.call(Helper::CurrentTaskBtf);
-    a.load(Width::B4, Reg::R9, Reg::R0, layout.task_status);
+    current_task(&mut a, maps, layout, out);
+    a.load(Width::B4, Reg::R9, Reg::R8, layout.task_status);
     a.alu(Alu::And, Reg::R9, TS_COMPAT);
     a.alu(Alu::ShiftRight, Reg::R9, 1);
-    a.alu_reg(Alu::Move, Reg::R1, Reg::R0);
+    a.alu_reg(Alu::Move, Reg::R1, Reg::R8);
     a.call(Helper::TaskPtRegs);
     a.load(Width::B8, Reg::R1, Reg::R0, REGS_NUMBER);
     a.store(Width::B4, Reg::Fp, SITE, Reg::R1);

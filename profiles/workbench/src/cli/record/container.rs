@@ -9,8 +9,11 @@ use std::process::{Command, Stdio};
 use cofferdam_recorder::{Phase, process};
 use serde::Deserialize;
 
+use super::means::{self, Running};
+use super::prediction::predict;
 use super::watch::Watch;
 use super::{Arguments, Done, RecordError};
+use crate::cli::CliError;
 
 /// What `cofferdam state` prints, as far as it is needed.
 #[derive(Debug, Deserialize)]
@@ -21,14 +24,14 @@ struct State {
 }
 
 /// `cofferdam`, which stands beside this executable.
-fn cofferdam(arguments: &Arguments, verb: &str) -> Command {
+pub(super) fn cofferdam(arguments: &Arguments, verb: &str) -> Command {
     let own = env::current_exe().unwrap_or_default();
     let mut command = Command::new(own.with_file_name("cofferdam"));
     command.arg("--root").arg(&arguments.root).arg(verb);
     command
 }
 
-fn spawn_error(source: std::io::Error) -> RecordError {
+pub(super) fn spawn_error(source: std::io::Error) -> RecordError {
     RecordError::Command {
         command: "cofferdam".to_owned(),
         source,
@@ -90,10 +93,10 @@ pub(super) fn running(arguments: &Arguments, id: &str) -> Result<Done, RecordErr
     let pid = init(arguments, id, "running")?;
     let handle = process::handle(pid).map_err(|source| RecordError::Process { pid, source })?;
     let namespace = own_namespace(pid)?;
-    let mut recorder = arguments.load()?;
-    let mut watch = Watch::prepare()?;
+    let mut recorder = means::only_bpf(arguments)?;
+    let mut watch = Watch::prepare(arguments)?;
     if let Some(namespace) = namespace {
-        recorder.follow_pid_namespace(namespace)?;
+        recorder.follow_pid_namespace(namespace, Phase::Serving)?;
     }
     recorder.follow_all(Phase::Serving, || process::group(pid, namespace))?;
     let filter = filter(pid)?;
@@ -106,12 +109,9 @@ pub(super) fn running(arguments: &Arguments, id: &str) -> Result<Done, RecordErr
         });
     }
     say(&format!("recording {id}; SIGINT ends it"));
-    watch.process(&recorder, &handle, arguments.duration())?;
-    let recording = arguments.finish(recorder, id, filter)?;
-    Ok(Done {
-        recording,
-        status: None,
-    })
+    let running = Running::Bpf(recorder);
+    watch.process(&running, &handle, arguments.duration())?;
+    arguments.finish(running, id, filter, None)
 }
 
 /// Tells the user that the recording has begun: what comes before is not in it.
@@ -123,16 +123,13 @@ fn say(what: &str) {
 /// Records a process that waits for its start, until it ends. Says `ready` before.
 pub(super) fn process(arguments: &Arguments, pid: u32) -> Result<Done, RecordError> {
     let handle = process::handle(pid).map_err(|source| RecordError::Process { pid, source })?;
-    let mut recorder = arguments.load()?;
-    let mut watch = Watch::prepare()?;
+    let mut recorder = means::only_bpf(arguments)?;
+    let mut watch = Watch::prepare(arguments)?;
     follow_waiting(&mut recorder, pid)?;
     say_ready(arguments).map_err(RecordError::Wait)?;
-    watch.process(&recorder, &handle, arguments.duration())?;
-    let recording = arguments.finish(recorder, &pid.to_string(), None)?;
-    Ok(Done {
-        recording,
-        status: None,
-    })
+    let running = Running::Bpf(recorder);
+    watch.process(&running, &handle, arguments.duration())?;
+    arguments.finish(running, &pid.to_string(), None, None)
 }
 
 /// Says `ready` and lets go of the streams: who listens goes away now, and what is still to be told
@@ -161,21 +158,31 @@ fn follow_waiting(
     recorder: &mut cofferdam_recorder::Recorder,
     pid: u32,
 ) -> Result<(), RecordError> {
-    if let Some(namespace) = own_namespace(pid)? {
-        recorder.follow_pid_namespace(namespace)?;
-    }
     let phase = match filter(pid)? {
         Some(_) => Phase::Runtime,
         None => Phase::Setup,
     };
+    if let Some(namespace) = own_namespace(pid)? {
+        recorder.follow_pid_namespace(namespace, phase)?;
+    }
     recorder.follow(pid, phase)?;
     Ok(())
 }
 
 /// A container that is killed and deleted when this is dropped.
-struct Made<'a> {
+pub(super) struct Made<'a> {
     arguments: &'a Arguments,
     id: String,
+}
+
+impl<'a> Made<'a> {
+    pub(super) fn new(arguments: &'a Arguments, id: String) -> Self {
+        Self { arguments, id }
+    }
+
+    pub(super) fn id(&self) -> &str {
+        &self.id
+    }
 }
 
 impl Drop for Made<'_> {
@@ -190,29 +197,91 @@ impl Drop for Made<'_> {
 }
 
 /// Makes a container of a bundle and records it from its creation to its end.
-pub(super) fn fresh(arguments: &Arguments, bundle: &Path) -> Result<Done, RecordError> {
-    let mut recorder = arguments.load()?;
+pub(super) fn fresh(arguments: &Arguments, bundle: &Path) -> Result<Done, CliError> {
     let id = format!("record-{}", std::process::id());
     let mut create = cofferdam(arguments, "create");
-    runtime("create", &id, create.arg("--bundle").arg(bundle).arg(&id))?;
-    let made = Made { arguments, id };
-    let pid = init(arguments, &made.id, "created")?;
+    create.arg("--bundle").arg(bundle).arg(&id);
+    let made = Made::new(arguments, id);
+    let (running, pid) = match means::bpf(arguments)? {
+        Some(mut recorder) => {
+            runtime("create", made.id(), &mut create)?;
+            let pid = init(arguments, made.id(), "created")?;
+            follow_waiting(&mut recorder, pid)?;
+            (Running::Bpf(recorder), pid)
+        }
+        None => created_by_notify(arguments, bundle, made.id(), &mut create)?,
+    };
     let handle = process::handle(pid).map_err(|source| RecordError::Process { pid, source })?;
-    follow_waiting(&mut recorder, pid)?;
-    runtime(
-        "start",
-        &made.id,
-        cofferdam(arguments, "start").arg(&made.id),
-    )?;
+    let mut start = cofferdam(arguments, "start");
+    runtime("start", made.id(), start.arg(made.id()))?;
     // Only now: the container would inherit that signals are held back.
-    let mut watch = Watch::prepare()?;
-    let filter = filter(pid).unwrap_or(None);
-    watch.process(&recorder, &handle, arguments.duration())?;
+    let mut watch = Watch::prepare(arguments)?;
+    let filter = match &running {
+        Running::Bpf(_) => filter(pid).unwrap_or(None),
+        // Besides the one that asks.
+        Running::Notify(_) => matches!(process::filters(pid), Ok(2..))
+            .then(|| "the container's seccomp filter".to_owned()),
+    };
+    watch.process(&running, &handle, arguments.duration())?;
     let name = bundle.to_string_lossy().into_owned();
-    let recording = arguments.finish(recorder, &name, filter)?;
+    let done = arguments.finish(running, &name, filter, None)?;
     drop(made);
-    Ok(Done {
-        recording,
-        status: None,
+    Ok(done)
+}
+
+/// Makes the container under a filter that asks, which its processes have from the runtime; of what
+/// that one itself calls nothing is kept.
+fn created_by_notify(
+    arguments: &Arguments,
+    bundle: &Path,
+    id: &str,
+    create: &mut Command,
+) -> Result<(Running, u32), CliError> {
+    let payload = payload(bundle)?;
+    let predicted = predict(
+        &arguments.predict,
+        &bundle.join(&payload.root),
+        &payload.program,
+        payload.path.as_deref(),
+    )?;
+    let (recorder, mut child) = means::notify(arguments, create, &predicted, false)?;
+    let status = child.wait().map_err(spawn_error)?;
+    if !status.success() {
+        let id = id.to_owned();
+        return Err(RecordError::Runtime { verb: "create", id }.into());
+    }
+    let pid = init(arguments, id, "created")?;
+    recorder.follow_container(pid, own_namespace(pid)?);
+    Ok((Running::Notify(recorder), pid))
+}
+
+/// What a bundle runs.
+struct Payload {
+    root: PathBuf,
+    program: String,
+    path: Option<String>,
+}
+
+fn payload(bundle: &Path) -> Result<Payload, RecordError> {
+    let path = bundle.join("config.json");
+    let spec = oci_spec::runtime::Spec::load(&path).map_err(|error| RecordError::Config {
+        path,
+        source: io::Error::other(error),
+    })?;
+    let process = spec.process().clone().unwrap_or_default();
+    let environment = process.env().clone().unwrap_or_default();
+    let root = spec.root().as_ref().map(|root| root.path().clone());
+    Ok(Payload {
+        root: root.unwrap_or_default(),
+        program: process
+            .args()
+            .iter()
+            .flatten()
+            .next()
+            .cloned()
+            .unwrap_or_default(),
+        path: environment
+            .iter()
+            .find_map(|one| one.strip_prefix("PATH=").map(str::to_owned)),
     })
 }

@@ -1,35 +1,59 @@
 //! `record`: what a command or a container calls.
 
+/// Which capabilities are needed: the workload is run again without each.
+mod confirm;
 /// A container: a running one, or a new one of a bundle.
 mod container;
+/// A command on the host.
+mod host;
+/// The two means of recording, and the choice between them.
+mod means;
+/// Which calls are taken as known by a recording by notifications.
+mod prediction;
+/// A recording, told to people.
+mod summary;
 /// Waits for the end of what is recorded, and hears the user meanwhile.
 mod watch;
 
 use std::fs;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
 use std::time::Duration;
 
-use cofferdam_recorder::{Capacity, Recorder, RecorderError, process};
+use cofferdam_recorder::{Capacity, NotifyError, NotifyRecorder, Recorder, RecorderError};
 use serde::Serialize;
 
 use super::{CliError, Format, files};
-use crate::recording::{self, Recording, Synthesis, SynthesisError, synthesise};
-use watch::Watch;
+use crate::recording::{self, Recording, SynthesisError, synthesise};
+use means::{By, Running};
+use prediction::Predict;
+use summary::summary;
 
 /// Record which system calls and capabilities a command or a container uses
 ///
 /// Calls are counted by BPF programs on the kernel's tracepoints, which sees what seccomp let through;
-/// what a filter denied is not recorded, and the recording says which filter was on. SIGUSR1 marks the
-/// begin of the serving phase; SIGINT and SIGTERM are passed on to the command and end the recording
-/// of a container. Exit status: 0 recorded, 1 recorded but the command failed, 2 not recorded or
-/// not completely.
+/// what a filter denied is not recorded, and the recording says which filter was on. Where BPF cannot be
+/// used, a command or bundle is recorded by seccomp notifications: calls that were predicted run unseen
+/// and are listed as predicted, capabilities are not seen, what enters the container from outside is not
+/// either, and what it costs is more. That is recording, not enforcing: letting a call run after a look at
+/// it is no boundary of security.
+///
+/// Phases: `runtime` until the payload is executed; `startup` until a process accepts a connection, or waits
+/// for one (poll, select, epoll, io_uring) after it or what it came from has called listen; `serving`
+/// from there on, each process for itself. SIGUSR1 or --serving-after begin it for all at once: for
+/// what listens to datagrams only, or works through a queue. By notifications a wait that was predicted
+/// is not seen, and serving begins with the first accept.
+///
+/// SIGINT and SIGTERM are passed on to the command and end the recording of a container. Exit status: 0
+/// recorded, 1 recorded but the command failed, 2 not recorded or not completely.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   cofferdam profile record --output nginx.json -- nginx -g 'daemon off;'
   cofferdam profile record --bundle ./bundle --output run1.json
   cofferdam profile record --container web --duration 60 --emit seccomp
+  cofferdam profile record --by notify --predict nothing -- ./server --selftest
+  cofferdam profile record --confirm-capabilities --output run1.json -- ./server --selftest
   cofferdam profile record --merge run1.json run2.json --emit seccomp --output profile.json")]
 pub(super) struct Arguments {
     /// The command to record, on the host.
@@ -47,6 +71,22 @@ pub(super) struct Arguments {
     /// Record nothing: make one recording of these, of several runs or replicas.
     #[arg(long, value_name = "FILE", num_args = 1.., conflicts_with_all = ["command", "container", "bundle", "pid"])]
     merge: Vec<PathBuf>,
+    /// How calls are seen. `notify` is for a command or a bundle only.
+    #[arg(long, value_enum, default_value = "auto")]
+    by: By,
+    /// By notifications, what need not ask: what the `analysis` of the program's files finds, `nothing`, or
+    /// what a profile allows whatever its arguments. Calls whose arguments matter ask all the same.
+    #[arg(long, default_value = "analysis", value_name = "analysis|nothing|FILE")]
+    predict: Predict,
+    /// The serving phase begins so many seconds after the start, at the latest.
+    #[arg(long, value_name = "SECONDS", conflicts_with = "merge")]
+    serving_after: Option<u64>,
+    /// Run the command or bundle again with fewer and fewer of the capabilities that it used, and say which
+    /// it needs: those without which it ends with another status. With --duration it may also run until
+    /// then. A program whose status does not tell whether it worked must be wrapped in a script whose
+    /// status does; what cannot be run twice cannot be confirmed.
+    #[arg(long, conflicts_with_all = ["container", "pid", "merge"])]
+    confirm_capabilities: bool,
     /// Where containers are kept.
     #[arg(
         long,
@@ -93,6 +133,32 @@ pub enum RecordError {
     /// The recorder.
     #[error("cannot record")]
     Recorder(#[from] RecorderError),
+    /// The recorder by notifications.
+    #[error("cannot record")]
+    Notify(#[from] NotifyError),
+    /// Notifications come from a filter that a process has from its start.
+    #[error(
+        "what runs already cannot be recorded by notifications; record its command or its bundle, or use --by bpf"
+    )]
+    NotStartedHere,
+    /// A run without a capability.
+    #[error("cannot run the workload again")]
+    Rerun(#[source] std::io::Error),
+    /// The bundle.
+    #[error("cannot read {}", path.display())]
+    Config {
+        /// Its config.json.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// Two runs of the same end differently.
+    #[error(
+        "the workload does not end with the same status each time, so that no capability can be confirmed; \
+         record a command whose status depends on nothing else"
+    )]
+    Unsteady,
     /// The command.
     #[error("cannot run {command}")]
     Command {
@@ -159,10 +225,17 @@ struct Done {
     recording: Recording,
     /// The exit status of the command, or 128 and a signal's number.
     status: Option<u8>,
+    /// What must go on answering what was recorded.
+    answering: Option<NotifyRecorder>,
 }
 
 pub(super) fn run(arguments: &Arguments, format: Format) -> Result<ExitCode, CliError> {
-    let done = record(arguments)?;
+    let mut done = record(arguments)?;
+    let confirmed = match arguments.confirm_capabilities && confirm::possible(&done.recording) {
+        true => confirm::confirm(arguments, &mut done),
+        false => Ok(()),
+    };
+    let done = done;
     let lost = done.recording.lost;
     let made = match arguments.emit {
         Emit::Recording => None,
@@ -179,9 +252,13 @@ pub(super) fn run(arguments: &Arguments, format: Format) -> Result<ExitCode, Cli
         (Format::Json, None) => files::print_json(&done.recording)?,
         (Format::Human, _) => files::print(&summary(&done, made.as_ref()))?,
     }
+    if let Some(answering) = done.answering {
+        keep_answering(answering)?;
+    }
     if lost != 0 {
         return Err(RecordError::Lost { lost }.into());
     }
+    confirmed?;
     if let (Some(_), Some(path)) = (arguments.pid, &arguments.output) {
         // Nothing was complained about; one that stays is of a recorder that was killed.
         let _ = fs::remove_file(container::log(path));
@@ -200,20 +277,38 @@ fn record(arguments: &Arguments) -> Result<Done, CliError> {
         return Ok(container::running(arguments, id)?);
     }
     if let Some(bundle) = &arguments.bundle {
-        return Ok(container::fresh(arguments, bundle)?);
+        return container::fresh(arguments, bundle);
     }
     if let Some(pid) = arguments.pid {
         return Ok(container::process(arguments, pid)?);
     }
-    Ok(command(arguments)?)
+    host::record(arguments)
+}
+
+/// Goes on letting calls run, if anyone is left to make some.
+fn keep_answering(recorder: NotifyRecorder) -> Result<(), RecordError> {
+    let left = recorder.following();
+    if left != 0 {
+        files::note(&format!(
+            "{left} processes still ask for each call, and this program lets them run until they end; ended \
+             before, it fails their calls"
+        ));
+        watch::release()?;
+        recorder.keep_answering()?;
+    }
+    Ok(())
 }
 
 impl Arguments {
-    fn load(&self) -> Result<Recorder, RecorderError> {
-        Recorder::load(&Capacity {
+    fn capacity(&self) -> Capacity {
+        Capacity {
             calls: self.capacity,
             ..Capacity::default()
-        })
+        }
+    }
+
+    fn load(&self) -> Result<Recorder, RecorderError> {
+        Recorder::load(&self.capacity())
     }
 
     fn duration(&self) -> Option<Duration> {
@@ -222,17 +317,22 @@ impl Arguments {
 
     fn finish(
         &self,
-        recorder: Recorder,
+        running: Running,
         name: &str,
         filter: Option<String>,
-    ) -> Result<Recording, RecordError> {
-        let left_running = recorder.following()?;
-        let observed = recorder.finish()?;
+        status: Option<u8>,
+    ) -> Result<Done, RecordError> {
+        let left_running = running.following()?;
+        let (observed, answering) = running.finish()?;
         let name = self.name.as_deref().unwrap_or(name);
         let filter = self.filter.clone().or(filter);
         let mut recording = Recording::of(&observed, name, filter);
         recording.left_running = left_running.try_into().unwrap_or(u64::MAX);
-        Ok(recording)
+        Ok(Done {
+            recording,
+            status,
+            answering,
+        })
     }
 }
 
@@ -254,31 +354,8 @@ fn merge(paths: &[PathBuf]) -> Result<Done, CliError> {
     Ok(Done {
         recording: all.unwrap_or_default(),
         status: None,
+        answering: None,
     })
-}
-
-/// Runs a command on the host.
-fn command(arguments: &Arguments) -> Result<Done, RecordError> {
-    let (program, words) = arguments
-        .command
-        .split_first()
-        .map_or(("", &[][..]), |(first, rest)| (first.as_str(), rest));
-    let own = std::process::id();
-    let filter = process::is_filtered(own).unwrap_or(false);
-    let recorder = arguments.load()?;
-    recorder.follow_children(own)?;
-    let child = Command::new(program).args(words).spawn();
-    recorder.leave(own)?;
-    // Only now: the command would inherit that signals are held back.
-    let mut watch = Watch::prepare()?;
-    let child = child.map_err(|source| RecordError::Command {
-        command: program.to_owned(),
-        source,
-    })?;
-    let status = watch.child(&recorder, child, arguments)?;
-    let filter = filter.then(|| "the filter of the recorder's own container".to_owned());
-    let recording = arguments.finish(recorder, program, filter)?;
-    Ok(Done { recording, status })
 }
 
 /// Writes a file as a whole or not at all.
@@ -300,44 +377,4 @@ fn write(path: &Path, value: &impl Serialize) -> Result<(), RecordError> {
         let _ = fs::remove_file(&temporary);
     }
     written.map_err(failed)
-}
-
-fn summary(done: &Done, made: Option<&Synthesis>) -> String {
-    use std::fmt::Write as _;
-    let recording = &done.recording;
-    let mut text = String::new();
-    // Writing to a string cannot fail.
-    let _ = writeln!(
-        text,
-        "{}: {} calls in all, {} lost",
-        recording.name,
-        recording.phases.all().len(),
-        recording.lost
-    );
-    for (phase, calls) in recording.phases.iter() {
-        let names: Vec<&str> = calls.keys().map(String::as_str).collect();
-        let _ = writeln!(text, "  {phase:8} {:3}  {}", calls.len(), names.join(" "));
-    }
-    for (path, names) in &recording.executables {
-        let _ = writeln!(text, "  {path}: {} calls", names.len());
-    }
-    let capabilities: Vec<&str> = recording.capabilities.keys().map(String::as_str).collect();
-    let _ = writeln!(text, "  capabilities: {}", capabilities.join(" "));
-    for filter in &recording.filters {
-        let _ = writeln!(text, "  on meanwhile: {filter}; what it denied is not here");
-    }
-    if recording.left_running != 0 {
-        let _ = writeln!(
-            text,
-            "  {} processes were still running at the end; what they called since is not here",
-            recording.left_running
-        );
-    }
-    for note in made.iter().flat_map(|made| &made.notes) {
-        let _ = writeln!(text, "  note: {note}");
-    }
-    if let Some(status) = done.status.filter(|status| *status != 0) {
-        let _ = writeln!(text, "  the command ended with status {status}");
-    }
-    text
 }

@@ -5,20 +5,25 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use std::process::Child;
 use std::time::{Duration, Instant};
 
-use cofferdam_recorder::{Recorder, process};
+use cofferdam_recorder::process;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal, kill};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::unistd::Pid;
 
+use super::means::Running;
 use super::{Arguments, RecordError};
 
 /// How often it is looked whether everything has ended, where there is nothing to wait on.
 const LOOK: Duration = Duration::from_millis(50);
 
 /// Signals are collected from its making on.
-pub(super) struct Watch(SignalFd);
+pub(super) struct Watch {
+    signals: SignalFd,
+    /// When the serving phase begins at the latest, if it did not yet.
+    serving: Option<Instant>,
+}
 
 /// What the wait was for.
 enum Event {
@@ -28,16 +33,17 @@ enum Event {
 }
 
 impl Watch {
-    pub(super) fn prepare() -> Result<Self, RecordError> {
-        let mut set = SigSet::empty();
-        for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGUSR1] {
-            set.add(signal);
-        }
+    pub(super) fn prepare(arguments: &Arguments) -> Result<Self, RecordError> {
+        let after = arguments.serving_after.map(Duration::from_secs);
+        let set = signals();
         set.thread_block()
             .and_then(|()| {
                 SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
             })
-            .map(Self)
+            .map(|signals| Self {
+                signals,
+                serving: after.and_then(|after| Instant::now().checked_add(after)),
+            })
             .map_err(wait)
     }
 
@@ -50,7 +56,7 @@ impl Watch {
     /// Waits for a child. SIGINT and SIGTERM are passed on to it; a terminal sends it SIGINT itself.
     pub(super) fn child(
         &mut self,
-        recorder: &Recorder,
+        recorder: &Running,
         mut child: Child,
         arguments: &Arguments,
     ) -> Result<Option<u8>, RecordError> {
@@ -77,7 +83,7 @@ impl Watch {
     }
 
     /// Waits until nothing is followed any more, the deadline, or a signal.
-    fn all(&mut self, recorder: &Recorder, deadline: Option<Instant>) -> Result<(), RecordError> {
+    fn all(&mut self, recorder: &Running, deadline: Option<Instant>) -> Result<(), RecordError> {
         while recorder.following()? != 0 {
             let soon = Instant::now() + LOOK;
             if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
@@ -93,7 +99,7 @@ impl Watch {
     /// Waits for a process that need not be a child, the deadline, or a signal that says to end.
     pub(super) fn process(
         &mut self,
-        recorder: &Recorder,
+        recorder: &Running,
         handle: &OwnedFd,
         duration: Option<Duration>,
     ) -> Result<(), RecordError> {
@@ -104,14 +110,19 @@ impl Watch {
     /// The next event but the user's mark, which is heeded here.
     fn next(
         &mut self,
-        recorder: &Recorder,
+        recorder: &Running,
         handle: Option<&OwnedFd>,
         deadline: Option<Instant>,
     ) -> Result<Event, RecordError> {
         loop {
-            let mut fds = vec![PollFd::new(self.0.as_fd(), PollFlags::POLLIN)];
+            if self.serving.is_some_and(|begin| Instant::now() >= begin) {
+                self.serving = None;
+                recorder.mark_serving()?;
+            }
+            let mut fds = vec![PollFd::new(self.signals.as_fd(), PollFlags::POLLIN)];
             fds.extend(handle.map(|handle| PollFd::new(handle.as_fd(), PollFlags::POLLIN)));
-            let timeout = match deadline {
+            let next = [deadline, self.serving].into_iter().flatten().min();
+            let timeout = match next {
                 None => PollTimeout::NONE,
                 // Rounded up, so that the deadline has passed afterwards.
                 Some(deadline) => {
@@ -129,7 +140,7 @@ impl Watch {
             if fds.get(1).is_some_and(|fd| fd.any().unwrap_or(true)) {
                 return Ok(Event::Ended);
             }
-            while let Some(info) = self.0.read_signal().map_err(wait)? {
+            while let Some(info) = self.signals.read_signal().map_err(wait)? {
                 let number = i32::try_from(info.ssi_signo).unwrap_or(0);
                 match Signal::try_from(number) {
                     Ok(Signal::SIGUSR1) => recorder.mark_serving()?,
@@ -139,6 +150,20 @@ impl Watch {
             }
         }
     }
+}
+
+/// The signals that are collected.
+fn signals() -> SigSet {
+    let mut set = SigSet::empty();
+    for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGUSR1] {
+        set.add(signal);
+    }
+    set
+}
+
+/// Signals do what they usually do again.
+pub(super) fn release() -> Result<(), RecordError> {
+    signals().thread_unblock().map_err(wait)
 }
 
 fn wait(errno: Errno) -> RecordError {
