@@ -10,8 +10,9 @@ use serde::Serialize;
 
 use crate::error::AnalysisError;
 use crate::kind::{self, Confidence, Kind};
-use crate::link::{Loaded, Loader, Node, Reach, Role, facts, plugins};
-use crate::rootfs::{RootFs, script};
+use crate::link::{Loaded, Loader, Memory, Node, Reach, Role, facts, plugins};
+use crate::rootfs::RootFs;
+use crate::rootfs::script::{self, Search};
 use crate::summary::Why;
 
 /// What an analysis depends on besides the files.
@@ -125,7 +126,17 @@ const ALWAYS: &[&str] = &[
 ];
 
 const MAX_INTERPRETERS: usize = 5;
-const MAX_SCRIPT: u64 = 1024 * 1024;
+
+/// What the analyses of one container share.
+pub(crate) struct Context<'a> {
+    pub(crate) root: &'a RootFs,
+    pub(crate) options: &'a Options,
+    /// Where the process finds commands.
+    pub(crate) search: Search<'a>,
+    pub(crate) memory: Memory,
+    /// Where it works: interpreters may be named from there.
+    pub(crate) cwd: &'a Path,
+}
 
 /// Finds the calls of a program of `root`. A script stands for its interpreter; the programs a
 /// shell script names are in [`Analysis::starts`].
@@ -134,12 +145,33 @@ pub fn analyse(
     program: &Path,
     options: &Options,
 ) -> Result<Analysis, AnalysisError> {
+    let context = Context {
+        root,
+        options,
+        search: Search::new(root, None),
+        memory: Memory::default(),
+        cwd: Path::new("/"),
+    };
+    let mut analysis = analyse_in(&context, program)?;
+    if !analysis.starts.is_empty() {
+        let count = analysis.starts.len();
+        analysis.lower(
+            Confidence::Medium,
+            format!("it names {count} programs that it may start; they share its profile"),
+        );
+    }
+    Ok(analysis)
+}
+
+/// The same, for one of several programs; says nothing of those that it starts.
+pub(crate) fn analyse_in(context: &Context<'_>, program: &Path) -> Result<Analysis, AnalysisError> {
+    let root = context.root;
     let mut path = canonical(root, program)?;
     let mut starts = BTreeSet::new();
     let mut is_script = false;
     for _ in 0..=MAX_INTERPRETERS {
         let Some(script) = read_script(root, &path)? else {
-            let mut analysis = Linked::new(root, &path, options)?.finish();
+            let mut analysis = Linked::new(context, &path)?.finish();
             analysis.starts.extend(starts);
             if is_script {
                 analysis.program = canonical(root, program)?;
@@ -148,11 +180,12 @@ pub fn analyse(
             return Ok(analysis);
         };
         is_script = true;
-        if let Some(text) = root.text(&path, MAX_SCRIPT) {
-            starts.extend(script::commands(root, &text));
+        if let Some(text) = root.text(&path, script::MAX_SCRIPT) {
+            starts.extend(context.search.commands(&text));
         }
-        path = canonical(root, &script.interpreter)?;
-        if let Some(command) = script.command.and_then(|name| script::which(root, &name)) {
+        path = canonical(root, &context.cwd.join(&script.interpreter))?;
+        let command = script.command;
+        if let Some(command) = command.and_then(|name| context.search.which(&name)) {
             starts.insert(path);
             path = command;
         }
@@ -191,8 +224,9 @@ struct Linked<'a> {
 const MAX_ROUNDS: usize = 16;
 
 impl<'a> Linked<'a> {
-    fn new(root: &'a RootFs, path: &Path, options: &Options) -> Result<Self, AnalysisError> {
-        let mut loader = Loader::new(root, options.cache.as_deref());
+    fn new(context: &'a Context<'a>, path: &Path) -> Result<Self, AnalysisError> {
+        let cache = context.options.cache.as_deref();
+        let mut loader = Loader::new(context.root, cache, &context.memory);
         loader.program(path)?;
         let mut linked = Self {
             loader,
@@ -407,7 +441,7 @@ impl<'a> Linked<'a> {
                 if name.starts_with('/') && self.reach.is_reached(node) {
                     analysis
                         .starts
-                        .extend(script::which(self.loader.root, name));
+                        .extend(script::program(self.loader.root, Path::new(name)));
                 }
             }
         }
@@ -495,7 +529,7 @@ impl Analysis {
         self
     }
 
-    fn lower(&mut self, to: Confidence, reason: String) {
+    pub(crate) fn lower(&mut self, to: Confidence, reason: String) {
         self.confidence = self.confidence.min(to);
         self.reasons.push(reason);
     }
@@ -523,13 +557,6 @@ impl Analysis {
             self.lower(
                 Confidence::Medium,
                 format!("{count} reachable system calls have a number that is not known"),
-            );
-        }
-        if !self.starts.is_empty() {
-            let count = self.starts.len();
-            self.lower(
-                Confidence::Medium,
-                format!("it names {count} programs that it may start; they share its profile"),
             );
         }
     }

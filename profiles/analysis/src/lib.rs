@@ -13,6 +13,8 @@ mod analyse;
 mod code;
 /// Files of x86-64 Linux.
 mod elf;
+/// Everything that one process of a container may run, from its command line to a profile.
+mod entry;
 /// Why there is no result.
 mod error;
 /// What kind of program it is, and how far its result can be trusted.
@@ -28,6 +30,7 @@ mod summary;
 
 pub use analyse::{Analysis, Certainty, Evidence, ObjectInfo, Options, Unresolved, analyse};
 pub use elf::ElfError;
+pub use entry::{Entry, EntryError, Generated, LeftOut, generate};
 pub use error::AnalysisError;
 pub use kind::{Confidence, Kind};
 pub use profile::to_profile;

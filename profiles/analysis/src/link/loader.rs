@@ -1,10 +1,11 @@
 //! Which objects a program consists of: itself, the loader, what it needs, what those need.
 
 use std::collections::HashMap;
+use std::fs::{File, Metadata};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::elf::ElfError;
 use crate::error::AnalysisError;
@@ -32,7 +33,34 @@ pub(crate) enum Role {
 pub(crate) struct Loaded {
     pub(crate) path: PathBuf,
     pub(crate) role: Role,
-    pub(crate) summary: Summary,
+    pub(crate) summary: Arc<Summary>,
+}
+
+/// Summaries made in this run: the programs of a container share most of their objects.
+#[derive(Debug, Default)]
+pub(crate) struct Memory {
+    by_file: Mutex<HashMap<FileState, Arc<Summary>>>,
+}
+
+/// Device, inode, size and time of the last change: what a file is known by during a run.
+type FileState = (u64, u64, u64, i64, i64);
+
+impl Memory {
+    fn state(metadata: &Metadata) -> FileState {
+        let changed = (metadata.ctime(), metadata.ctime_nsec());
+        let size = metadata.size();
+        (metadata.dev(), metadata.ino(), size, changed.0, changed.1)
+    }
+
+    fn get(&self, metadata: &Metadata) -> Option<Arc<Summary>> {
+        let known = self.by_file.lock().unwrap_or_else(PoisonError::into_inner);
+        known.get(&Self::state(metadata)).cloned()
+    }
+
+    fn keep(&self, metadata: &Metadata, summary: &Arc<Summary>) {
+        let mut known = self.by_file.lock().unwrap_or_else(PoisonError::into_inner);
+        known.insert(Self::state(metadata), Arc::clone(summary));
+    }
 }
 
 /// See the module.
@@ -40,6 +68,7 @@ pub(crate) struct Loader<'a> {
     pub(crate) root: &'a RootFs,
     pub(crate) libraries: Libraries,
     cache: Option<SummaryCache>,
+    memory: &'a Memory,
     pub(crate) objects: Vec<Loaded>,
     by_identity: HashMap<(u64, u64), usize>,
     pub(crate) missing: Vec<(PathBuf, String)>,
@@ -47,14 +76,15 @@ pub(crate) struct Loader<'a> {
 
 const MAX_OBJECTS: usize = 2048;
 
-type Read = Result<((u64, u64), Summary), AnalysisError>;
+type Read = Result<((u64, u64), Arc<Summary>), AnalysisError>;
 
 impl<'a> Loader<'a> {
-    pub(crate) fn new(root: &'a RootFs, cache: Option<&Path>) -> Self {
+    pub(crate) fn new(root: &'a RootFs, cache: Option<&Path>, memory: &'a Memory) -> Self {
         Self {
             libraries: Libraries::of(root),
             root,
             cache: cache.map(SummaryCache::new),
+            memory,
             objects: Vec::new(),
             by_identity: HashMap::new(),
             missing: Vec::new(),
@@ -166,9 +196,7 @@ impl<'a> Loader<'a> {
                     return;
                 };
                 let read = self.read(path);
-                *slot
-                    .lock()
-                    .unwrap_or_else(std::sync::PoisonError::into_inner) = Some(read);
+                *slot.lock().unwrap_or_else(PoisonError::into_inner) = Some(read);
             }
         };
         if level.len() > 1 {
@@ -179,10 +207,8 @@ impl<'a> Loader<'a> {
         } else {
             work();
         }
-        let taken = |slot: Mutex<Option<Read>>| {
-            slot.into_inner()
-                .unwrap_or_else(std::sync::PoisonError::into_inner)
-        };
+        let taken =
+            |slot: Mutex<Option<Read>>| slot.into_inner().unwrap_or_else(PoisonError::into_inner);
         results.into_iter().filter_map(taken).collect()
     }
 
@@ -193,17 +219,35 @@ impl<'a> Loader<'a> {
         };
         let (file, metadata) = self.root.file(path).map_err(failed)?;
         let identity = (metadata.dev(), metadata.ino());
-        let cache = self.cache.as_ref();
-        if let Some((_, summary)) = cache.and_then(|cache| cache.by_identity(&metadata)) {
+        if let Some(summary) = self.memory.get(&metadata) {
             return Ok((identity, summary));
         }
-        let content = rootfs::read(file, &metadata).map_err(failed)?;
+        let summary = Arc::new(self.summary(path, file, &metadata)?);
+        self.memory.keep(&metadata, &summary);
+        Ok((identity, summary))
+    }
+
+    fn summary(
+        &self,
+        path: &Path,
+        file: File,
+        metadata: &Metadata,
+    ) -> Result<Summary, AnalysisError> {
+        let cache = self.cache.as_ref();
+        if let Some((_, summary)) = cache.and_then(|cache| cache.by_identity(metadata)) {
+            return Ok(summary);
+        }
+        let failed = |source| AnalysisError::Read {
+            path: path.to_owned(),
+            source,
+        };
+        let content = rootfs::read(file, metadata).map_err(failed)?;
         let digest = cache.map(|_| summary::digest(&content));
         if let (Some(cache), Some(digest)) = (cache, &digest)
             && let Some(summary) = cache.by_digest(digest)
         {
-            cache.remember(&metadata, digest);
-            return Ok((identity, summary));
+            cache.remember(metadata, digest);
+            return Ok(summary);
         }
         let format = |source: ElfError| AnalysisError::Format {
             path: path.to_owned(),
@@ -211,8 +255,8 @@ impl<'a> Loader<'a> {
         };
         let summary = summarise(&content).map_err(format)?;
         if let (Some(cache), Some(digest)) = (cache, &digest) {
-            cache.keep(&metadata, digest, &summary);
+            cache.keep(metadata, digest, &summary);
         }
-        Ok((identity, summary))
+        Ok(summary)
     }
 }

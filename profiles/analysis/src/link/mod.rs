@@ -9,5 +9,5 @@ pub(crate) mod plugins;
 /// What can be reached from where execution starts.
 mod reach;
 
-pub(crate) use loader::{Loaded, Loader, Role};
+pub(crate) use loader::{Loaded, Loader, Memory, Role};
 pub(crate) use reach::{Node, Reach};
