@@ -34,7 +34,7 @@ pub use entry::{Entry, EntryError, Generated, LeftOut, generate};
 pub use error::AnalysisError;
 pub use kind::{Confidence, Kind};
 pub use profile::to_profile;
-pub use rootfs::RootFs;
+pub use rootfs::{RootFs, Touched};
 pub use summary::Why;
 
 /// Analyses the bytes of one object and forgets the result: for tests and fuzzing, which look for

@@ -10,7 +10,6 @@ use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::process;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use nix::fcntl::OFlag;
 use nix::unistd::geteuid;
@@ -105,12 +104,12 @@ impl GeneratedCache {
     }
 
     /// Keeps a profile that was made for `key`; else says in it why not, which costs the next start
-    /// an analysis and is no failure.
-    pub fn keep(&self, key: &Key, made: Made) -> Generated {
+    /// an analysis and is no failure. `asked` is when the analysis was asked for, in seconds since 1970.
+    pub fn keep(&self, key: &Key, made: Made, asked: i64) -> Generated {
         let mut generated = made.generated;
         let kept = made
             .dependencies
-            .and_then(|dependencies| self.try_keep(key, &generated, dependencies));
+            .and_then(|dependencies| self.try_keep(key, &generated, dependencies, asked));
         generated.provenance.origin = match kept {
             Ok(()) => Origin::Made,
             Err(why) => Origin::NotKept(why),
@@ -123,17 +122,16 @@ impl GeneratedCache {
         key: &Key,
         generated: &Generated,
         mut dependencies: Vec<Dependency>,
+        asked: i64,
     ) -> Result<(), String> {
         let layers = key.root.is_layers();
         // The layers say it all, but for what is mounted over them.
         dependencies.retain(|dependency| !layers || dependency.mount.is_some());
-        let now = SystemTime::now().duration_since(UNIX_EPOCH);
-        let now = now.map_or(0, |now| i64::try_from(now.as_secs()).unwrap_or(0));
         let rests = |dependency: &Dependency| {
             let found = dependency.found.as_ref();
-            dependency.used == Use::Looked || found.is_none_or(|id| id.is_at_rest(now, REST))
+            dependency.used == Use::Looked || found.is_none_or(|id| id.is_at_rest(asked, REST))
         };
-        if !key.root.is_at_rest(now, REST) || !dependencies.iter().all(rests) {
+        if !key.root.is_at_rest(asked, REST) || !dependencies.iter().all(rests) {
             return Err(format!(
                 "files changed within the last {REST} seconds and may change again unseen"
             ));
@@ -239,6 +237,12 @@ mod tests {
     use crate::generated::{Confidence, Provenance};
     use std::collections::BTreeMap;
     use std::os::unix::fs::PermissionsExt as _;
+    use std::time::{SystemTime, UNIX_EPOCH};
+
+    fn now() -> i64 {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+        now.as_secs().try_into().unwrap()
+    }
 
     fn key(dir: &Path) -> Key {
         let found = fs::metadata(dir).unwrap();
@@ -281,7 +285,7 @@ mod tests {
         let cache = GeneratedCache::at(&dir.path().join("cache"));
         let key = key(dir.path());
         assert!(cache.get(&key, dir.path(), &[]).is_none());
-        cache.keep(&key, made());
+        cache.keep(&key, made(), now());
         let found = cache.get(&key, dir.path(), &[]).unwrap();
         assert_eq!(found.provenance.origin, Origin::Kept);
         let mode = fs::metadata(dir.path().join("cache")).unwrap().mode();
@@ -309,7 +313,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let cache = GeneratedCache::at(&dir.path().join("cache"));
         let key = key(dir.path());
-        cache.keep(&key, made());
+        cache.keep(&key, made(), now());
         let path = cache.path_of(&key);
         let good = fs::read(&path).unwrap();
         let found = || cache.get(&key, dir.path(), &[]).is_some();
@@ -346,12 +350,12 @@ mod tests {
         };
         let mut young = made();
         young.dependencies = Ok(vec![dependency.clone()]);
-        let origin = cache.keep(&key, young).provenance.origin;
+        let origin = cache.keep(&key, young, now()).provenance.origin;
         assert!(matches!(origin, Origin::NotKept(_)), "{origin:?}");
         assert!(cache.get(&key, dir.path(), &[]).is_none());
         let mut none = made();
         none.dependencies = Err("a reason".to_owned());
-        let origin = cache.keep(&key, none).provenance.origin;
+        let origin = cache.keep(&key, none, now()).provenance.origin;
         assert_eq!(origin, Origin::NotKept("a reason".to_owned()));
     }
 
@@ -362,7 +366,7 @@ mod tests {
         let mut key = key(dir.path());
         for number in 0..MAX_FILES + 5 {
             key.process.args = vec![number.to_string()];
-            cache.keep(&key, made());
+            cache.keep(&key, made(), now());
         }
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), MAX_FILES);
         assert!(cache.get(&key, dir.path(), &[]).is_some());

@@ -125,6 +125,11 @@ fn look(base: &OwnedFd, path: &Path, bound: bool) -> io::Result<Option<Identity>
 }
 
 impl Dependency {
+    /// What is at `path` inside the root file system `base` is open for, links followed inside.
+    pub fn inside(base: &OwnedFd, path: &Path) -> io::Result<Option<Identity>> {
+        look(base, path, false)
+    }
+
     /// What is behind a bind mount's source now. Fails where a link leads out of it.
     pub fn behind(source: &Path, path: &Path) -> io::Result<Option<Identity>> {
         if path.as_os_str().is_empty() {
