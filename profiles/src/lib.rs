@@ -6,6 +6,9 @@
 /// Turns a named policy and an OCI spec into a hardened spec and a report of every change.
 pub mod policy;
 
+/// Profiles that are made of a container's files when it starts, and their cache.
+pub mod generated;
+
 /// Seccomp: the built-in default, OCI JSON in and out, intersection, compilation, the filter cache.
 pub mod seccomp;
 

@@ -85,6 +85,9 @@ pub mod launch;
 /// The hidden verb that answers and explains the denied calls of one container.
 pub(crate) mod denials_verb;
 
+/// Finds the program beside this one that knows more of profiles.
+pub(crate) mod companion;
+
 /// Begins the recording that a policy granted.
 pub(crate) mod recording;
 

@@ -5,7 +5,6 @@
 //! start if its recording cannot begin.
 
 use std::env;
-use std::ffi::OsStr;
 use std::fs::DirBuilder;
 use std::io::{self, Read as _};
 use std::os::fd::AsFd as _;
@@ -20,8 +19,8 @@ use cofferdam_profiles::policy::Hardened;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use oci_spec::runtime::Spec;
 
-/// The recorder's program.
-const PROGRAM: &str = "cofferdam-profile";
+use crate::companion;
+
 /// Where recordings go.
 const DIRECTORY: &str = "/var/lib/cofferdam/recordings";
 /// Where recordings go, if not in [`DIRECTORY`].
@@ -104,7 +103,7 @@ fn start(name: &str, id: &str, pid: i32, filter: &str) -> Result<(), RecordingEr
     let now = SystemTime::now().duration_since(UNIX_EPOCH);
     let now = now.unwrap_or_default().as_millis();
     let output = directory.join(format!("{name}-{id}-{now}.json"));
-    let program = program();
+    let program = companion::path();
     let mut recorder = Command::new(&program)
         .arg("record")
         .args(["--pid", &pid.to_string(), "--name", name])
@@ -126,15 +125,6 @@ fn start(name: &str, id: &str, pid: i32, filter: &str) -> Result<(), RecordingEr
     let complaint = complaint(&mut recorder);
     let _ = recorder.wait();
     Err(RecordingError::Refused { complaint })
-}
-
-/// Beside this executable if that is called by a path, else wherever the shell would find it.
-fn program() -> PathBuf {
-    let own = env::args_os().next().map(PathBuf::from).unwrap_or_default();
-    match own.parent() {
-        Some(directory) if directory != OsStr::new("") => directory.join(PROGRAM),
-        _ => PROGRAM.into(),
-    }
 }
 
 fn is_ready(recorder: &mut Child) -> io::Result<bool> {

@@ -37,7 +37,7 @@ pub use error::AnalysisError;
 pub use kind::{Confidence, Kind};
 pub use profile::to_profile;
 pub use result::{Analysis, Certainty, Evidence, ObjectInfo, Serving, Unresolved};
-pub use rootfs::RootFs;
+pub use rootfs::{RootFs, Touched};
 pub use summary::Why;
 
 /// Analyses the bytes of one object and forgets the result: for tests and fuzzing, which look for

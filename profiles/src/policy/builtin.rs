@@ -24,6 +24,7 @@ pub(crate) fn baseline() -> Policy {
         run_as_root: Verdict::Allow,
         no_new_privileges: true,
         seccomp: SeccompChoice::Intersect,
+        seccomp_recordings: None,
         seccomp_compat32: Compat32::Filtered,
         denials: Denials::Silent,
         read_only_rootfs: ReadOnlyRootfs::Asked,

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
+use crate::generated::Outcome;
 use oci_spec::runtime::{Hook, Hooks, Mount, Spec};
 
 /// What the caller found out about this host; `profiles` looks at nothing itself.
@@ -30,6 +31,17 @@ pub struct HostFacts {
     /// Paths to mask that depend on this host's hardware, such as
     /// `/sys/devices/system/cpu/cpu0/thermal_throttle`.
     pub masked_paths: Vec<String>,
+    /// The profile made of the container's files, where
+    /// [`PolicyFile::wants_generated`](super::PolicyFile::wants_generated) says that one is wanted.
+    /// One that is missing here counts as one that cannot be made.
+    pub generated: Option<Outcome>,
+}
+
+/// A profile that must be made of a container's files before its spec can be judged.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Wanted {
+    /// A recording, or a directory of them, to merge in.
+    pub recordings: Option<PathBuf>,
 }
 
 /// Whose a namespace is that a spec joins by path.

@@ -48,10 +48,12 @@ pub fn harden(
     devices::harden(&mut spec, &mut judge);
     paths::harden(&mut spec, host, &mut judge);
     sysctls::harden(&mut spec, host, &mut judge);
-    let seccomp = seccomp::harden(&mut spec, summary.capabilities_kept, &mut judge);
+    let kept = summary.capabilities_kept;
+    let seccomp = seccomp::harden(&mut spec, kept, host.generated.as_ref(), &mut judge);
     summary.seccomp = seccomp.origin.to_owned();
     summary.seccomp_allowed = seccomp.allowed;
     let filtered = seccomp.allowed.is_some();
+    summary.generated = seccomp.generated;
     denials::harden(&spec, filtered, seccomp.stacked.is_some(), &mut judge);
     if let Some(name) = &recording {
         judge.note(

@@ -1,6 +1,7 @@
 //! The tightest of two policies.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 
 use super::model::{
     CapabilityRules, DeviceRules, HostNamespaces, MountRules, Policy, SeccompChoice, SysctlRules,
@@ -19,6 +20,7 @@ impl Policy {
             run_as_root: a.run_as_root.min(b.run_as_root),
             no_new_privileges: a.no_new_privileges || b.no_new_privileges,
             seccomp: a.seccomp.meet(b.seccomp),
+            seccomp_recordings: recordings(a, b),
             seccomp_compat32: a.seccomp_compat32.min(b.seccomp_compat32),
             denials: a.denials.min(b.denials),
             read_only_rootfs: a.read_only_rootfs.min(b.read_only_rootfs),
@@ -40,9 +42,32 @@ impl Policy {
 }
 
 impl SeccompChoice {
-    /// `intersect` is below both others, which cannot be compared.
+    /// `generate` is below all others, for its profile is intersected with theirs; `intersect` is
+    /// below the other two, which cannot be compared.
     fn meet(self, other: Self) -> Self {
-        if self == other { self } else { Self::Intersect }
+        match (self, other) {
+            (Self::Generate, _) | (_, Self::Generate) => Self::Generate,
+            _ if self == other => self,
+            _ => Self::Intersect,
+        }
+    }
+}
+
+/// Recordings allow more calls: two policies that make profiles with different ones have none in
+/// common. What a policy names that makes no profile has no effect.
+fn recordings(a: &Policy, b: &Policy) -> Option<PathBuf> {
+    let of = |policy: &Policy| match policy.seccomp {
+        SeccompChoice::Generate => Some(policy.seccomp_recordings.clone()),
+        _ => None,
+    };
+    match (of(a), of(b)) {
+        (Some(one), Some(other)) if one == other => one,
+        (Some(one), None) | (None, Some(one)) => one,
+        (Some(_), Some(_)) => None,
+        (None, None) if a.seccomp_recordings == b.seccomp_recordings => {
+            a.seccomp_recordings.clone()
+        }
+        (None, None) => None,
     }
 }
 

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use proptest::prelude::*;
 use serde_json::json;
 
+use super::generated_tests::made;
 use super::harden_tests::{host, plain, spec, with};
 use super::model::{BestEffort, Denials, ReadOnlyRootfs, SeccompChoice, Verdict};
 use super::*;
@@ -33,6 +34,7 @@ fn strings(of: &[&str]) -> impl Strategy<Value = BTreeSet<String>> {
 fn policy() -> impl Strategy<Value = Policy> {
     let verdicts = proptest::collection::vec(verdict(), 16);
     let seccomp = prop_oneof![
+        Just(SeccompChoice::Generate),
         Just(SeccompChoice::Intersect),
         Just(SeccompChoice::Default),
         Just(SeccompChoice::Engine),
@@ -44,7 +46,11 @@ fn policy() -> impl Strategy<Value = Policy> {
         subset(vec!["/etc".into(), "/run/docker.sock".into()]),
         subset(vec!["c 10:229".parse().unwrap(), "b 8:*".parse().unwrap()]),
         strings(&["net.core.somaxconn", "net.*"]),
-        subset(vec![BestEffort::Apparmor, BestEffort::Selinux]),
+        subset(vec![
+            BestEffort::Apparmor,
+            BestEffort::GeneratedSeccomp,
+            BestEffort::Selinux,
+        ]),
         strings(&["my_app_t", "other_t"]),
     );
     let compat32 = prop_oneof![
@@ -161,7 +167,10 @@ fn harden_under(
     json: &serde_json::Value,
 ) -> Option<Hardened<oci_spec::runtime::Spec>> {
     let spec = spec(json);
-    let host = host(&spec);
+    let host = HostFacts {
+        generated: Some(made(&["read", "unlink"])),
+        ..host(&spec)
+    };
     let mut file = PolicyFile::builtin();
     file.insert(policy.clone());
     let selection = Selection {
@@ -211,7 +220,22 @@ fn reach(hardened: &Hardened<oci_spec::runtime::Spec>) -> Vec<BTreeSet<String>> 
         sources,
         sysctls,
         spec.hooks().iter().map(|_| "hooks".to_owned()).collect(),
+        renames(hardened),
     ]
+}
+
+/// Whether it may rename files: the built-in default allows that, the made profile does not.
+fn renames(hardened: &Hardened<oci_spec::runtime::Spec>) -> BTreeSet<String> {
+    let linux = hardened.get().linux().as_ref();
+    let Some(profile) = linux.and_then(|linux| linux.seccomp().as_ref()) else {
+        return BTreeSet::from(["rename".to_owned()]);
+    };
+    let mut rules = profile.syscalls().iter().flatten();
+    let allows = rules.any(|rule| {
+        rule.action() == oci_spec::runtime::LinuxSeccompAction::ScmpActAllow
+            && rule.names().iter().any(|name| name == "rename")
+    });
+    allows.then(|| "rename".to_owned()).into_iter().collect()
 }
 
 proptest! {

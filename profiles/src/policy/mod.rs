@@ -36,6 +36,8 @@ pub mod spec;
 mod text;
 
 #[cfg(test)]
+mod generated_tests;
+#[cfg(test)]
 mod harden_tests;
 #[cfg(test)]
 mod host_tests;
@@ -44,7 +46,7 @@ mod meet_tests;
 #[cfg(test)]
 mod rule_tests;
 
-pub use facts::{HostFacts, NamespaceOwner, Questions};
+pub use facts::{HostFacts, NamespaceOwner, Questions, Wanted};
 pub use file::{MAX_POLICY_BYTES, PolicyFile, PolicyFileError};
 pub use harden::{harden, harden_exec};
 pub use hardened::{ContainerRecord, Hardened};

@@ -25,6 +25,9 @@ pub enum Verdict {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum SeccompChoice {
+    /// What the engine's profile, the built-in default and one that is made of the container's own
+    /// files all allow.
+    Generate,
     /// What both the engine's profile and the built-in default allow; when the engine has none,
     /// the built-in default.
     Intersect,
@@ -75,6 +78,9 @@ pub enum BestEffort {
     Apparmor,
     /// SELinux labels where the kernel has no SELinux.
     Selinux,
+    /// A profile made of the container's files, where none can be made: the container then gets
+    /// what [`SeccompChoice::Intersect`] gives.
+    GeneratedSeccomp,
 }
 
 /// Which capabilities a container may have.
@@ -154,6 +160,10 @@ pub struct Policy {
     pub no_new_privileges: bool,
     /// Which seccomp profile a container gets.
     pub seccomp: SeccompChoice,
+    /// Recordings whose calls a made profile allows besides what the files say: a file, or a
+    /// directory of them. Records of older versions do not have it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seccomp_recordings: Option<PathBuf>,
     /// What the built-in default lets 32-bit programs do; an older record has no say.
     #[serde(default)]
     pub seccomp_compat32: Compat32,

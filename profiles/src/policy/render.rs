@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use super::report::{Finding, Report, Summary};
+use crate::generated::{Provenance, Source};
 
 /// The narrowest table that is drawn, in characters.
 const NARROWEST: usize = 60;
@@ -55,7 +56,10 @@ fn figures(text: &mut String, policy: &str, summary: &Summary, width: usize) {
             "root file system",
             on(summary.read_only_rootfs, "read-only", "writable"),
         ),
-    ] {
+    ]
+    .into_iter()
+    .chain(summary.generated.as_ref().map(made))
+    {
         let indent = 22;
         for (index, line) in wrap(&value, width - indent).iter().enumerate() {
             let name = if index == 0 { name } else { "" };
@@ -63,6 +67,27 @@ fn figures(text: &mut String, policy: &str, summary: &Summary, width: usize) {
             let _ = writeln!(text, "{name:<indent$}{line}");
         }
     }
+}
+
+/// Where the calls of a made profile come from.
+fn made(from: &Provenance) -> (&'static str, String) {
+    let mut text = format!(
+        "confidence {}; {} calls from files, {} always needed, {} from recordings",
+        from.confidence.word(),
+        from.count(Source::Analysis),
+        from.count(Source::Always),
+        from.count(Source::Recording),
+    );
+    if from.unresolved > 0 {
+        // Writing to a String cannot fail.
+        let _ = write!(
+            text,
+            ", {} for {} calls whose number is not known",
+            from.count(Source::Unresolved),
+            from.unresolved
+        );
+    }
+    ("seccomp from files", text)
 }
 
 fn findings(text: &mut String, findings: &[Finding], width: usize) {

@@ -5,6 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::capability::Set;
+use crate::generated::Provenance;
 use crate::seccomp::Allowed;
 
 /// A rule of the policy; its name is what reports, refusals and the documentation use.
@@ -119,6 +120,9 @@ pub struct Summary {
     pub readonly_paths: usize,
     /// Whether the root file system is read-only.
     pub read_only_rootfs: bool,
+    /// Where the calls of a profile come from that was made of the container's files.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub generated: Option<Provenance>,
     /// The name of the recording that is made of what the container calls.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub recording: Option<String>,

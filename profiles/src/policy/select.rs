@@ -3,7 +3,10 @@
 
 use std::collections::HashMap;
 
-use super::model::Denials;
+use oci_spec::runtime::Spec;
+
+use super::facts::Wanted;
+use super::model::{Denials, SeccompChoice};
 use super::recording::RECORD_ANNOTATION;
 use super::text::harmless;
 use super::{Policy, PolicyFile, Refusal, Selection};
@@ -34,6 +37,19 @@ impl PolicyFile {
             policy.denials = asked;
         }
         Ok((policy, how))
+    }
+
+    /// Whether the policy in force wants a profile that is made of the container's files.
+    pub fn wants_generated(
+        &self,
+        selection: &Selection,
+        spec: &Spec,
+    ) -> Result<Option<Wanted>, Refusal> {
+        let (policy, _) = self.choose(selection, spec.annotations().as_ref())?;
+        let wants = policy.seccomp == SeccompChoice::Generate && spec.linux().is_some();
+        Ok(wants.then_some(Wanted {
+            recordings: policy.seccomp_recordings,
+        }))
     }
 
     fn choose(

@@ -30,7 +30,13 @@ pub fn protect() -> io::Result<()> {
         return Ok(());
     }
     let copy = read_only_copy(File::open(SELF)?)?;
-    let arguments = strings(std::env::args_os().map(OsStringExt::into_vec))?;
+    let mut arguments = strings(std::env::args_os().map(OsStringExt::into_vec))?;
+    // The copy has no place of its own; programs beside ours are found by what we are called.
+    if let Some(own) = arguments.first_mut()
+        && !own.as_bytes().contains(&b'/')
+    {
+        *own = CString::new(fs::read_link(SELF)?.into_os_string().into_vec())?;
+    }
     let environment = strings(std::env::vars_os().map(|(name, value)| {
         let mut entry = name.into_vec();
         entry.push(b'=');

@@ -41,6 +41,7 @@ pub(super) fn find(
         namespaces: owners(questions.namespaces)?,
         limits: limits(),
         masked_paths: thermal_throttle(),
+        generated: None,
     })
 }
 

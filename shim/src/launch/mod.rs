@@ -2,6 +2,8 @@
 
 /// What the policy must know about this host.
 mod facts;
+/// A profile made of the container's files.
+mod generate;
 
 use std::env;
 use std::fs::{self, OpenOptions};
@@ -203,9 +205,24 @@ impl Bundle {
         })
     }
 
+    /// The root file system; none if the spec has none, which the policy refuses.
+    fn root(&self) -> Option<PathBuf> {
+        let root = self.spec.root().as_ref()?;
+        self.facts.mount_sources.get(root.path()).cloned()
+    }
+
     /// Applies the chosen policy.
-    pub fn harden(self, choice: &PolicyChoice) -> Result<Hardened<Spec>, LaunchError> {
+    pub fn harden(mut self, choice: &PolicyChoice) -> Result<Hardened<Spec>, LaunchError> {
         let policies = choice.load()?;
+        let wanted = policies.wants_generated(&choice.selection, &self.spec)?;
+        if let (Some(wanted), Some(root)) = (wanted, self.root()) {
+            let files = generate::Files {
+                spec: &self.spec,
+                root: &root,
+                source: &|path| self.facts.mount_sources.get(path).cloned(),
+            };
+            self.facts.generated = Some(generate::profile(&files, &wanted));
+        }
         let hardened = harden(self.spec, &policies, &choice.selection, &self.facts)?;
         log_findings(hardened.report());
         Ok(hardened)

@@ -6,11 +6,17 @@ pub(crate) mod libraries;
 /// Scripts: their interpreter and the commands they name.
 pub(crate) mod script;
 
+/// Which paths were looked at.
+mod watch;
+
+pub use watch::Touched;
+
 use std::fs::{self, File};
 use std::io::{self, Read as _};
 use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 
+use cofferdam_profiles::generated::Use;
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
 
 /// A directory that programs see as `/`.
@@ -18,6 +24,7 @@ use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
 pub struct RootFs {
     path: PathBuf,
     directory: OwnedFd,
+    watch: Option<watch::Watch>,
 }
 
 /// Larger files are not programs anybody deploys; a sparse file costs nothing to make.
@@ -33,7 +40,23 @@ impl RootFs {
         Ok(Self {
             path: path.canonicalize()?,
             directory: directory.into(),
+            watch: None,
         })
+    }
+
+    /// The same, which remembers every path that is looked at from now on.
+    #[must_use]
+    pub fn watched(mut self) -> Self {
+        self.watch = Some(watch::Watch::default());
+        self
+    }
+
+    /// The paths that were looked at; none unless it is [`watched`](Self::watched).
+    pub fn touched(&self) -> Vec<Touched> {
+        self.watch
+            .as_ref()
+            .map(watch::Watch::all)
+            .unwrap_or_default()
     }
 
     /// The directory, as it was opened.
@@ -45,7 +68,23 @@ impl RootFs {
         let how = OpenHow::new()
             .flags(flags | OFlag::O_CLOEXEC)
             .resolve(ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_MAGICLINKS);
-        Ok(openat2(&self.directory, path, how)?)
+        let opened = openat2(&self.directory, path, how);
+        if let Some(watch) = &self.watch {
+            let used = if flags.contains(OFlag::O_PATH) {
+                Use::Looked
+            } else if flags.contains(OFlag::O_DIRECTORY) {
+                Use::Listed
+            } else {
+                Use::Read
+            };
+            // What cannot be listed or read may be there all the same.
+            let there = match (&opened, used) {
+                (Ok(_), _) | (_, Use::Looked) => None,
+                _ => openat2(&self.directory, path, how.flags(OFlag::O_PATH)).ok(),
+            };
+            watch.note(path, used, opened.as_ref().ok().or(there.as_ref()));
+        }
+        Ok(opened?)
     }
 
     /// Opens a regular file for reading.

@@ -263,11 +263,21 @@ fn top_level(policy: &mut Policy, table: &mut Table<'_>) -> Result<(), Problem> 
     table.choice("run_as_root", DENY_OR_ALLOW, &mut policy.run_as_root)?;
     table.flag("no_new_privileges", &mut policy.no_new_privileges)?;
     let choices = [
+        ("generate", SeccompChoice::Generate),
         ("intersect", SeccompChoice::Intersect),
         ("default", SeccompChoice::Default),
         ("engine", SeccompChoice::Engine),
     ];
     table.choice("seccomp", &choices, &mut policy.seccomp)?;
+    if let Some(text) = table.text("seccomp_recordings")? {
+        policy.seccomp_recordings = match text.value.as_str() {
+            "" => None,
+            path => {
+                absolute(path).map_err(|message| Problem::at(&text.span, message))?;
+                Some(path.into())
+            }
+        };
+    }
     table.choice("denials", DENIALS, &mut policy.denials)?;
     let choices = [
         ("refused", Compat32::Refused),
@@ -285,11 +295,12 @@ fn top_level(policy: &mut Policy, table: &mut Table<'_>) -> Result<(), Problem> 
     table.set("readonly_paths", &mut policy.readonly_paths, container_path)?;
     table.set("best_effort", &mut policy.best_effort, |text| match text {
         "apparmor" => Ok(BestEffort::Apparmor),
+        "generated-seccomp" => Ok(BestEffort::GeneratedSeccomp),
         "selinux" => Ok(BestEffort::Selinux),
         other => Err(unknown(
             "feature",
             other,
-            ["apparmor", "selinux"].into_iter(),
+            ["apparmor", "generated-seccomp", "selinux"].into_iter(),
         )),
     })?;
     let key = "apparmor_unconfined";

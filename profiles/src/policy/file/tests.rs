@@ -111,8 +111,8 @@ fn mistakes_have_a_place_and_a_remedy() {
             "2:1: \"landlock\" is not built in this version",
         ),
         (
-            "[policy.w]\nseccomp = \"generate\"",
-            "2:11: unknown seccomp value \"generate\". Known: intersect, default, engine",
+            "[policy.w]\nseccomp = \"none\"",
+            "2:11: unknown seccomp value \"none\". Known: generate, intersect, default, engine",
         ),
         (
             "[policy.w]\n  seccomp_compat32 = \"socketcal\"",

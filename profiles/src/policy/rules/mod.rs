@@ -6,6 +6,8 @@ pub(crate) mod capabilities;
 pub(crate) mod denials;
 /// Device nodes and the device rules of the cgroup.
 pub(crate) mod devices;
+/// The filter that is made of the container's own files.
+mod generated;
 /// OCI hooks.
 pub(crate) mod hooks;
 /// AppArmor profiles and SELinux labels.

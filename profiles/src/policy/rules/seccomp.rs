@@ -2,7 +2,9 @@
 
 use oci_spec::runtime::{LinuxSeccomp, Spec};
 
+use super::generated;
 use crate::capability::Set;
+use crate::generated::{Outcome as Made, Provenance};
 use crate::policy::judge::Judge;
 use crate::policy::model::SeccompChoice;
 use crate::policy::report::{Action, Rule};
@@ -19,15 +21,26 @@ pub(crate) struct Outcome {
     pub(crate) stacked: Option<LinuxSeccomp>,
     /// What the profile lets through; of stacked ones, what the engine's does.
     pub(crate) allowed: Option<Allowed>,
+    /// Where the calls of a made profile come from.
+    pub(crate) generated: Option<Provenance>,
 }
 
-/// Puts the profile the policy wants into the spec. `bounding` is what the container kept.
-pub(crate) fn harden(spec: &mut Spec, bounding: Set, judge: &mut Judge<'_>) -> Outcome {
+/// Puts the profile the policy wants into the spec. `bounding` is what the container kept, `made` the
+/// profile of its own files.
+pub(crate) fn harden(
+    spec: &mut Spec,
+    bounding: Set,
+    made: Option<&Made>,
+    judge: &mut Judge<'_>,
+) -> Outcome {
     let nothing = Outcome {
         origin: "none",
         stacked: None,
         allowed: None,
+        generated: None,
     };
+    let process = spec.process().as_ref();
+    let confined = process.is_some_and(|p| p.no_new_privileges() == Some(true));
     let Some(linux) = spec.linux_mut() else {
         return nothing;
     };
@@ -45,7 +58,7 @@ pub(crate) fn harden(spec: &mut Spec, bounding: Set, judge: &mut Judge<'_>) -> O
         }
         .build()
     };
-    let (profile, stacked, origin, reason) = match (choice, asked) {
+    let (mut profile, mut stacked, mut origin, reason) = match (choice, asked) {
         (SeccompChoice::Engine, None) => {
             let reason = "the policy takes the engine's profile as it is, and there is none";
             let none = "no filter";
@@ -58,7 +71,7 @@ pub(crate) fn harden(spec: &mut Spec, bounding: Set, judge: &mut Judge<'_>) -> O
             "the engine's profile",
             "the policy takes the engine's profile as it is",
         ),
-        (SeccompChoice::Intersect, Some(engine)) => {
+        (SeccompChoice::Intersect | SeccompChoice::Generate, Some(engine)) => {
             let (profile, stacked) = both(engine, ours());
             (
                 profile,
@@ -73,7 +86,7 @@ pub(crate) fn harden(spec: &mut Spec, bounding: Set, judge: &mut Judge<'_>) -> O
             "the built-in default",
             "the policy wants the built-in default whatever the engine asks for",
         ),
-        (SeccompChoice::Intersect | SeccompChoice::Default, None) => (
+        (_, None) => (
             ours(),
             None,
             "the built-in default",
@@ -85,6 +98,22 @@ pub(crate) fn harden(spec: &mut Spec, bounding: Set, judge: &mut Judge<'_>) -> O
         (_, true) => (Action::Tightened, "the engine's profile"),
         (_, false) => (Action::Added, "no filter"),
     };
+    let mut provenance = None;
+    if choice == SeccompChoice::Generate
+        && let Some(made) = generated::made(made, confined, judge)
+    {
+        match generated::tighten(profile.clone(), stacked.clone(), &made.profile) {
+            Some(both) => (profile, stacked) = both,
+            None => generated::refuse(judge),
+        }
+        origin = match had_one {
+            true => {
+                "what the engine's profile, the built-in default and the container's files allow"
+            }
+            false => "what the built-in default and the container's files both allow",
+        };
+        provenance = Some(made.provenance);
+    }
     let allowed = allowed_native(&profile);
     let after = format!(
         "{origin}: {} calls allowed, {} more with conditions",
@@ -92,6 +121,9 @@ pub(crate) fn harden(spec: &mut Spec, bounding: Set, judge: &mut Judge<'_>) -> O
     );
     judge.note(Rule::Seccomp, FIELD, action, before, after, reason);
     linux.set_seccomp(Some(profile));
+    if let Some(provenance) = &provenance {
+        generated::note(provenance, judge);
+    }
     if choice != SeccompChoice::Engine {
         note_compat32(compat32, judge);
     }
@@ -99,6 +131,7 @@ pub(crate) fn harden(spec: &mut Spec, bounding: Set, judge: &mut Judge<'_>) -> O
         origin,
         stacked,
         allowed: Some(allowed),
+        generated: provenance,
     }
 }
 

@@ -1,5 +1,7 @@
 //! The command line: a file per command, one way to print results, errors and progress.
 
+/// Profiles made of a container's files when it starts.
+mod at_start;
 mod combine;
 /// The options that say which container a profile is for.
 mod container;
@@ -67,6 +69,7 @@ impl Output {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    AtStart(at_start::Arguments),
     Convert(convert::Arguments),
     Diff(diff::Arguments),
     Explain(explain::Arguments),
@@ -93,6 +96,7 @@ pub fn main() -> ExitCode {
         }
     };
     let done = match line.command {
+        Command::AtStart(arguments) => at_start::run(&arguments),
         Command::Convert(arguments) => convert::run(&arguments, line.format),
         Command::Diff(arguments) => diff::run(&arguments, line.format),
         Command::Explain(arguments) => explain::run(&arguments, line.format),

@@ -164,6 +164,11 @@ fn place(choice: SeccompChoice) -> &'static str {
             "the profile that the engine gives the container; if the built-in default denies the call \
              too, the policy must also say seccomp = \"engine\""
         }
+        SeccompChoice::Generate => {
+            "a recording of the workload, which the policy names with seccomp_recordings; else the \
+             policy must say seccomp = \"intersect\", and where the engine's profile denies the call \
+             too, that profile"
+        }
         SeccompChoice::Default => {
             "a profile of your own that the engine gives the container, under a policy that says \
              seccomp = \"engine\""

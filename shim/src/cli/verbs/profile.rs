@@ -10,8 +10,7 @@ use std::process::Command;
 use super::{PLAIN, Verb};
 use crate::cli::flags::{Until, Words};
 use crate::cli::{CliError, Context};
-
-const PROGRAM: &str = "cofferdam-profile";
+use crate::companion;
 
 pub(super) const VERB: Verb = Verb {
     name: "profile",
@@ -30,7 +29,7 @@ fn run(context: &Context, words: &Words) -> Result<u8, CliError> {
         action: "find this executable",
         source,
     })?;
-    let path = own.with_file_name(PROGRAM);
+    let path = own.with_file_name(companion::PROGRAM);
     // The state root is a global flag of ours that its commands about containers need.
     let source = Command::new(&path)
         .env("COFFERDAM_STATE_ROOT", &context.root)

@@ -1,0 +1,97 @@
+//! What the analysis looked at, in a form that can be looked at again without the view: below the
+//! root without its mounts, or below what is bound over it.
+
+use std::path::{Path, PathBuf};
+
+use cofferdam_analysis::Touched;
+use cofferdam_profiles::generated::{Dependency, MAX_DEPENDENCIES, Request};
+
+use super::view::View;
+
+/// Where a path lies.
+enum Place<'a> {
+    /// In the root file system itself.
+    Root,
+    /// In a file system of its own, which is taken for empty.
+    Empty,
+    /// Behind a bind mount, at this path below its source.
+    Behind(usize, &'a Path),
+}
+
+/// All that was looked at; or why it cannot be looked at again, in plain words.
+pub(super) fn of(
+    touched: &[Touched],
+    request: &Request,
+    view: &View,
+) -> Result<Vec<Dependency>, String> {
+    if touched.len() > MAX_DEPENDENCIES {
+        return Err(format!(
+            "the analysis looked at more than {MAX_DEPENDENCIES} files"
+        ));
+    }
+    let mut all = Vec::with_capacity(touched.len());
+    for one in touched {
+        all.extend(dependency(one, request, view)?);
+    }
+    Ok(all)
+}
+
+fn dependency(one: &Touched, request: &Request, view: &View) -> Result<Option<Dependency>, String> {
+    let asked = request
+        .root
+        .join(one.path.strip_prefix("/").unwrap_or(&one.path));
+    let real = one.found.as_deref();
+    // By what is asked for where nothing is there.
+    let place = find(real.unwrap_or(&asked), request, view);
+    let through = || {
+        format!(
+            "a link leads through a mount to {}, which cannot be looked at alone",
+            one.path.display()
+        )
+    };
+    // The way there must lie in the same mount as the end of it.
+    let way = find(&asked, request, view);
+    let (mount, path) = match (place, way) {
+        (Place::Empty, _) => return Ok(None),
+        (Place::Root, Place::Root) => (None, one.path.clone()),
+        (Place::Behind(mount, _), Place::Behind(way, path)) if mount == way => {
+            (Some(mount), path.to_owned())
+        }
+        // Nothing is there, or something else than the name says.
+        _ => return Err(through()),
+    };
+    let found = match (mount, source(request, mount)) {
+        (None, _) => Dependency::inside(&view.bare, &path),
+        (Some(_), Some(source)) => Dependency::behind(source, &path),
+        (Some(_), None) => return Err(through()),
+    };
+    let found = found.map_err(|_| through())?;
+    // Such as a file that was made so that something could be mounted on it.
+    if found.is_some() != real.is_some() {
+        return Err(format!(
+            "{} is not the same without what is mounted",
+            one.path.display()
+        ));
+    }
+    Ok(Some(Dependency {
+        mount,
+        path,
+        used: one.used,
+        found,
+    }))
+}
+
+fn source(request: &Request, mount: Option<usize>) -> Option<&PathBuf> {
+    request.mounts.get(mount?)?.source.as_ref()
+}
+
+/// Where a path lies that is seen from outside.
+fn find<'a>(path: &'a Path, request: &Request, view: &View) -> Place<'a> {
+    let Some((at, below)) = view.mount_of(path) else {
+        return Place::Root;
+    };
+    match source(request, Some(at)) {
+        Some(_) => Place::Behind(at, below),
+        None => Place::Empty,
+    }
+}
