@@ -90,6 +90,14 @@ pub enum TraceError {
     /// It cannot be read.
     #[error("cannot read the trace")]
     Read(#[source] std::io::Error),
+    /// A line of hundreds of megabytes.
+    #[error(
+        "line {line} is longer than any that strace writes; a log of `strace -f -o FILE COMMAND` is expected"
+    )]
+    Endless {
+        /// Which, from 1.
+        line: u64,
+    },
     /// There is not one call in it.
     #[error(
         "no system call in it{}; a log of `strace -f -o FILE COMMAND` is expected",

@@ -13,6 +13,9 @@ use super::{SeenCall, Trace, TraceError};
 
 /// Bytes of a line that are read. Beyond are only strings, which no filter sees.
 const MAX_LINE: u64 = 64 << 10;
+/// Bytes beyond, after which it is no log: with every string in full (`-s`) strace writes a few times what one
+/// call can transfer to a pipe or a socket.
+const MAX_REST: u64 = 256 << 20;
 /// Processes whose calls may be unfinished at one time: more than Linux has by default.
 const MAX_PROCESSES: usize = 65_536;
 /// Bytes of the first halves of unfinished calls that are kept together; beyond, their arguments are unknown.
@@ -46,10 +49,10 @@ pub fn read_with(
         {
             break;
         }
-        if bytes.last() != Some(&b'\n') {
-            skip_line(&mut input)?;
-        }
         number += 1;
+        if bytes.last() != Some(&b'\n') && !skip_line(&mut input)? {
+            return Err(TraceError::Endless { line: number });
+        }
         reader.line(String::from_utf8_lossy(&bytes).trim_end(), number);
     }
     let mut open = Vec::new();
@@ -68,20 +71,21 @@ pub fn read_with(
     Ok(trace)
 }
 
-/// Reads to the end of a line without keeping it.
-fn skip_line(input: &mut impl BufRead) -> Result<(), TraceError> {
-    loop {
+/// Reads to the end of a line without keeping it; `false` if it does not end.
+fn skip_line(input: &mut impl BufRead) -> Result<bool, TraceError> {
+    let mut skipped = 0;
+    while skipped < MAX_REST {
         let buffer = input.fill_buf().map_err(TraceError::Read)?;
-        if buffer.is_empty() {
-            return Ok(());
-        }
         let end = buffer.iter().position(|byte| *byte == b'\n');
         let used = end.map_or(buffer.len(), |at| at + 1);
+        let over = end.is_some() || buffer.is_empty();
         input.consume(used);
-        if end.is_some() {
-            return Ok(());
+        if over {
+            return Ok(true);
         }
+        skipped = skipped.saturating_add(u64::try_from(used).unwrap_or(u64::MAX));
     }
+    Ok(false)
 }
 
 /// What has to be remembered of a process.
