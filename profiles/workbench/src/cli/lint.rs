@@ -85,6 +85,8 @@ struct File {
     path: String,
     report: Report,
     repaired: usize,
+    /// Findings of a kind that repairs exist for, and that `--fix` left.
+    not_repaired: usize,
 }
 
 fn one(path: &Path, fix: bool, options: &Options) -> Result<File, CliError> {
@@ -99,9 +101,12 @@ fn one(path: &Path, fix: bool, options: &Options) -> Result<File, CliError> {
         repaired = fixed.repaired;
         bytes = fixed.text.into_bytes();
     }
+    let report = lint::lint(&bytes, options);
+    let left = report.findings.iter().filter(|one| one.repair.is_some());
     Ok(File {
         path: path.display().to_string(),
-        report: lint::lint(&bytes, options),
+        not_repaired: if fix { left.count() } else { 0 },
+        report,
         repaired,
     })
 }
@@ -152,6 +157,7 @@ fn print(files: &[File], output: Output) -> Result<(), CliError> {
                         "findings": file.report.findings,
                         "not_shown": file.report.not_shown,
                         "repaired": file.repaired,
+                        "not_repaired": file.not_repaired,
                     })
                 })
                 .collect();
@@ -187,6 +193,7 @@ fn text(files: &[File]) -> String {
             }
             fixable += usize::from(finding.repair.is_some());
         }
+        fixable -= file.not_repaired;
         if file.report.not_shown > 0 {
             let _ = writeln!(
                 text,
@@ -196,6 +203,14 @@ fn text(files: &[File]) -> String {
         }
         if file.repaired > 0 {
             let _ = writeln!(text, "{}: {} findings repaired", file.path, file.repaired);
+        }
+        if file.not_repaired > 0 {
+            let _ = writeln!(
+                text,
+                "{}: {} findings not repaired: only JSON is, and only where the meaning stays the same; \
+                 see each finding's fix",
+                file.path, file.not_repaired
+            );
         }
     }
     let [notes, warnings, errors] = count;

@@ -51,6 +51,10 @@ pub fn fix(bytes: &[u8], options: &Options) -> Option<Fixed> {
             now = next;
             continue;
         }
+        // What has no meaning as a whole cannot be shown to keep it.
+        if !same(&now, &now, &options.target) {
+            break;
+        }
         let mut some = 0;
         // From the end: what is taken out there leaves the pointers before it as they are.
         for repair in repairs.iter().rev().take(MAX_SINGLE) {

@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
-use cofferdam_profiles::seccomp::{Action, Arch, Decision, Evaluator, Test, resolve};
+use cofferdam_profiles::seccomp::{
+    Action, Arch, Decision, Evaluator, InvalidProfile, Test, resolve,
+};
 use oci_spec::runtime::{Arch as OciArch, LinuxSeccompAction};
 
 use super::draft::Draft;
@@ -20,6 +22,8 @@ pub(super) struct Subject<'d> {
     pub(super) target: Target,
     /// `None` where the profile as a whole means nothing, such as one that asks a listener by default.
     evaluator: Option<Evaluator>,
+    /// Why not, if it is that there is more than any filter holds.
+    pub(super) too_large: Option<InvalidProfile>,
     /// The rules that count for the container, by the calls they name.
     by_name: BTreeMap<&'d str, Vec<usize>>,
 }
@@ -68,10 +72,15 @@ impl<'d> Subject<'d> {
                 }
             }
         }
+        let (evaluator, wrong) = match meaning(draft, &target) {
+            Ok(evaluator) => (Some(evaluator), None),
+            Err(wrong) => (None, wrong),
+        };
         Self {
             draft,
             target,
-            evaluator: evaluator(draft, &target),
+            evaluator,
+            too_large: wrong.filter(|wrong| matches!(wrong, InvalidProfile::TooLarge { .. })),
             by_name,
         }
     }
@@ -163,10 +172,16 @@ fn native(draft: &Draft, wanted: Arch) -> Arch {
 
 /// The meaning of the part of a profile that has one.
 pub(super) fn evaluator(draft: &Draft, target: &Target) -> Option<Evaluator> {
+    meaning(draft, target).ok()
+}
+
+/// The same; an error says what is wrong if it is the profile and not its dialect.
+fn meaning(draft: &Draft, target: &Target) -> Result<Evaluator, Option<InvalidProfile>> {
     let mut document = draft.document.clone();
     document.profile.base = None;
     document.profile.syscalls.retain(is_sound);
-    let mut profile = document.oci(target).ok()?;
+    drop_repetitions(&mut document.profile.syscalls);
+    let mut profile = document.oci(target).map_err(|_| None)?;
     // Rules that ask a listener mean the same with any; that there is none is a rule of its own.
     profile.set_listener_path(Some(PathBuf::from("/listener")));
     if !matches!(
@@ -175,7 +190,29 @@ pub(super) fn evaluator(draft: &Draft, target: &Target) -> Option<Evaluator> {
     ) {
         profile.set_default_errno_ret(None);
     }
-    Evaluator::on(&profile, target.arch).ok()
+    Evaluator::on(&profile, target.arch).map_err(Some)
+}
+
+/// Drops the calls of a rule that an earlier one speaks of in the very same words. That changes nothing but the
+/// size, of which the evaluator takes only so much.
+fn drop_repetitions(rules: &mut Vec<Entry>) {
+    let mut kinds: BTreeMap<String, usize> = BTreeMap::new();
+    let mut seen: BTreeSet<(usize, String)> = BTreeSet::new();
+    for rule in rules.iter_mut() {
+        let Entry {
+            action,
+            errno,
+            args,
+            includes,
+            excludes,
+            ..
+        } = rule;
+        let next = kinds.len();
+        let words = format!("{action:?} {errno:?} {args:?} {includes:?} {excludes:?}");
+        let kind = *kinds.entry(words).or_insert(next);
+        rule.names.retain(|name| seen.insert((kind, name.clone())));
+    }
+    rules.retain(|rule| !rule.names.is_empty());
 }
 
 /// Whether two rules can count for one container.

@@ -15,6 +15,8 @@ use cofferdam_profiles::seccomp::Arch;
 
 /// Different calls of one name that are told apart; what goes beyond is one call of unknown arguments.
 pub const MAX_VARIANTS: usize = 4096;
+/// Different calls in one trace; what goes beyond is told apart by name only.
+const MAX_CALLS: usize = 65_536;
 /// Names of calls in one trace; there are about 500.
 const MAX_NAMES: usize = 4096;
 
@@ -64,7 +66,7 @@ impl Trace {
             None if names < MAX_NAMES => self.variants.entry(call.name.clone()).or_default(),
             None => return self.refuse(line),
         };
-        if *known >= MAX_VARIANTS {
+        if *known >= MAX_VARIANTS || self.calls.len() >= MAX_CALLS {
             call.args = [None; 6];
         }
         *known += 1;
@@ -88,6 +90,14 @@ pub enum TraceError {
     /// It cannot be read.
     #[error("cannot read the trace")]
     Read(#[source] std::io::Error),
+    /// A line of hundreds of megabytes.
+    #[error(
+        "line {line} is longer than any that strace writes; a log of `strace -f -o FILE COMMAND` is expected"
+    )]
+    Endless {
+        /// Which, from 1.
+        line: u64,
+    },
     /// There is not one call in it.
     #[error(
         "no system call in it{}; a log of `strace -f -o FILE COMMAND` is expected",

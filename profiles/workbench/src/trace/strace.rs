@@ -13,8 +13,13 @@ use super::{SeenCall, Trace, TraceError};
 
 /// Bytes of a line that are read. Beyond are only strings, which no filter sees.
 const MAX_LINE: u64 = 64 << 10;
+/// Bytes beyond, after which it is no log: with every string in full (`-s`) strace writes a few times what one
+/// call can transfer to a pipe or a socket.
+const MAX_REST: u64 = 256 << 20;
 /// Processes whose calls may be unfinished at one time: more than Linux has by default.
 const MAX_PROCESSES: usize = 65_536;
+/// Bytes of the first halves of unfinished calls that are kept together; beyond, their arguments are unknown.
+const MAX_HALVES: usize = 16 << 20;
 
 /// Reads a log with every argument.
 pub fn read(input: impl BufRead) -> Result<Trace, TraceError> {
@@ -29,6 +34,7 @@ pub fn read_with(
     let mut reader = Reader {
         trace: Trace::default(),
         processes: BTreeMap::new(),
+        halves: 0,
         wanted,
     };
     let mut bytes = Vec::new();
@@ -43,18 +49,20 @@ pub fn read_with(
         {
             break;
         }
-        if bytes.last() != Some(&b'\n') {
-            skip_line(&mut input)?;
-        }
         number += 1;
+        if bytes.last() != Some(&b'\n') && !skip_line(&mut input)? {
+            return Err(TraceError::Endless { line: number });
+        }
         reader.line(String::from_utf8_lossy(&bytes).trim_end(), number);
     }
-    let mut trace = reader.trace;
-    let open = reader
-        .processes
-        .values()
-        .filter(|process| process.begun.is_some());
-    trace.unfinished = trace.unfinished.saturating_add(open.count() as u64);
+    let mut open = Vec::new();
+    for (pid, process) in &mut reader.processes {
+        open.extend(process.begun.take().map(|half| (*pid, half)));
+    }
+    for (pid, half) in open {
+        reader.unfinished(pid, half);
+    }
+    let trace = reader.trace;
     if trace.calls.is_empty() {
         return Err(TraceError::Empty {
             unreadable: trace.first_unreadable,
@@ -63,33 +71,50 @@ pub fn read_with(
     Ok(trace)
 }
 
-/// Reads to the end of a line without keeping it.
-fn skip_line(input: &mut impl BufRead) -> Result<(), TraceError> {
-    loop {
+/// Reads to the end of a line without keeping it; `false` if it does not end.
+fn skip_line(input: &mut impl BufRead) -> Result<bool, TraceError> {
+    let mut skipped = 0;
+    while skipped < MAX_REST {
         let buffer = input.fill_buf().map_err(TraceError::Read)?;
-        if buffer.is_empty() {
-            return Ok(());
-        }
         let end = buffer.iter().position(|byte| *byte == b'\n');
         let used = end.map_or(buffer.len(), |at| at + 1);
+        let over = end.is_some() || buffer.is_empty();
         input.consume(used);
-        if end.is_some() {
-            return Ok(());
+        if over {
+            return Ok(true);
         }
+        skipped = skipped.saturating_add(u64::try_from(used).unwrap_or(u64::MAX));
     }
+    Ok(false)
 }
 
 /// What has to be remembered of a process.
 #[derive(Debug)]
 struct Process {
     arch: Arch,
-    /// The first half of a call: its name, its arguments so far, its line.
-    begun: Option<(String, String, u64)>,
+    /// The first half of a call.
+    begun: Option<Half>,
+}
+
+#[derive(Debug)]
+struct Half {
+    name: String,
+    /// So far; `None` if they were not kept.
+    arguments: Option<String>,
+    line: u64,
+}
+
+impl Half {
+    fn kept(&self) -> usize {
+        self.arguments.as_ref().map_or(0, String::len)
+    }
 }
 
 struct Reader<F> {
     trace: Trace,
     processes: BTreeMap<u32, Process>,
+    /// Bytes of the arguments in `processes`.
+    halves: usize,
     wanted: F,
 }
 
@@ -122,7 +147,11 @@ impl<F: Fn(&str) -> u8> Reader<F> {
 
     /// `[ Process PID=7 runs in 32 bit mode. ]`, and whether the line is one.
     fn mode(&mut self, line: &str) -> bool {
-        let Some(rest) = line.find("[ Process PID=").map(|at| &line[at + 14..]) else {
+        // Only where a call would be: a string in a call may say anything.
+        let (_, rest) = split_pid(line);
+        let rest = strip_columns(rest);
+        let rest = rest.strip_prefix("strace: ").unwrap_or(rest);
+        let Some(rest) = rest.strip_prefix("[ Process PID=") else {
             return false;
         };
         let Some((pid, mode)) = rest.split_once(" runs in ") else {
@@ -150,34 +179,55 @@ impl<F: Fn(&str) -> u8> Reader<F> {
     }
 
     fn begun(&mut self, pid: u32, name: &str, arguments: &str, number: u64) {
-        let half = (name.to_owned(), arguments.to_owned(), number);
+        let room = self.halves + arguments.len() <= MAX_HALVES;
+        let half = Half {
+            name: name.to_owned(),
+            arguments: (room && (self.wanted)(name) != 0).then(|| arguments.to_owned()),
+            line: number,
+        };
+        let kept = half.kept();
         let Some(process) = self.process(pid) else {
             // Its arguments would be lost: seen, with unknown ones.
             return self.call(pid, name, "", number);
         };
-        if let Some((name, arguments, line)) = process.begun.replace(half) {
-            // Its end is missing; it was made all the same.
-            self.trace.unfinished = self.trace.unfinished.saturating_add(1);
-            self.call(pid, &name, &arguments, line);
+        let before = process.begun.replace(half);
+        self.halves += kept;
+        if let Some(before) = before {
+            self.unfinished(pid, before);
         }
+    }
+
+    /// The end of a call is missing; it was made all the same.
+    fn unfinished(&mut self, pid: u32, half: Half) {
+        self.halves -= half.kept();
+        self.trace.unfinished = self.trace.unfinished.saturating_add(1);
+        // Without its end the last argument may be cut; so they count as unknown.
+        self.call(pid, &half.name, "", half.line);
     }
 
     fn resumed(&mut self, pid: u32, rest: &str, number: u64) {
         let Some((name, end)) = rest.split_once(" resumed>") else {
             return self.trace.refuse(number);
         };
+        if name.is_empty() || name.len() > 64 || !name.bytes().all(is_name) {
+            return self.trace.refuse(number);
+        }
         let begun = self
             .processes
             .get_mut(&pid)
             .and_then(|process| process.begun.take());
         match begun {
-            Some((begun, arguments, line)) if begun == name => {
-                self.call(pid, name, &format!("{arguments}{end}"), line);
+            Some(half) if half.name == name => {
+                self.halves -= half.kept();
+                let arguments = half.arguments.map(|begin| begin + end);
+                self.call(pid, name, &arguments.unwrap_or_default(), half.line);
             }
-            _ if !name.is_empty() && name.len() <= 64 && name.bytes().all(is_name) => {
+            other => {
+                if let Some(half) = other {
+                    self.unfinished(pid, half);
+                }
                 self.call(pid, name, "", number);
             }
-            _ => self.trace.refuse(number),
         }
     }
 

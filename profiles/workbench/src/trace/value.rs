@@ -16,6 +16,7 @@ pub(super) fn arguments(text: &str) -> Option<[Option<u64>; 6]> {
     while let Some((place, byte)) = bytes.next() {
         match byte {
             b'"' => skip_string(&mut bytes)?,
+            b'<' if stands_for_something(text, place) => skip_meaning(&mut bytes)?,
             b'(' | b'[' | b'{' => depth += 1,
             b')' if depth == 0 => {
                 put(&mut args, at, &text[start..place]);
@@ -44,6 +45,29 @@ fn skip_string(bytes: &mut impl Iterator<Item = (usize, u8)>) -> Option<()> {
     }
 }
 
+/// Whether `<` begins what `strace -y` says of a descriptor: `3</etc/a,b)>`, `AT_FDCWD</>`. A shift is none.
+fn stands_for_something(text: &str, place: usize) -> bool {
+    let (before, after) = (text[..place].as_bytes(), text[place + 1..].as_bytes());
+    let number = before.last().is_some_and(u8::is_ascii_digit);
+    (number || before.ends_with(b"AT_FDCWD")) && after.first() != Some(&b'<')
+}
+
+/// Goes behind the `>` of that. It nests (`1</dev/pts/0<char 136:0>>`), and `->` is an arrow between addresses;
+/// in paths strace writes both brackets as numbers.
+fn skip_meaning(bytes: &mut impl Iterator<Item = (usize, u8)>) -> Option<()> {
+    let (mut depth, mut arrow) = (1usize, false);
+    while depth > 0 {
+        let byte = bytes.next()?.1;
+        match byte {
+            b'<' => depth += 1,
+            b'>' if !arrow => depth -= 1,
+            _ => {}
+        }
+        arrow = matches!(byte, b'-' | b'=');
+    }
+    Some(())
+}
+
 fn put(args: &mut [Option<u64>; MAX_ARGS], at: usize, text: &str) {
     if let Some(place) = args.get_mut(at) {
         *place = number(text);
@@ -54,7 +78,10 @@ fn put(args: &mut [Option<u64>; MAX_ARGS], at: usize, text: &str) {
 fn number(text: &str) -> Option<u64> {
     let text = strip_comment(text.trim());
     // `strace -y` adds what a descriptor stands for.
-    let text = text.split_once('<').map_or(text, |(number, _)| number);
+    let meaning = text
+        .find('<')
+        .filter(|place| stands_for_something(text, *place));
+    let text = meaning.map_or(text, |place| &text[..place]);
     if text.is_empty() {
         return None;
     }
@@ -111,6 +138,12 @@ mod tests {
                 &[None, None, Some(0)],
             ),
             (") = 7", &[None]),
+            ("3</a, b) (c>, \"x\", 1) = 1", &[Some(3), None, Some(1)]),
+            (
+                "AT_FDCWD</>, 7<TCP:[10.0.0.1:80->10.0.0.2:5, x]>, 1</dev/pts/0<char 136:0>>, 5) = 0",
+                &[None, Some(7), Some(1), Some(5)],
+            ),
+            ("1<<5, 1<<40, 1<<99) = 0", &[Some(32), Some(1 << 40), None]),
             (
                 "0x3f /* AF_??? */, SOCK_NOSUCH) = -1 EINVAL (Invalid)",
                 &[Some(0x3f), None],
@@ -130,7 +163,14 @@ mod tests {
 
     #[test]
     fn what_is_cut_has_no_arguments() {
-        for text in ["1, 2", "\"never closed) = 1", "{[) = 1", "\"\\", ""] {
+        for text in [
+            "1, 2",
+            "3</a, 1) = 0",
+            "\"never closed) = 1",
+            "{[) = 1",
+            "\"\\",
+            "",
+        ] {
             assert_eq!(arguments(text), None, "{text}");
         }
     }

@@ -207,6 +207,11 @@ fn in_a_rule(id: &str, patient: &mut Patient) {
             large["names"] = json!(vec![fresh; 200]);
             patient.append(large);
         }
+        "CD004" => {
+            for value in 1..=257 {
+                patient.append(rule(fresh, "ALLOW", json!([test(1, "EQ", value)])));
+            }
+        }
         "CD101" => patient.append(rule("opeanat", "ALLOW", json!(null))),
         "CD102" => patient.append(rule("pread", "ALLOW", json!(null))),
         "CD103" => patient.append(rule("spu_run", "ALLOW", json!(null))),

@@ -75,6 +75,65 @@ fn the_profiles_of_engines_mean_the_same_afterwards() {
     }
 }
 
+/// A defect: of one call 256 uses were compared in each of 16 rounds, so of more than 4,096 copies some stayed,
+/// and nobody was told.
+#[test]
+fn thousands_of_copies_are_taken_out() {
+    let file = |rules: &str| {
+        format!("{{\"defaultAction\": \"SCMP_ACT_ERRNO\", \"syscalls\": [\n{rules}\n]}}\n")
+    };
+    let plain = "{\"names\": [\"read\"], \"action\": \"SCMP_ACT_ALLOW\"}";
+    let masked = "{\"names\": [\"clone\"], \"action\": \"SCMP_ACT_ALLOW\", \"args\": [{\"index\": 0, \
+                  \"op\": \"SCMP_CMP_MASKED_EQ\", \"value\": 2114060288, \"valueTwo\": 0}]}";
+    let names = |count: usize| {
+        let list = vec!["\"read\""; count].join(", ");
+        format!("{{\"names\": [{list}], \"action\": \"SCMP_ACT_ALLOW\"}}")
+    };
+    let table = [
+        (vec![plain; 5_000].join(",\n"), plain.to_owned()),
+        (vec![masked; 5_000].join(",\n"), masked.to_owned()),
+        (names(5_000), names(1)),
+        (names(16_000), names(1)),
+        (
+            vec![plain, masked].repeat(4_000).join(",\n"),
+            format!("{plain},\n{masked}"),
+        ),
+    ];
+    for (before, after) in table {
+        let fixed = fix(file(&before).as_bytes(), &options()).unwrap();
+        assert_eq!(fixed.text, file(&after));
+        // More conditions than these are taken only after their repetitions are gone.
+        if before.matches("index").count() <= 4096 {
+            assert_same(&file(&before), &fixed.text);
+        }
+    }
+}
+
+/// What is too large for any filter even without its repetitions cannot be compared, and so is not repaired: that
+/// takes no time, and an error says why.
+#[test]
+fn what_is_too_large_is_left_alone_and_told() {
+    let rules: Vec<Value> = (0..4_500)
+        .map(|value| {
+            json!({"names": ["clone"], "action": "SCMP_ACT_ALLOW",
+                "args": [{"index": 0, "value": value, "op": "SCMP_CMP_EQ"}]})
+        })
+        .collect();
+    let twice = [rules.clone(), rules].concat();
+    let profile = json!({"defaultAction": "SCMP_ACT_ERRNO", "syscalls": twice});
+    let text = profile.to_string();
+    assert_eq!(fix(text.as_bytes(), &options()), None);
+    let report = lint(text.as_bytes(), &options());
+    let said = |id: &str| {
+        report
+            .findings
+            .iter()
+            .filter(|one| one.rule.id == id)
+            .count()
+    };
+    assert_eq!((said("CD003"), said("CD004"), said("CD302")), (1, 1, 4_500));
+}
+
 fn assert_same(before: &str, after: &str) {
     for capabilities in [
         capability::ENGINE_DEFAULT,

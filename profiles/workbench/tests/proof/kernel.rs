@@ -10,8 +10,32 @@ use oci_spec::runtime::LinuxSeccomp;
 use crate::calls::Calls;
 use crate::corpus;
 
-/// Calls per profile.
+/// Calls per profile and entry.
 const CALLS: usize = 20_000;
+
+/// A way into the kernel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Entry {
+    /// The machine's own; on x86-64 the calls of x32 come this way too.
+    Native,
+    /// `int 0x80`: a call of 32-bit x86, which a 64-bit program can make as well.
+    Compat,
+}
+
+impl Entry {
+    /// The call as it arrives if it comes this way; `None` if it cannot.
+    fn takes(self, call: Call) -> Option<Call> {
+        match self {
+            Self::Native => (call.audit == Arch::NATIVE.audit() && !UNASKED.contains(&call.number))
+                .then_some(call),
+            // Registers are cut to 32 bits.
+            Self::Compat => (call.audit == Arch::X86.audit()).then_some(Call {
+                args: call.args.map(|value| value & 0xffff_ffff),
+                ..call
+            }),
+        }
+    }
+}
 
 /// `uretprobe` and `uprobe` of 64-bit x86. Newer kernels let them pass without asking any filter
 /// (`kernel/seccomp.c`): they are made by the kernel's own trampolines, and harm who makes them else.
@@ -66,22 +90,42 @@ fn harmless(program: &[u8]) -> Vec<u8> {
 
 #[test]
 fn the_kernel_agrees_on_a_sample() {
-    let corpus = corpus::corpus();
-    for (at, (name, profile)) in corpus.iter().enumerate() {
-        agree(u64::try_from(at).unwrap(), name, profile);
-    }
-    println!("{} profiles, {CALLS} calls each", corpus.len());
+    agree_by(Entry::Native);
 }
 
-fn agree(seed: u64, name: &str, profile: &LinuxSeccomp) {
+#[test]
+fn the_kernel_agrees_on_a_sample_of_32_bit_calls() {
+    if !has_compat() {
+        println!("SKIPPED: this kernel has no 32-bit entry");
+        return;
+    }
+    agree_by(Entry::Compat);
+}
+
+fn agree_by(entry: Entry) {
+    let corpus = corpus::corpus();
+    let mut x32 = 0;
+    for (at, (name, profile)) in corpus.iter().enumerate() {
+        x32 += agree(u64::try_from(at).unwrap(), name, profile, entry);
+    }
+    println!(
+        "{} profiles, {CALLS} calls each, {x32} of x32",
+        corpus.len()
+    );
+    if cfg!(target_arch = "x86_64") && entry == Entry::Native {
+        assert!(x32 > CALLS);
+    }
+}
+
+/// How many of the calls were of x32.
+fn agree(seed: u64, name: &str, profile: &LinuxSeccomp, entry: Entry) -> usize {
+    const X32_BIT: u32 = 0x4000_0000;
     let evaluator = Evaluator::new(profile).unwrap();
     let program = harmless(&compile(profile).unwrap().program);
     let mut random = Calls::new(seed ^ 0xc0ff_ee00, &evaluator);
-    // Those that this process can make by its native entry: x32's are among them.
-    let native = std::iter::repeat_with(|| random.next())
-        .filter(|call| call.audit == Arch::NATIVE.audit() && !UNASKED.contains(&call.number));
-    let calls: Vec<Call> = native.take(CALLS).collect();
-    let got = in_a_child(&program, &calls);
+    let calls = std::iter::repeat_with(|| random.next()).filter_map(|call| entry.takes(call));
+    let calls: Vec<Call> = calls.take(CALLS).collect();
+    let got = in_a_child(&program, &calls, entry);
     for (call, got) in calls.iter().zip(got) {
         let expected = evaluator.answer(call);
         assert_eq!(
@@ -90,10 +134,39 @@ fn agree(seed: u64, name: &str, profile: &LinuxSeccomp) {
             "{name}, seed {seed}: {call:x?} {expected:?}"
         );
     }
+    let x32 = calls.iter().filter(|call| call.number & X32_BIT != 0);
+    if entry == Entry::Native {
+        x32.count()
+    } else {
+        0
+    }
+}
+
+/// Whether the kernel takes calls by `int 0x80`; one that does not kills who tries.
+fn has_compat() -> bool {
+    /// `getpid` of 32-bit x86.
+    const GETPID: u32 = 20;
+    let call = Call {
+        audit: Arch::X86.audit(),
+        number: GETPID,
+        args: [0; 6],
+    };
+    // SAFETY: the child makes raw system calls only, takes no lock and allocates nothing.
+    let child = unsafe { libc::fork() };
+    assert!(child >= 0, "{}", std::io::Error::last_os_error());
+    if child == 0 {
+        let works = compat(&call) > 0;
+        // SAFETY: ends this process, the child, at once.
+        unsafe { libc::_exit(i32::from(!works)) };
+    }
+    let mut status = 0;
+    // SAFETY: `child` is our own child and `status` a place for an int.
+    assert_eq!(unsafe { libc::waitpid(child, &raw mut status, 0) }, child);
+    libc::WIFEXITED(status) && libc::WEXITSTATUS(status) == 0
 }
 
 /// What the calls return in a process with the filter on, errnos negated as the kernel does.
-fn in_a_child(program: &[u8], calls: &[Call]) -> Vec<i64> {
+fn in_a_child(program: &[u8], calls: &[Call], entry: Entry) -> Vec<i64> {
     let size = size_of_val(calls);
     let access = libc::PROT_READ | libc::PROT_WRITE;
     let shared = libc::MAP_SHARED | libc::MAP_ANONYMOUS;
@@ -123,7 +196,11 @@ fn in_a_child(program: &[u8], calls: &[Call]) -> Vec<i64> {
                 ) == 0
         };
         for (at, call) in calls.iter().enumerate() {
-            let result = if attached { raw(call) } else { i64::MAX };
+            let result = match entry {
+                _ if !attached => i64::MAX,
+                Entry::Native => raw(call),
+                Entry::Compat => compat(call),
+            };
             // SAFETY: the mapping has room for a result of each call, an i64 being smaller than it.
             unsafe { results.add(at).write(result) };
         }
@@ -162,6 +239,44 @@ fn raw(call: &Call) -> i64 {
         );
     }
     result
+}
+
+/// The call by `int 0x80`.
+#[cfg(target_arch = "x86_64")]
+fn compat(call: &Call) -> i64 {
+    // Cut already, see `Entry::takes`.
+    let args = call.args.map(|value| u32::try_from(value).unwrap_or(0));
+    let result: u64;
+    // SAFETY: the filter refuses every call before it runs (or it is `getpid`), so its arguments are never used.
+    // Six of them are read from `args`. rbx and rbp, which the compiler keeps for itself, are put back; old
+    // kernels clear r8 to r11 on this way.
+    unsafe {
+        core::arch::asm!(
+            "push rbx",
+            "push rbp",
+            "mov ebx, [r8]",
+            "mov ecx, [r8 + 4]",
+            "mov edx, [r8 + 8]",
+            "mov esi, [r8 + 12]",
+            "mov edi, [r8 + 16]",
+            "mov ebp, [r8 + 20]",
+            "int 0x80",
+            "pop rbp",
+            "pop rbx",
+            inlateout("rax") u64::from(call.number) => result,
+            inlateout("r8") args.as_ptr() => _,
+            lateout("rcx") _, lateout("rdx") _, lateout("rsi") _, lateout("rdi") _,
+            lateout("r9") _, lateout("r10") _, lateout("r11") _,
+        );
+    }
+    // The caller's register is 32 bits wide.
+    let low = u32::try_from(result & 0xffff_ffff).unwrap_or(0);
+    i64::from(low.cast_signed())
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn compat(_call: &Call) -> i64 {
+    0
 }
 
 #[cfg(target_arch = "x86_64")]

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use cofferdam_profiles::seccomp::{Both, Test};
 
+use super::shape::NOT_COMPARED;
 use crate::dialect::Entry;
 use crate::lint::draft::Places;
 use crate::lint::finding::{Finding, Repair, Report};
@@ -53,7 +54,7 @@ pub(in crate::lint) static DEFAULT: Rule = Rule {
     fix: "Remove the rule, or give it another action or errno.",
 };
 
-/// Of rules about one call, so many are compared with each other.
+/// Of different rules about one call, so many are compared with each other.
 const MAX_RULES: usize = 256;
 
 /// A rule with more tests than arguments has two of one, and is no conjunction.
@@ -99,7 +100,65 @@ pub(in crate::lint) fn check(subject: &Subject, report: &mut Report) {
         }
     }
     for (name, uses) in uses {
-        compare(name, uses.get(..MAX_RULES).unwrap_or(&uses), report);
+        let mut uses = once(name, uses, report);
+        if let Some(first) = uses.get(MAX_RULES) {
+            let words = format!(
+                "{} rules about {name}; only the first {MAX_RULES} were compared with each other",
+                uses.len()
+            );
+            let pointer = name_pointer(first.entry, first.index);
+            report.note(&NOT_COMPARED, first.place(), pointer, words);
+        }
+        uses.truncate(MAX_RULES);
+        compare(name, &uses, report);
+    }
+}
+
+/// Each use but those that repeat an earlier one, which are told of. Quick however many there are, so that what
+/// is left to compare with each other is little.
+fn once<'a>(name: &str, uses: Vec<Use<'a>>, report: &mut Report) -> Vec<Use<'a>> {
+    let mut seen: BTreeMap<String, usize> = BTreeMap::new();
+    let mut left = Vec::new();
+    for own in uses {
+        let rule = own.entry;
+        // What has two conditions of one argument means something else, see `argument-twice`.
+        if twice(&own) {
+            left.push(own);
+            continue;
+        }
+        let mut tests: Vec<String> = own.tests().map(|test| format!("{test:?}")).collect();
+        tests.sort_unstable();
+        let key = format!(
+            "{:?} {tests:?} {:?} {:?}",
+            action(rule),
+            rule.includes,
+            rule.excludes
+        );
+        match seen.get(&key) {
+            Some(first) => report.add(repetition(name, &own, *first, &DUPLICATE)),
+            None => {
+                seen.insert(key, own.number);
+                left.push(own);
+            }
+        }
+    }
+    left
+}
+
+fn repetition(name: &str, own: &Use, first: usize, rule: &'static Rule) -> Finding {
+    let pointer = name_pointer(own.entry, own.index);
+    Finding {
+        rule,
+        at: own.place(),
+        message: if own.number == first {
+            format!("{name} stands twice in this rule")
+        } else {
+            format!("rule {first} says the same of {name}")
+        },
+        repair: (!own.entry.singular).then(|| Repair::Remove {
+            pointer: pointer.clone(),
+        }),
+        pointer,
     }
 }
 
@@ -110,30 +169,18 @@ fn compare(name: &str, uses: &[Use], report: &mut Report) {
         let useless =
             others().find_map(|(other, use_)| Some((use_, useless(own, use_, at < other)?)));
         if let Some((other, rule)) = useless {
-            let words = if own.number == other.number {
-                format!("{name} stands twice in this rule")
-            } else if rule.id == DUPLICATE.id {
-                format!("rule {} says the same of {name}", other.number)
-            } else {
+            let mut finding = repetition(name, own, other.number, rule);
+            if rule.id != DUPLICATE.id {
                 let what = if other.entry.args.is_empty() {
                     "whatever its arguments"
                 } else {
+                    // What a rule with wider conditions makes useless is left to the author.
+                    finding.repair = None;
                     "too"
                 };
-                format!("rule {} decides on {name} {what}", other.number)
-            };
-            let pointer = name_pointer(own.entry, own.index);
-            // What a rule with wider conditions makes useless is left to the author.
-            let plain = rule.id == DUPLICATE.id || other.entry.args.is_empty();
-            report.add(Finding {
-                rule,
-                at: own.place(),
-                message: words,
-                repair: (plain && !own.entry.singular).then(|| Repair::Remove {
-                    pointer: pointer.clone(),
-                }),
-                pointer,
-            });
+                finding.message = format!("rule {} decides on {name} {what}", other.number);
+            }
+            report.add(finding);
             continue;
         }
         let earlier = uses.get(..at).unwrap_or_default();

@@ -42,6 +42,15 @@ pub(super) fn check(subject: &Subject, report: &mut Report) {
     notify::check(subject, report);
     flags::check(subject, report);
     arches::check(subject, report);
+    if let Some(wrong) = &subject.too_large {
+        let pointer = subject.draft.pointer("syscalls");
+        report.note(
+            &shape::TOO_LARGE,
+            subject.draft.at,
+            pointer,
+            wrong.to_string(),
+        );
+    }
     // Of a profile that lets nothing run there is nothing more to say.
     if subject.is_meaningful() && !missing::allows_nothing(subject, report) {
         clone::check(subject, report);

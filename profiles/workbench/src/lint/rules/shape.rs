@@ -2,7 +2,8 @@
 
 use crate::lint::rule::{Rule, Severity};
 
-pub(in crate::lint) const RULES: &[&Rule] = &[&MALFORMED, &UNKNOWN_FIELD, &TOO_LARGE];
+pub(in crate::lint) const RULES: &[&Rule] =
+    &[&MALFORMED, &UNKNOWN_FIELD, &TOO_LARGE, &NOT_COMPARED];
 
 /// The file, or a part of it, cannot be read.
 pub(in crate::lint) static MALFORMED: Rule = Rule {
@@ -37,4 +38,15 @@ pub(in crate::lint) static TOO_LARGE: Rule = Rule {
     why: "The kernel takes at most 4096 instructions (BPF_MAXINSNS, linux/bpf_common.h), so a profile \
           of this size can never be attached.",
     fix: "Put calls that get one answer into one rule, and use fewer conditions.",
+};
+
+/// More rules about one call than are compared.
+pub(in crate::lint) static NOT_COMPARED: Rule = Rule {
+    id: "CD004",
+    name: "not-compared",
+    severity: Severity::Warning,
+    fixable: false,
+    why: "Every rule about a call is compared with every other, which takes too long for so many: what makes \
+          the rest useless, or contradicts it, was not looked for.",
+    fix: "Say the same with fewer rules, as with a mask instead of many values.",
 };

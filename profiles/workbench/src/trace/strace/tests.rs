@@ -61,6 +61,70 @@ fn modes_tell_the_architecture() {
     assert!(counts.contains(&(Arch::X86, 1)) && counts.contains(&(Arch::NATIVE, 2)));
 }
 
+/// A real log's forms together: `strace -f -y -T -tt` of a program that a filter ends.
+#[test]
+fn a_log_with_descriptors_times_signals_and_a_kill_is_read() {
+    let log = "\
+        7 14:05:01.000001 execve(\"/bin/a\", [\"a\"], 0x7ffc /* 3 vars */) = 0 <0.000400>\n\
+        7 14:05:01.000501 openat(AT_FDCWD</srv/x, y (z)>, \"/etc/p\", O_RDONLY|O_CLOEXEC) = 3</etc/p> <0.000010>\n\
+        7 14:05:01.000511 ioctl(1</dev/pts/0<char 136:0>>, TCGETS, 0x7ffc) = -1 ENOTTY (Inappropriate ioctl) <0.1>\n\
+        7 14:05:01.000521 clone(child_stack=NULL, flags=CLONE_CHILD_CLEARTID <unfinished ...>\n\
+        8 14:05:01.000531 futex(0x7f00, FUTEX_WAIT_PRIVATE, 2, NULL <unfinished ...>\n\
+        7 14:05:01.000541 <... clone resumed>, child_tidptr=0x7f01) = 8 <0.000100>\n\
+        7 14:05:01.000551 --- SIGCHLD {si_signo=SIGCHLD, si_code=CLD_EXITED, si_pid=8} ---\n\
+        7 14:05:01.000561 write(2<pipe:[1]>, \"[ Process PID=7 runs in 32 bit mode. ]\", 40) = 40 <0.1>\n\
+        7 14:05:01.000571 nanosleep({tv_sec=1, tv_nsec=0}, 0x7ffc) = ? ERESTART_RESTARTBLOCK (To be restarted) <0.1>\n\
+        7 14:05:01.000581 restart_syscall(<... resuming interrupted nanosleep ...>) = 0 <0.1>\n\
+        7 14:05:01.000591 swapoff(\"/x\") = 168\n\
+        7 14:05:01.000601 --- SIGSYS {si_signo=SIGSYS, si_code=SYS_SECCOMP, si_call_addr=0x7f, \
+        si_syscall=__NR_swapoff, si_arch=AUDIT_ARCH_X86_64} ---\n\
+        8 14:05:01.000611 +++ killed by SIGSYS +++\n\
+        7 14:05:01.000621 +++ killed by SIGSYS (core dumped) +++\n";
+    let trace = read(log.as_bytes()).unwrap();
+    assert_eq!((trace.unreadable, trace.unfinished), (0, 1), "{trace:?}");
+    assert!(trace.calls.keys().all(|call| call.arch == Arch::NATIVE));
+    let args = |name: &str| {
+        let call = trace.calls.keys().find(|call| call.name == name);
+        call.unwrap_or_else(|| panic!("{name}")).args
+    };
+    assert_eq!(args("openat")[2], Some(0o2_000_000));
+    assert_eq!(args("ioctl")[..2], [Some(1), Some(0x5401)]);
+    assert_eq!(args("write")[2], Some(40));
+    // What never ended was called all the same, and so was what ended the program.
+    assert_eq!(args("futex"), [None; 6]);
+    for name in ["execve", "clone", "nanosleep", "restart_syscall", "swapoff"] {
+        args(name);
+    }
+}
+
+#[test]
+fn an_end_that_fits_no_beginning_loses_neither() {
+    let log = "1 socket(AF_INET, SOCK_STREAM <unfinished ...>\n1 <... mount resumed>, 0) = 0\n";
+    let trace = read(log.as_bytes()).unwrap();
+    assert_eq!(names(log).len(), 2);
+    assert_eq!(trace.unfinished, 1);
+    assert!(trace.calls.keys().all(|call| call.args == [None; 6]));
+}
+
+/// Halves of calls, each of another process, would add up to gigabytes.
+#[test]
+fn unfinished_calls_are_kept_in_bounded_memory() {
+    let long = "x".repeat(60 << 10);
+    let one = |pid: usize| format!("{pid} ioctl(3, \"{long}\" <unfinished ...>\n");
+    let mut log: String = (1..=400).map(one).collect();
+    log.push_str("1 <... ioctl resumed>, 7) = 0\n400 <... ioctl resumed>, 7) = 0\n");
+    let trace = read(log.as_bytes()).unwrap();
+    assert_eq!(trace.unfinished, 398);
+    // The first was kept; of the last the end alone would be taken for its beginning.
+    let known = trace.calls.keys().filter(|call| call.args != [None; 6]);
+    assert_eq!(
+        known
+            .map(|call| call.args[..3].to_vec())
+            .collect::<Vec<_>>(),
+        [[Some(3), None, Some(7)]]
+    );
+}
+
 #[test]
 fn remarks_are_passed_over_and_other_lines_counted() {
     let log = "1 getpid() = 1\n1 --- SIGCHLD {si_signo=SIGCHLD} ---\n1 +++ exited with 0 +++\n\
