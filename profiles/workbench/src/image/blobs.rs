@@ -138,7 +138,6 @@ impl<S: Read + Seek> Blobs<S> {
             members.entry(name).or_insert(at);
             Ok(())
         })?;
-        drop(archive);
         Ok(Self::Archive { source, members })
     }
 

@@ -77,12 +77,13 @@ impl Config {
     pub(super) fn command(self) -> Command {
         let run = self.config.unwrap_or_default();
         let path = run.env.into_iter().flatten();
-        let path = path.filter_map(|text| text.strip_prefix("PATH=").map(str::to_owned));
+        let mut path = path.filter_map(|text| text.strip_prefix("PATH=").map(str::to_owned));
         let cwd = run.working_dir.filter(|cwd| cwd.starts_with('/'));
         Command {
             entrypoint: run.entrypoint.unwrap_or_default(),
             cmd: run.cmd.unwrap_or_default(),
-            path: path.last(),
+            // Of several the last, as at the start of a container.
+            path: path.next_back(),
             cwd: cwd.unwrap_or_else(|| "/".to_owned()),
         }
     }

@@ -186,14 +186,17 @@ fn one(stored: Box<dyn Read + '_>, proof: &Proof, layer: &mut Layer<'_>) -> Resu
             source,
         },
     };
+    // Where both fail the digest is the reason, unless it would take too long to get to it.
+    let is_final =
+        |error: &ImageError| matches!(error, ImageError::Limit { .. } | ImageError::Interrupted);
     match proof {
         Proof::Stored(digest) => {
             let mut stored = Hashing::new(stored);
             let applied = compressed::plain(&mut stored)
                 .map_err(damaged)
                 .and_then(|plain| layer.apply(&mut budget.reader(plain)));
-            if let Err(limit @ (ImageError::Limit { .. } | ImageError::Interrupted)) = applied {
-                return Err(limit);
+            if applied.as_ref().is_err_and(is_final) {
+                return applied;
             }
             stored.check(digest).map_err(damaged)??;
             applied
@@ -201,8 +204,12 @@ fn one(stored: Box<dyn Read + '_>, proof: &Proof, layer: &mut Layer<'_>) -> Resu
         Proof::Content(digest) => {
             let plain = compressed::plain(stored).map_err(damaged)?;
             let mut plain = Hashing::new(budget.reader(plain));
-            layer.apply(&mut plain)?;
-            plain.check(digest).map_err(damaged)?
+            let applied = layer.apply(&mut plain);
+            if applied.as_ref().is_err_and(is_final) {
+                return applied;
+            }
+            plain.check(digest).map_err(damaged)??;
+            applied
         }
     }
 }

@@ -131,13 +131,14 @@ pub(super) fn run(arguments: &Arguments, format: Format) -> Result<ExitCode, Cli
     let started = Instant::now();
     let recordings = recordings(&arguments.recording)?;
     let cache = cache::directory(arguments.cache.as_deref(), arguments.no_cache);
-    // Draws on a terminal only.
+    let signals = arguments.image.is_some().then(place::hold_back).flatten();
+    // Draws on a terminal only, by a thread of its own.
     let progress = match format {
         Format::Human => ProgressBar::new_spinner(),
         Format::Json => ProgressBar::hidden(),
     };
     progress.enable_steady_tick(Duration::from_millis(120));
-    let place = Place::of(arguments, &progress)?;
+    let place = Place::of(arguments, signals, &progress)?;
     let args = place.command(arguments);
     progress.set_message(format!("analysing {}", args.join(" ")));
     let entry = Entry {

@@ -24,9 +24,13 @@ pub(super) struct Place {
 }
 
 impl Place {
-    pub(super) fn of(arguments: &Arguments, progress: &ProgressBar) -> Result<Self, GenerateError> {
+    pub(super) fn of(
+        arguments: &Arguments,
+        signals: Option<SigSet>,
+        progress: &ProgressBar,
+    ) -> Result<Self, GenerateError> {
         if let Some(file) = &arguments.image {
-            return Self::image(arguments, file, progress);
+            return Self::image(arguments, file, signals, progress);
         }
         let path = arguments.rootfs.as_deref().unwrap_or(Path::new("/"));
         Ok(Self {
@@ -41,6 +45,7 @@ impl Place {
     fn image(
         arguments: &Arguments,
         file: &Path,
+        signals: Option<SigSet>,
         progress: &ProgressBar,
     ) -> Result<Self, GenerateError> {
         let limits = Limits {
@@ -48,8 +53,6 @@ impl Place {
             entries: arguments.max_entries,
             interrupted: Arc::default(),
         };
-        // Before there is anything to clean up.
-        let signals = hold_back();
         let scratch = Scratch::new().map_err(|source| GenerateError::Scratch {
             path: std::env::temp_dir(),
             source,
@@ -102,8 +105,9 @@ fn open(path: &Path) -> Result<RootFs, GenerateError> {
     })
 }
 
-/// Holds the signals back that would end the program, in this thread and those it makes.
-fn hold_back() -> Option<SigSet> {
+/// Holds the signals back that would end the program, in this thread and those it makes: before it
+/// makes any, and before there is anything to clean up.
+pub(super) fn hold_back() -> Option<SigSet> {
     let mut signals = SigSet::empty();
     for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
         signals.add(signal);
