@@ -4,7 +4,7 @@
 //! Each gate names the source that it was read in (glibc 2.36), and holds for the shared library by
 //! that name only: a static program does not profit.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
 use super::facts;
@@ -143,12 +143,14 @@ pub(super) struct Gates {
     before: HashMap<Node, Gate>,
     between: HashMap<(Node, Node), Gate>,
     calls: HashMap<(Node, u32), Gate>,
+    /// Objects with gates on edges: few, and asked for each edge of every object.
+    objects: Vec<u32>,
 }
 
 impl Gates {
     /// The gate on an edge.
     pub(super) fn on(&self, from: Node, to: Node) -> Option<Gate> {
-        if from.object != to.object {
+        if from.object != to.object || !self.objects.contains(&from.object) {
             return None;
         }
         let gate = self
@@ -170,6 +172,7 @@ impl Gates {
             self.close_call(&object.summary, index, SETITIMER);
         }
         if facts::is_glibc(object) {
+            self.objects.push(index);
             Library::new(&object.summary, index).close(self);
         }
     }
@@ -189,6 +192,7 @@ struct Library<'a> {
     summary: &'a Summary,
     object: u32,
     exported: HashMap<&'a str, u32>,
+    nodes: HashSet<u32>,
 }
 
 impl<'a> Library<'a> {
@@ -198,6 +202,7 @@ impl<'a> Library<'a> {
             summary,
             object,
             exported: summary.exports.iter().filter_map(named).collect(),
+            nodes: summary.exports.iter().filter_map(|e| e.node).collect(),
         }
     }
 
@@ -381,7 +386,7 @@ impl<'a> Library<'a> {
     }
 
     fn is_exported(&self, node: u32) -> bool {
-        self.exported.values().any(|exported| *exported == node)
+        self.nodes.contains(&node)
     }
 }
 

@@ -6,13 +6,10 @@
 //! pointer to: a handler cannot be told from a step of the start-up that is called by pointer, so
 //! all count. What is left over runs before the loop, or after it.
 
-use std::collections::hash_map::Entry;
-use std::collections::{HashMap, VecDeque};
-
 use super::facts;
 use super::loader::{Loaded, Role};
 use super::reach::{Node, Reach};
-use crate::summary::Edge;
+use crate::summary::{Destination, Edge};
 
 /// Imports that wait for events, of the C library and of libraries that are made of a main loop.
 const WAITS: &[&str] = &[
@@ -48,43 +45,38 @@ const WAITS: &[&str] = &[
 pub(crate) struct Phases {
     /// The function with the main loop.
     pub(crate) main_loop: Node,
-    serving: Marks,
+    serving: Marks<bool>,
 }
 
 impl Phases {
     /// Whether a function can run once the main loop does.
     pub(crate) fn is_serving(&self, node: Node) -> bool {
-        self.serving.has(node)
+        self.serving.get(node) == Some(true)
     }
 }
 
-/// A set of nodes.
+/// A value for every node of every object.
 #[derive(Debug)]
-struct Marks(Vec<Vec<bool>>);
+struct Marks<T>(Vec<Vec<T>>);
 
-impl Marks {
-    fn new(objects: &[Loaded]) -> Self {
+impl<T: Copy + PartialEq> Marks<T> {
+    fn new(objects: &[Loaded], value: T) -> Self {
         let sizes = objects.iter().map(|object| object.summary.addresses.len());
-        Self(sizes.map(|size| vec![false; size]).collect())
+        Self(sizes.map(|size| vec![value; size]).collect())
     }
 
-    fn slot(&mut self, node: Node) -> Option<&mut bool> {
-        let object = self.0.get_mut(usize::try_from(node.object).ok()?)?;
-        object.get_mut(usize::try_from(node.node).ok()?)
+    fn get(&self, node: Node) -> Option<T> {
+        let object = self.0.get(usize::try_from(node.object).ok()?)?;
+        object.get(usize::try_from(node.node).ok()?).copied()
     }
 
-    fn has(&self, node: Node) -> bool {
-        let object = usize::try_from(node.object)
-            .ok()
-            .and_then(|o| self.0.get(o));
+    /// Whether it had another value before.
+    fn set(&mut self, node: Node, value: T) -> bool {
+        let object = usize::try_from(node.object).ok();
+        let object = object.and_then(|object| self.0.get_mut(object));
         let slot = object.zip(usize::try_from(node.node).ok());
-        slot.and_then(|(object, node)| object.get(node)) == Some(&true)
-    }
-
-    /// Whether it was not there before.
-    fn add(&mut self, node: Node) -> bool {
-        self.slot(node)
-            .is_some_and(|slot| !std::mem::replace(slot, true))
+        let slot = slot.and_then(|(object, node)| object.get_mut(node));
+        slot.is_some_and(|slot| std::mem::replace(slot, value) != value)
     }
 }
 
@@ -96,24 +88,28 @@ struct Way {
     edge: Edge,
 }
 
+/// How many calls a function is away from waiting.
+type Distance = u32;
+const NEVER: Distance = Distance::MAX;
+
 /// Finds the main loop; `None` where there is none.
 pub(crate) fn find(reach: &Reach, objects: &[Loaded]) -> Option<Phases> {
-    let (program, index) = objects
-        .iter()
-        .zip(0_u32..)
-        .find(|(o, _)| o.role == Role::Program)?;
+    let mut programs = objects.iter().zip(0_u32..);
+    let (program, index) = programs.find(|(object, _)| object.role == Role::Program)?;
     let entry = Node {
         object: index,
         node: program.summary.entry?,
     };
     let graph = Graph::new(reach, objects);
     let waits = graph.waiting();
-    let mut loops: HashMap<Node, u32> = HashMap::new();
+    let mut loops = Marks::new(objects, NEVER);
     for way in &graph.ways {
-        let distance = waits.get(&way.to).copied();
-        if let Some(distance) = distance.filter(|_| way.edge.is_call() && way.edge.is_looped()) {
-            let nearest = loops.entry(way.from).or_insert(distance);
-            *nearest = distance.min(*nearest);
+        if !(way.edge.is_call() && way.edge.is_looped()) {
+            continue;
+        }
+        let distance = waits.get(way.to).unwrap_or(NEVER);
+        if distance < loops.get(way.from).unwrap_or(0) {
+            loops.set(way.from, distance);
         }
     }
     // The nearer a loop is to what it waits by, the more it is about waiting: `main` often has a loop
@@ -121,15 +117,17 @@ pub(crate) fn find(reach: &Reach, objects: &[Loaded]) -> Option<Phases> {
     let called = graph.called_from(entry);
     let distances = called
         .iter()
-        .filter_map(|node| Some((*loops.get(node)?, *node)));
+        .filter_map(|node| Some((loops.get(*node)?, *node)));
     let (nearest, main_loop) = distances.min_by_key(|(distance, _)| *distance)?;
-    loops.retain(|_, distance| *distance <= nearest);
+    if nearest == NEVER {
+        return None;
+    }
 
-    let mut serving = Marks::new(objects);
-    let mut open = VecDeque::new();
+    let mut serving = Marks::new(objects, false);
+    let mut open = Vec::new();
     let mut start = |node| {
-        if serving.add(node) {
-            open.push_back(node);
+        if serving.set(node, true) {
+            open.push(node);
         }
     };
     for (object, index) in objects.iter().zip(0_u32..) {
@@ -142,15 +140,15 @@ pub(crate) fn find(reach: &Reach, objects: &[Loaded]) -> Option<Phases> {
     }
     for way in &graph.ways {
         let by_pointer = !way.edge.is_call() && way.from != entry;
-        let looped = way.edge.is_looped() && loops.contains_key(&way.from);
+        let looped = way.edge.is_looped() && loops.get(way.from).is_some_and(|d| d <= nearest);
         if by_pointer || looped {
             start(way.to);
         }
     }
-    while let Some(node) = open.pop_front() {
+    while let Some(node) = open.pop() {
         for way in graph.from(node) {
-            if serving.add(way.to) {
-                open.push_back(way.to);
+            if serving.set(way.to, true) {
+                open.push(way.to);
             }
         }
     }
@@ -161,14 +159,20 @@ pub(crate) fn find(reach: &Reach, objects: &[Loaded]) -> Option<Phases> {
 struct Graph<'a> {
     objects: &'a [Loaded],
     ways: Vec<Way>,
+    /// Where the ways of a node start and end.
+    extents: Marks<(usize, usize)>,
     /// Functions with a call of an import that waits.
     waiters: Vec<Node>,
 }
 
 impl<'a> Graph<'a> {
     fn new(reach: &Reach, objects: &'a [Loaded]) -> Self {
-        let mut ways = Vec::new();
-        let mut waiters = Vec::new();
+        let mut graph = Self {
+            objects,
+            ways: Vec::new(),
+            extents: Marks::new(objects, (0, 0)),
+            waiters: Vec::new(),
+        };
         for (object, index) in objects.iter().zip(0_u32..) {
             let names = object.summary.imports.iter();
             let waits: Vec<bool> = names.map(|i| WAITS.contains(&&*i.name)).collect();
@@ -181,65 +185,62 @@ impl<'a> Graph<'a> {
                 if !reach.is_reached(from) {
                     continue;
                 }
+                let first = graph.ways.len();
                 for edge in object.summary.edges(node) {
-                    let to = reach.followed(from, *edge);
-                    ways.extend(to.into_iter().map(|to| Way {
-                        from,
-                        to,
-                        edge: *edge,
-                    }));
-                    if outside
+                    let edge = *edge;
+                    let ways = &mut graph.ways;
+                    reach.followed(from, edge, |to| ways.push(Way { from, to, edge }));
+                    if let Destination::Import(import) = edge.destination()
+                        && outside
                         && edge.is_call()
-                        && let crate::summary::Destination::Import(import) = edge.destination()
                         && usize::try_from(import).is_ok_and(|i| waits.get(i) == Some(&true))
                     {
-                        waiters.push(from);
+                        graph.waiters.push(from);
                         // A wait in the function's own loop makes it a main loop by itself.
-                        if edge.is_looped() {
-                            ways.push(Way {
-                                from,
-                                to: from,
-                                edge: *edge,
-                            });
-                        }
+                        let to = from;
+                        graph.ways.push(Way { from, to, edge });
                     }
                 }
+                graph.extents.set(from, (first, graph.ways.len()));
             }
         }
-        Self {
-            objects,
-            ways,
-            waiters,
+        graph
+    }
+
+    fn from(&self, node: Node) -> &[Way] {
+        let extent = self.extents.get(node);
+        let ways = extent.and_then(|(first, end)| self.ways.get(first..end));
+        ways.unwrap_or(&[])
+    }
+
+    /// By how many calls functions wait, by themselves or by what they call.
+    fn waiting(&self) -> Marks<Distance> {
+        let mut distances = Marks::new(self.objects, NEVER);
+        let mut changed: Vec<Node> = Vec::new();
+        for node in &self.waiters {
+            if distances.set(*node, 0) {
+                changed.push(*node);
+            }
         }
-    }
-
-    fn from(&self, node: Node) -> impl Iterator<Item = &Way> {
-        let first = self.ways.partition_point(|way| way.from < node);
-        let ways = self.ways.get(first..).unwrap_or(&[]).iter();
-        ways.take_while(move |way| way.from == node)
-    }
-
-    /// Functions that wait, by themselves or by what they call, and by how many calls.
-    fn waiting(&self) -> HashMap<Node, u32> {
         let calls = self.ways.iter().filter(|way| way.edge.is_call());
         let mut callers: Vec<(Node, Node)> = calls.map(|way| (way.to, way.from)).collect();
         callers.sort_unstable();
-        let mut distances: HashMap<Node, u32> = HashMap::new();
-        let mut open = VecDeque::new();
-        for node in &self.waiters {
-            if distances.insert(*node, 0).is_none() {
-                open.push_back((*node, 0));
-            }
-        }
-        while let Some((node, distance)) = open.pop_front() {
-            let first = callers.partition_point(|(to, _)| *to < node);
-            let of_node = callers.get(first..).unwrap_or(&[]).iter();
-            for (_, caller) in of_node.take_while(|(to, _)| *to == node) {
-                if let Entry::Vacant(new) = distances.entry(*caller) {
-                    new.insert(distance + 1);
-                    open.push_back((*caller, distance + 1));
+        for distance in 1.. {
+            let mut next = Vec::new();
+            for node in changed {
+                let first = callers.partition_point(|(to, _)| *to < node);
+                let of_node = callers.get(first..).unwrap_or(&[]).iter();
+                for (_, caller) in of_node.take_while(|(to, _)| *to == node) {
+                    if distances.get(*caller) == Some(NEVER) {
+                        distances.set(*caller, distance);
+                        next.push(*caller);
+                    }
                 }
             }
+            if next.is_empty() {
+                break;
+            }
+            changed = next;
         }
         distances
     }
@@ -247,14 +248,14 @@ impl<'a> Graph<'a> {
     /// What is called from a function and from what it calls, nearest first; the first function gets
     /// pointers to those it has the C library call for it.
     fn called_from(&self, entry: Node) -> Vec<Node> {
-        let mut seen = Marks::new(self.objects);
-        seen.add(entry);
+        let mut seen = Marks::new(self.objects, false);
+        seen.set(entry, true);
         let mut order = vec![entry];
         let mut at = 0;
         while let Some(node) = order.get(at).copied() {
             at += 1;
             for way in self.from(node) {
-                if (way.edge.is_call() || node == entry) && seen.add(way.to) {
+                if (way.edge.is_call() || node == entry) && seen.set(way.to, true) {
                     order.push(way.to);
                 }
             }

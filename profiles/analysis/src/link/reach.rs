@@ -28,7 +28,7 @@ pub(crate) struct Reach {
     from: Vec<Vec<From>>,
     imports: Vec<Vec<bool>>,
     /// What reachable imports were bound to, by object and import.
-    bound: HashMap<(u32, u32), Vec<Node>>,
+    bound: Vec<Vec<Vec<Node>>>,
     /// Reachable imports that nobody defined, and who uses them.
     unbound: Vec<(Node, u32)>,
     /// Who defines a name: object, and index of the export.
@@ -61,6 +61,7 @@ impl Reach {
             let summary = &object.summary;
             self.from.push(vec![From::Nothing; summary.addresses.len()]);
             self.imports.push(vec![false; summary.imports.len()]);
+            self.bound.push(vec![Vec::new(); summary.imports.len()]);
             self.gates.add(object, index);
             for (export, at) in summary.exports.iter().zip(0..) {
                 let list = self.definitions.entry(export.name.clone()).or_default();
@@ -157,10 +158,7 @@ impl Reach {
         for (object, at) in definers {
             if let Some(node) = export(objects, object, at).and_then(|export| export.node) {
                 let to = Node { object, node };
-                self.bound
-                    .entry((from.object, number))
-                    .or_default()
-                    .push(to);
+                self.bound[index(from.object)][index(number)].push(to);
                 // Not by way of a gate: an import is bound once, whoever uses it next.
                 self.visit(to, From::Node(from));
             }
@@ -279,22 +277,29 @@ impl Reach {
         fitting
     }
 
-    /// Where the search got to from a reachable node by one of its edges.
-    pub(super) fn followed(&self, from: Node, edge: Edge) -> Vec<Node> {
-        let mut targets = match edge.destination() {
+    /// Calls `with` for where the search got to from a reachable node by one of its edges.
+    pub(super) fn followed(&self, from: Node, edge: Edge, mut with: impl FnMut(Node)) {
+        match edge.destination() {
             Destination::Node(node) => {
                 let to = Node { node, ..from };
                 let gate = self.gates.on(from, to);
                 let open = gate.is_none_or(|gate| self.open_gates.contains(&gate));
-                if open { vec![to] } else { Vec::new() }
+                if open && self.is_reached(to) {
+                    with(to);
+                }
             }
             Destination::Import(import) => {
-                let bound = self.bound.get(&(from.object, import));
-                bound.cloned().unwrap_or_default()
+                let bound = self.bound.get(index(from.object));
+                let bound = bound.and_then(|imports| imports.get(index(import)));
+                for to in bound
+                    .into_iter()
+                    .flatten()
+                    .filter(|to| self.is_reached(**to))
+                {
+                    with(*to);
+                }
             }
-        };
-        targets.retain(|to| self.is_reached(*to));
-        targets
+        }
     }
 
     pub(crate) fn is_reached(&self, node: Node) -> bool {
