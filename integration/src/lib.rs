@@ -49,3 +49,5 @@ pub mod loads;
 pub mod podman;
 /// What a test left behind.
 pub mod residue;
+/// Programs of a few instructions.
+pub mod tiny;

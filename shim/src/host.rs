@@ -112,7 +112,9 @@ impl Helper {
         fds.push((&theirs, CHANNEL_FD));
         fds.extend(console.map(|console| (console, CONSOLE_FD)));
         fds.extend(events.map(|events| (events, EVENTS_FD)));
-        let args = [HELPER, helper::VERB].map(|arg| sys::c_string(arg.as_bytes()));
+        // Its copy has no place of its own; by its name it finds the programs beside it.
+        let name = self.path.as_os_str().as_encoded_bytes();
+        let args = [name, helper::VERB.as_bytes()].map(sys::c_string);
         let args = args
             .into_iter()
             .collect::<io::Result<Vec<CString>>>()

@@ -1,6 +1,7 @@
 //! Files that an analysis looked at, and whether they are still what they were.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::fs::{File, Metadata, OpenOptions};
 use std::io;
 use std::os::fd::OwnedFd;
@@ -157,13 +158,11 @@ pub(super) fn hold(
                 if dependency.path.as_os_str().is_empty() {
                     Some(Identity::of(&std::fs::metadata(source)?))
                 } else {
-                    if !bound.contains_key(&mount) {
-                        bound.insert(mount, directory(source)?);
-                    }
-                    match bound.get(&mount) {
-                        Some(base) => look(base, &dependency.path, true)?,
-                        None => return Ok(false),
-                    }
+                    let base = match bound.entry(mount) {
+                        Entry::Occupied(open) => open.into_mut(),
+                        Entry::Vacant(new) => new.insert(directory(source)?),
+                    };
+                    look(base, &dependency.path, true)?
                 }
             }
         };

@@ -67,6 +67,10 @@ fn bench() -> Result<()> {
     let goals = [("crun", Some(1.0)), ("runc", Some(0.55))];
     rows.compare("OCI command line, run true", "ms", "cofferdam", &goals);
 
+    times::generated(&mut rows, rounds)?;
+    let goals = [("intersect", Some(1.25))];
+    rows.compare("run nginx -v, profile kept", "ms", "generate", &goals);
+
     memory::measure(&mut rows, rounds.div_ceil(5))?;
     rows.limit(
         "shim PSS, one container",

@@ -1,4 +1,5 @@
 use std::{
+    fs,
     io::Read,
     process::{Command, Stdio},
     thread,
@@ -13,7 +14,9 @@ use cofferdam_integration::{
     enclave::Enclave,
     error::{At, Error, Result},
     image::Image,
+    loads::stage::rootfs,
 };
+use serde_json::json;
 
 use crate::sample::{Rows, turns};
 
@@ -66,6 +69,48 @@ pub(crate) fn command_line(rows: &mut Rows, rounds: usize) -> Result<()> {
         };
         let root = format!("/run/bench-{who}");
         let command = [program, "--root", &root, "run", "--bundle", &path, "bench"];
+        rows.add(what, who, time_inside(&enclave, &command)?);
+        thread::sleep(PAUSE);
+    }
+    Ok(())
+}
+
+/// The second start under `seccomp = "generate"` against a start without, of the same program: nginx,
+/// which says its version and ends.
+pub(crate) fn generated(rows: &mut Rows, rounds: usize) -> Result<()> {
+    let what = "run nginx -v, profile kept";
+    let enclave = Enclave::new()?;
+    let policies = enclave.dir().join("policy.toml");
+    let text =
+        "[policy.generate]\nseccomp = \"generate\"\n[policy.intersect]\nseccomp = \"intersect\"\n";
+    fs::write(&policies, text).at("write", &policies)?;
+    let mut bundle = Bundle::without_rootfs(&enclave.dir().join("bundle"), &["nginx", "-v"])?;
+    bundle.spec["root"] = json!({"path": rootfs("nginx")?, "readonly": true});
+    bundle.spec["linux"]["cgroupsPath"] = format!("/{}/generated", enclave.tag()).into();
+    bundle.save()?;
+    let program = Runtime::Cofferdam.oci()?.display().to_string();
+    let path = bundle.dir().display().to_string();
+    let variables = [
+        format!("COFFERDAM_POLICY_FILE={}", policies.display()),
+        format!("COFFERDAM_CACHE={}", enclave.dir().join("cache").display()),
+    ];
+    let [policies, cache] = &variables;
+    // The first of each makes what the others find.
+    for who in turns(&["generate", "intersect"], rounds + 1) {
+        let command = [
+            "env",
+            policies,
+            cache,
+            &program,
+            "--root",
+            "/run/bench",
+            "--policy",
+            who,
+            "run",
+            "--bundle",
+            &path,
+            "bench",
+        ];
         rows.add(what, who, time_inside(&enclave, &command)?);
         thread::sleep(PAUSE);
     }

@@ -6,6 +6,8 @@
 
 /// What the analysis looked at, in a form that can be looked at again.
 mod dependencies;
+/// The summaries of single objects, within bounds.
+mod summaries;
 /// The container's files as the container will see them.
 mod view;
 
@@ -124,6 +126,8 @@ fn answer(bytes: &[u8]) -> Result<Answer, Failure> {
         let native = all.keys().filter_map(|name| native(name));
         generated.allow(native, Source::Recording, KEEP_ABSENT);
     }
+    // What cannot be tidied now is tidied at the next start.
+    let _ = summaries::tidy(&request.summaries);
     let dependencies = dependencies::of(&root.touched(), &request, &view);
     Ok(Answer::Made(Box::new(Made {
         generated,
