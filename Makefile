@@ -3,13 +3,14 @@ CARGO ?= $(shell command -v cargo || echo $(HOME)/.cargo/bin/cargo)
 FUZZ_SECONDS ?= 60
 export COFFERDAM_REQUIRE_ROOT ?= 1
 
-.PHONY: help setup engines programs profiles build install demo test unit soak bench bench-profiles lint fuzz clean
+.PHONY: help setup engines programs profiles build install demo test unit soak bench bench-profiles bench-recorder lint fuzz clean
 
 help:
 	@echo 'make demo     run a hardened container under containerd and Docker, print what is enforced'
 	@echo 'make test     every test, those against real engines included (root)'
 	@echo 'make bench    compare with runc, crun and the Go shim on this machine (root)'
 	@echo 'make bench-profiles   judge generated profiles by real programs, write docs/profiles.md (root)'
+	@echo 'make bench-recorder   what recording costs: a loop of calls, redis, nginx under wrk (root)'
 	@echo 'make unit     the tests that need neither root nor a daemon'
 	@echo 'make soak     the fault loops for longer (root)'
 	@echo 'make lint     formatting, lints, invariants, licences'
@@ -50,6 +51,10 @@ soak: build engines
 bench: build
 	@$(CARGO) run --quiet --release --locked --package cofferdam-integration --bin bench
 	@$(CARGO) bench --quiet --locked --package cofferdam-profiles
+	@$(MAKE) --no-print-directory bench-recorder
+
+# The servers are Debian's, and take turns with and without a recorder for some minutes.
+bench-recorder: setup programs
 	@$(CARGO) bench --quiet --locked --package cofferdam-recorder --bench overhead
 
 # Takes some ten minutes: every load runs under strace.

@@ -202,6 +202,63 @@ fn a_fresh_bundle_is_recorded_and_its_profile_lets_it_run() -> Result<()> {
     Ok(())
 }
 
+/// The filter that asks is put on the runtime and comes down to the container's init with it; what the
+/// runtime itself calls is not the container's.
+#[test]
+fn a_bundle_is_recorded_by_notifications_as_by_bpf() -> Result<()> {
+    if gate::root().is_none() {
+        return Ok(());
+    }
+    let place = Place::new(SCRIPT)?;
+    let record = |by: &str, predict: &str| -> Result<Value> {
+        let record = place
+            .cofferdam()?
+            .args(["profile", "record", "--format", "json"]);
+        let done = record
+            .args(["--by", by, "--predict", predict, "--bundle"])
+            .arg(place.bundle.dir())
+            .ok()?;
+        parse(&done.stdout)
+    };
+    let (bpf, notify) = (record("bpf", "nothing")?, record("notify", "nothing")?);
+    assert_is_of_the_script(&notify);
+    for phase in ["runtime", "startup", "serving"] {
+        assert_eq!(names(&bpf, phase), names(&notify, phase), "{phase}");
+    }
+    assert_eq!(bpf["filters"], notify["filters"]);
+    assert_eq!(notify["methods"], json!(["notify"]));
+    // The bundle's own program is analysed in its own root: what it may call runs unasked.
+    let predicted = record("notify", "analysis")?;
+    let unseen = predicted["predicted"].as_array().map_or(0, Vec::len);
+    assert!(unseen > 50, "{predicted}");
+    assert!(names(&predicted, "startup").len() < names(&notify, "startup").len());
+    Ok(())
+}
+
+#[test]
+fn a_bundles_capabilities_are_confirmed_by_doing_without() -> Result<()> {
+    if gate::root().is_none() {
+        return Ok(());
+    }
+    let script = "touch /tmp/x; chmod 0 /tmp/x; cat /tmp/x >/dev/null; chown 1:1 /tmp/x";
+    let place = Place::new(script)?;
+    let record = place
+        .cofferdam()?
+        .args(["profile", "record", "--format", "json"]);
+    let done = record
+        .args(["--confirm-capabilities", "--bundle"])
+        .arg(place.bundle.dir())
+        .ok()?;
+    let recording = parse(&done.stdout)?;
+    let confirmed = &recording["capabilities_confirmed"];
+    assert_eq!(confirmed["CAP_CHOWN"], true, "{recording}");
+    // An engine gives CAP_DAC_OVERRIDE, and `cat` has its way by it; but nobody minds if not.
+    assert_eq!(confirmed["CAP_DAC_OVERRIDE"], false, "{recording}");
+    let list = place.cofferdam()?.args(["list", "--quiet"]).ok()?;
+    assert_eq!(list.stdout.trim(), "");
+    Ok(())
+}
+
 #[test]
 fn a_running_container_and_what_is_executed_in_it_are_recorded() -> Result<()> {
     if gate::root().is_none() {
