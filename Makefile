@@ -50,6 +50,8 @@ soak: build engines
 bench: build
 	@$(CARGO) run --quiet --release --locked --package cofferdam-integration --bin bench
 	@$(CARGO) bench --quiet --locked --package cofferdam-profiles
+	@$(CARGO) build --quiet --release --locked --package cofferdam-shim --example denied
+	@$(CARGO) bench --quiet --locked --package cofferdam-shim --bench denials
 	@$(CARGO) bench --quiet --locked --package cofferdam-recorder --bench overhead
 
 # Takes some ten minutes: every load runs under strace.

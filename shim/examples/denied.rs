@@ -4,7 +4,7 @@
 #![expect(unsafe_code, reason = "raw system calls are what is tried")]
 #![expect(clippy::print_stdout, reason = "a command line program")]
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Error;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
@@ -33,6 +33,7 @@ fn main() {
     match verb {
         "table" => table(),
         "flood" => flood(number),
+        "storm" => storm(number, args.get(3).map_or("", String::as_str)),
         "loop" => allowed(number),
         "race" => race(number),
         "hostile" => hostile(),
@@ -138,6 +139,40 @@ fn flood(count: u64) {
         answers.insert(call(libc::SYS_swapoff, [n, 0, 0, 0, 0, 0]));
     }
     println!("{answers:?} {}", begin.elapsed().as_micros());
+}
+
+/// The same denied call from many threads at once, half of them in a second process, each so many times. One
+/// line for each process: the answers, how many calls, and microseconds.
+fn storm(threads: u64, each: &str) {
+    let each: u64 = each.parse().unwrap_or(0);
+    // SAFETY: there is one thread so far, and the child goes on like a process that has just begun.
+    let child = unsafe { libc::fork() };
+    let begin = Instant::now();
+    let run = || {
+        let mut answers = BTreeMap::new();
+        for n in 0..each {
+            *answers
+                .entry(call(libc::SYS_swapoff, [n, 0, 0, 0, 0, 0]))
+                .or_insert(0u64) += 1;
+        }
+        answers
+    };
+    let mut answers: BTreeMap<i64, u64> = BTreeMap::new();
+    std::thread::scope(|scope| {
+        let all: Vec<_> = (0..threads.div_ceil(2)).map(|_| scope.spawn(run)).collect();
+        for thread in all {
+            // A thread that panicked made no calls that count.
+            for (answer, count) in thread.join().unwrap_or_default() {
+                *answers.entry(answer).or_default() += count;
+            }
+        }
+    });
+    println!("{answers:?} {}", begin.elapsed().as_micros());
+    if child > 0 {
+        let mut status = 0;
+        // SAFETY: our own child, and a place for an int.
+        unsafe { libc::waitpid(child, &raw mut status, 0) };
+    }
 }
 
 /// The same allowed call again and again.
