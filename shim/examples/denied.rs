@@ -39,6 +39,7 @@ fn main() {
         "hostile" => hostile(),
         "listener" => listener(),
         "later" => later(number),
+        "compat" => compat(),
         _ => std::process::exit(2),
     }
 }
@@ -260,6 +261,51 @@ fn listener() {
         );
     }
 }
+
+/// A call of 32-bit x86, by the number and the conventions of that.
+#[cfg(target_arch = "x86_64")]
+fn compat_call(number: u32, args: [u32; 3]) -> i32 {
+    let [_, second, third] = args;
+    let result: u64;
+    // SAFETY: only calls that the filter denies are made, and the addresses are of live memory or null. rbx is
+    // put back; old kernels clear r8 to r11 on this way.
+    unsafe {
+        core::arch::asm!(
+            "push rbx",
+            "mov ebx, [r8]",
+            "int 0x80",
+            "pop rbx",
+            inlateout("rax") u64::from(number) => result,
+            inlateout("r8") args.as_ptr() => _,
+            inlateout("rcx") u64::from(second) => _,
+            inlateout("rdx") u64::from(third) => _,
+            lateout("r9") _, lateout("r10") _, lateout("r11") _,
+        );
+    }
+    u32::try_from(result & 0xffff_ffff)
+        .unwrap_or(0)
+        .cast_signed()
+}
+
+/// Calls that a 64-bit program makes by the 32-bit way: their numbers mean others there.
+#[cfg(target_arch = "x86_64")]
+fn compat() {
+    // Within reach of 32 bits.
+    let access = libc::PROT_READ | libc::PROT_WRITE;
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_32BIT;
+    // SAFETY: a new anonymous mapping touches no other memory.
+    let page = unsafe { libc::mmap(std::ptr::null_mut(), 4096, access, flags, -1, 0) };
+    let words = page.cast::<[u32; 4]>();
+    // AF_VSOCK, SOCK_STREAM, 0; then "/x".
+    // SAFETY: the page is ours, and large enough.
+    unsafe { words.write([40, 1, 0, u32::from_le_bytes(*b"/x\0\0")]) };
+    let at = u32::try_from(page.expose_provenance()).unwrap_or(0);
+    println!("swapon {}", compat_call(87, [at + 12, 0, 0]));
+    println!("socketcall {}", compat_call(102, [1, at, 0]));
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn compat() {}
 
 /// Denied calls until something else than before comes back, or for so many milliseconds; then asks
 /// for a listener of its own.

@@ -427,6 +427,39 @@ fn walk(path: &Path) -> u64 {
         .sum()
 }
 
+/// A 64-bit program may call by `int 0x80`, where numbers mean other calls.
+#[cfg(target_arch = "x86_64")]
+#[test]
+fn a_call_by_the_32_bit_way_is_named_as_such() {
+    if !needs_root() {
+        return;
+    }
+    let bench = bench(&["compat"]);
+    let explained = run(&bench, &["run", "c"]).ok();
+    let silent = run(&bench, &["--policy", "baseline", "run", "silent"]).ok();
+    assert_eq!(explained, silent);
+    let lines = lines(&bench, "c");
+    let of = |name: &str| {
+        let found = lines.iter().find(|line| line["syscall"] == name);
+        found.unwrap_or_else(|| panic!("{name}: {lines:?}"))
+    };
+    let (swapon, socketcall) = (of("swapon"), of("socketcall"));
+    assert_eq!(
+        (&swapon["architecture"], &swapon["number"]),
+        (&json!("x86"), &json!(87))
+    );
+    assert_eq!(swapon["arguments"][0]["meaning"], "\"/x\"");
+    assert_eq!(socketcall["architecture"], "x86");
+    assert_eq!(socketcall["arguments"][0]["meaning"], "socket");
+    assert_eq!(
+        socketcall["arguments"][1]["meaning"],
+        "{family=AF_VSOCK, type=SOCK_STREAM, protocol=0x0}"
+    );
+    let edit = socketcall["cause"]["edit"]["text"].as_str().unwrap();
+    assert!(edit.contains("every socket family"), "{edit}");
+    bench.assert_nothing_left("compat");
+}
+
 /// A process that joins has a listener of its own behind the very same program.
 #[test]
 fn a_joined_process_is_explained_too() {
