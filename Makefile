@@ -51,6 +51,8 @@ soak: build engines
 bench: build
 	@$(CARGO) run --quiet --release --locked --package cofferdam-integration --bin bench
 	@$(CARGO) bench --quiet --locked --package cofferdam-profiles
+	@$(CARGO) build --quiet --release --locked --package cofferdam-shim --example denied
+	@$(CARGO) bench --quiet --locked --package cofferdam-shim --bench denials
 	@$(MAKE) --no-print-directory bench-recorder
 
 # The servers are Debian's, and take turns with and without a recorder for some minutes.

@@ -38,7 +38,8 @@ fuzz_target!(|data: &[u8]| {
     let Some((head, memory)) = data.split_first_chunk::<56>() else {
         return;
     };
-    let word = |at: usize| u64::from_le_bytes(head[8 * at..8 * at + 8].try_into().expect("8 bytes"));
+    let word =
+        |at: usize| u64::from_le_bytes(head[8 * at..8 * at + 8].try_into().expect("8 bytes"));
     let audits = [Arch::X86_64.audit(), Arch::X86.audit(), word(0) as u32];
     let call = Call {
         audit: audits[head[7] as usize % 3],

@@ -4,7 +4,7 @@
 #![expect(unsafe_code, reason = "raw system calls are what is tried")]
 #![expect(clippy::print_stdout, reason = "a command line program")]
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Error;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
@@ -33,11 +33,13 @@ fn main() {
     match verb {
         "table" => table(),
         "flood" => flood(number),
+        "storm" => storm(number, args.get(3).map_or("", String::as_str)),
         "loop" => allowed(number),
         "race" => race(number),
         "hostile" => hostile(),
         "listener" => listener(),
         "later" => later(number),
+        "compat" => compat(),
         _ => std::process::exit(2),
     }
 }
@@ -140,6 +142,40 @@ fn flood(count: u64) {
     println!("{answers:?} {}", begin.elapsed().as_micros());
 }
 
+/// The same denied call from many threads at once, half of them in a second process, each so many times. One
+/// line for each process: the answers, how many calls, and microseconds.
+fn storm(threads: u64, each: &str) {
+    let each: u64 = each.parse().unwrap_or(0);
+    // SAFETY: there is one thread so far, and the child goes on like a process that has just begun.
+    let child = unsafe { libc::fork() };
+    let begin = Instant::now();
+    let run = || {
+        let mut answers = BTreeMap::new();
+        for n in 0..each {
+            *answers
+                .entry(call(libc::SYS_swapoff, [n, 0, 0, 0, 0, 0]))
+                .or_insert(0u64) += 1;
+        }
+        answers
+    };
+    let mut answers: BTreeMap<i64, u64> = BTreeMap::new();
+    std::thread::scope(|scope| {
+        let all: Vec<_> = (0..threads.div_ceil(2)).map(|_| scope.spawn(run)).collect();
+        for thread in all {
+            // A thread that panicked made no calls that count.
+            for (answer, count) in thread.join().unwrap_or_default() {
+                *answers.entry(answer).or_default() += count;
+            }
+        }
+    });
+    println!("{answers:?} {}", begin.elapsed().as_micros());
+    if child > 0 {
+        let mut status = 0;
+        // SAFETY: our own child, and a place for an int.
+        unsafe { libc::waitpid(child, &raw mut status, 0) };
+    }
+}
+
 /// The same allowed call again and again.
 fn allowed(count: u64) {
     let begin = Instant::now();
@@ -225,6 +261,51 @@ fn listener() {
         );
     }
 }
+
+/// A call of 32-bit x86, by the number and the conventions of that.
+#[cfg(target_arch = "x86_64")]
+fn compat_call(number: u32, args: [u32; 3]) -> i32 {
+    let [_, second, third] = args;
+    let result: u64;
+    // SAFETY: only calls that the filter denies are made, and the addresses are of live memory or null. rbx is
+    // put back; old kernels clear r8 to r11 on this way.
+    unsafe {
+        core::arch::asm!(
+            "push rbx",
+            "mov ebx, [r8]",
+            "int 0x80",
+            "pop rbx",
+            inlateout("rax") u64::from(number) => result,
+            inlateout("r8") args.as_ptr() => _,
+            inlateout("rcx") u64::from(second) => _,
+            inlateout("rdx") u64::from(third) => _,
+            lateout("r9") _, lateout("r10") _, lateout("r11") _,
+        );
+    }
+    u32::try_from(result & 0xffff_ffff)
+        .unwrap_or(0)
+        .cast_signed()
+}
+
+/// Calls that a 64-bit program makes by the 32-bit way: their numbers mean others there.
+#[cfg(target_arch = "x86_64")]
+fn compat() {
+    // Within reach of 32 bits.
+    let access = libc::PROT_READ | libc::PROT_WRITE;
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_32BIT;
+    // SAFETY: a new anonymous mapping touches no other memory.
+    let page = unsafe { libc::mmap(std::ptr::null_mut(), 4096, access, flags, -1, 0) };
+    let words = page.cast::<[u32; 4]>();
+    // AF_VSOCK, SOCK_STREAM, 0; then "/x".
+    // SAFETY: the page is ours, and large enough.
+    unsafe { words.write([40, 1, 0, u32::from_le_bytes(*b"/x\0\0")]) };
+    let at = u32::try_from(page.expose_provenance()).unwrap_or(0);
+    println!("swapon {}", compat_call(87, [at + 12, 0, 0]));
+    println!("socketcall {}", compat_call(102, [1, at, 0]));
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn compat() {}
 
 /// Denied calls until something else than before comes back, or for so many milliseconds; then asks
 /// for a listener of its own.

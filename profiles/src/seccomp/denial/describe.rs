@@ -7,6 +7,7 @@ use std::fmt::Write as _;
 
 use serde::{Deserialize, Serialize};
 
+use super::multiplexed;
 use super::names;
 use super::signature::{self, Kind};
 use crate::seccomp::bpf::Call;
@@ -98,6 +99,7 @@ fn meaning(kind: Kind, value: u64, call: &Call, memory: &dyn Memory) -> Option<S
         }),
         Kind::CloneArgs => words::<1>(value, memory)
             .map(|[flags]| format!("{{flags={}}}", names::flags(names::CLONE, flags))),
+        Kind::Words => multiplexed::behind(call, memory),
     }
 }
 

@@ -2,6 +2,8 @@
 
 /// A call's arguments in words, read through whatever reads the caller's memory.
 mod describe;
+/// The calls behind `socketcall` and `ipc`.
+mod multiplexed;
 /// The names of flags and constants.
 mod names;
 /// Which arguments a call has, and what they mean.
@@ -242,7 +244,8 @@ fn explained_by_rule(
         text: format!("rule {index} names it{with} and {answer}"),
         edit: Some(Edit {
             text: format!(
-                "take {name} out of rule {index}, and allow it if the default action denies"
+                "take {name} out of rule {index}, and allow it if the default action denies{}",
+                caution(name)
             ),
             add: None,
             remove: Some(Removal {
@@ -277,10 +280,24 @@ fn add(name: &str, call: &Call) -> Edit {
     let shown = describe::argument(name, call, usize::from(index))
         .map_or_else(String::new, |shown| format!(" ({shown})"));
     Edit {
-        text: format!("allow {name} when arg{index} & 0xffffffff == {value:#x}{shown}"),
+        text: format!(
+            "allow {name} when arg{index} & 0xffffffff == {value:#x}{shown}{}",
+            caution(name)
+        ),
         add: Some(rule),
         remove: None,
         architecture: None,
+    }
+}
+
+/// What whoever allows a call should know.
+fn caution(name: &str) -> &'static str {
+    match name {
+        "socketcall" => {
+            "; that opens every socket family to 32-bit calls, for what it is about lies in memory, where no \
+             filter looks (seccomp_compat32 = \"socketcall\" in the policy does the same to the built-in default)"
+        }
+        _ => "",
     }
 }
 

@@ -1,6 +1,7 @@
 //! Which arguments a call has, and what they mean: the calls that profiles deny, and those whose
 //! arguments profiles look at. The others are shown as registers.
 
+use super::multiplexed;
 use super::names::{self, Table};
 
 /// What an argument is.
@@ -31,6 +32,8 @@ pub(super) enum Kind {
     OpenHow,
     /// The address of a `struct clone_args`.
     CloneArgs,
+    /// The address of the words that a `socketcall` is about.
+    Words,
 }
 
 type Signature = &'static [(&'static str, Kind)];
@@ -137,6 +140,17 @@ static SIGNATURES: &[(&str, Signature)] = &[
     (
         "ioctl",
         &[FD, ("command", Choice(names::IOCTL)), ("argument", Plain)],
+    ),
+    (
+        "ipc",
+        &[
+            ("call", Choice(multiplexed::IPC)),
+            ("first", Int),
+            ("second", Plain),
+            ("third", Plain),
+            ("pointer", Plain),
+            ("fifth", Plain),
+        ],
     ),
     (
         "keyctl",
@@ -319,6 +333,13 @@ static SIGNATURES: &[(&str, Signature)] = &[
     ),
     ("socket", SOCKET),
     (
+        "socketcall",
+        &[
+            ("call", Choice(multiplexed::SOCKETCALL)),
+            ("args", Kind::Words),
+        ],
+    ),
+    (
         "socketpair",
         &[SOCKET[0], SOCKET[1], SOCKET[2], ("result", Plain)],
     ),
@@ -341,12 +362,15 @@ static SIGNATURES: &[(&str, Signature)] = &[
     ("userfaultfd", &[FLAGS]),
 ];
 
-/// The arguments of the call `name`.
+/// The arguments of the call `name`. The wider forms that 32-bit programs have (`chown32`, `fcntl64`) have those of
+/// the call they widen.
 pub(super) fn of(name: &str) -> Option<Signature> {
-    let at = SIGNATURES
-        .binary_search_by(|(own, _)| (*own).cmp(name))
-        .ok()?;
-    SIGNATURES.get(at).map(|(_, signature)| *signature)
+    let exact = |name: &str| {
+        let at = SIGNATURES.binary_search_by(|(own, _)| (*own).cmp(name));
+        SIGNATURES.get(at.ok()?).map(|(_, signature)| *signature)
+    };
+    let narrow = ["32", "64"].iter().find_map(|end| name.strip_suffix(end));
+    exact(name).or_else(|| exact(narrow?))
 }
 
 /// The argument, an int, that says what the call does, so that allowing one value is narrower than
@@ -354,7 +378,7 @@ pub(super) fn of(name: &str) -> Option<Signature> {
 pub(super) fn selector(name: &str) -> Option<u8> {
     match name {
         "socket" | "socketpair" | "prctl" | "personality" | "keyctl" | "bpf" | "ptrace"
-        | "unshare" | "clock_settime" => Some(0),
+        | "unshare" | "clock_settime" | "socketcall" | "ipc" => Some(0),
         "ioctl" | "fcntl" | "setns" => Some(1),
         _ => None,
     }

@@ -90,7 +90,7 @@ pub fn serve(control: RawFd, directory: &Path) -> Result<(), ServeError> {
     };
     // Not of the caller's session or priority: it has no part in what becomes of it.
     let _ = nix::unistd::setsid();
-    sched::yield_to_others();
+    sched::set_nice(worker::QUIET_NICE);
     inherit::reset_signals().map_err(failed("reset the signals"))?;
     nix::sys::prctl::set_dumpable(false)
         .map_err(|errno| failed("become undumpable")(errno.into()))?;

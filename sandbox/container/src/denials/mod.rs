@@ -20,6 +20,8 @@ pub mod log;
 mod memory;
 /// How the listener is started, found and ended.
 mod setup;
+/// Threads that are denied the same call again and again.
+mod streak;
 /// Which denials are written down, and how many are not.
 mod tally;
 /// Answers calls.

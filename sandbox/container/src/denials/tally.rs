@@ -117,6 +117,20 @@ impl Tally {
         false
     }
 
+    /// Counts calls that are not to be written down.
+    pub(super) fn count(&mut self, key: &Key, calls: u64) {
+        match self.entries.get_mut(key) {
+            Some(entry) => entry.suppressed += calls,
+            None => self.others += calls,
+        }
+        self.pending |= calls > 0;
+    }
+
+    /// There will be something to count at the next flush.
+    pub(super) fn remember(&mut self) {
+        self.pending = true;
+    }
+
     /// Counts calls of which nothing more is known.
     pub(super) fn count_others(&mut self, calls: u64) {
         self.others += calls;

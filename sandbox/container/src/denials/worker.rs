@@ -16,12 +16,21 @@ use super::event::{Denied, Line, Suppressed};
 use super::keeper::{QUIT, Shared, message};
 use super::log::Log;
 use super::memory::{self, Caller};
+use super::streak::{Asked, Streaks};
 use super::tally::{Key, Tally};
 use crate::clock;
 use crate::sys::notify::{self, Pending};
+use crate::sys::sched;
 
 /// How soon suppressed calls are written down, in milliseconds.
 const FLUSH: u16 = 1000;
+/// So many calls between two flushes are a flood.
+const FLOOD: u64 = 5000;
+/// How much others go first: somebody waits for an answer, but of a flood nobody else shall notice.
+pub(super) const QUIET_NICE: u8 = 1;
+const FLOOD_NICE: u8 = 10;
+/// How many calls of one listener are answered before the others are looked at.
+const BATCH: usize = 64;
 
 /// Why the worker's work is over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,9 +58,14 @@ pub(super) fn run(
         shared,
         log: Log::append(&shared.plan.log).ok(),
         tally: Tally::new(now()),
+        streaks: Streaks::new(),
         explainer: None,
         flushed: now(),
+        weighed: shared.desk.total(),
+        flooded: false,
     };
+    // Its predecessor may have met a flood.
+    sched::set_nice(QUIET_NICE);
     // What its predecessor, if there was one, counted and could not write down any more.
     worker.tally.count_others(shared.desk.unaccounted());
     if let Some((serial, pending)) = shared.desk.left()
@@ -75,12 +89,26 @@ pub(super) fn run(
     }
 }
 
+/// Whether a call waits at a listener.
+fn waits(listener: &OwnedFd) -> bool {
+    let mut fds = [PollFd::new(listener.as_fd(), PollFlags::POLLIN)];
+    matches!(poll(&mut fds, PollTimeout::ZERO), Ok(1))
+        && fds.iter().any(|fd| {
+            fd.revents()
+                .is_some_and(|flags| flags.contains(PollFlags::POLLIN))
+        })
+}
+
 struct Worker<'a> {
     shared: &'a Shared,
     log: Option<Log>,
     tally: Tally,
+    streaks: Streaks,
     explainer: Option<Explainer>,
     flushed: u64,
+    /// How many calls there had been at the last flush.
+    weighed: u64,
+    flooded: bool,
 }
 
 impl Worker<'_> {
@@ -92,7 +120,7 @@ impl Worker<'_> {
         let mut fds = vec![PollFd::new(keeper.as_fd(), PollFlags::POLLIN)];
         let all = listeners.values();
         fds.extend(all.map(|fd| PollFd::new(fd.as_fd(), PollFlags::POLLIN)));
-        let timeout = if self.tally.pending() {
+        let timeout = if self.tally.pending() || self.flooded {
             PollTimeout::from(FLUSH)
         } else {
             PollTimeout::NONE
@@ -119,7 +147,9 @@ impl Worker<'_> {
         for serial in gone {
             listeners.remove(&serial);
         }
-        if self.tally.pending() && now().saturating_sub(self.flushed) >= u64::from(FLUSH) {
+        if (self.tally.pending() || self.flooded)
+            && now().saturating_sub(self.flushed) >= u64::from(FLUSH)
+        {
             self.flush();
         }
         if ready.first().is_some_and(|flags| !flags.is_empty()) {
@@ -148,17 +178,34 @@ impl Worker<'_> {
         }
     }
 
-    /// One call of one listener.
+    /// The calls that wait at one listener, up to [`BATCH`]. To receive where none waits would block.
     fn serve(&mut self, serial: u32, listener: &OwnedFd) {
-        // An error: the caller was killed meanwhile, or all callers are gone.
-        if let Ok(pending) = self.shared.desk.receive(listener, serial) {
+        for _ in 0..BATCH {
+            // An error: the caller was killed meanwhile, or all callers are gone.
+            let Ok(pending) = self.shared.desk.receive(listener, serial) else {
+                return;
+            };
             self.answer(listener, &pending);
             self.shared.desk.clear();
+            if !waits(listener) {
+                return;
+            }
         }
     }
 
     fn answer(&mut self, listener: &OwnedFd, pending: &Pending) {
         let errno = errno_of(&self.shared.program, &pending.call);
+        let asked = Asked {
+            pid: pending.pid,
+            audit: pending.call.audit,
+            number: pending.call.number,
+        };
+        if self.streaks.counts(asked) {
+            self.tally.remember();
+            // ENOENT: the caller was killed, and nobody waits for an answer any more.
+            let _ = notify::deny(listener, pending.id, errno);
+            return;
+        }
         let executable = memory::executable(pending.pid);
         let key = Key {
             executable,
@@ -169,10 +216,14 @@ impl Worker<'_> {
             .tally
             .admit(&key, now())
             .then(|| self.describe(listener, pending, &key.executable, errno));
-        // ENOENT: the caller was killed, and nobody waits for an answer any more.
         let _ = notify::deny(listener, pending.id, errno);
-        if let Some(line) = line {
-            self.write(&line);
+        match line {
+            Some(line) => self.write(&line),
+            None => {
+                if let Some((key, count)) = self.streaks.suppressed(asked, key) {
+                    self.tally.count(&key, count);
+                }
+            }
         }
     }
 
@@ -226,9 +277,24 @@ impl Worker<'_> {
         }))
     }
 
+    /// Steps back while there is a flood: what asks that much can wait, others cannot.
+    fn weigh(&mut self) {
+        let total = self.shared.desk.total();
+        let flooded = total.saturating_sub(self.weighed) > FLOOD;
+        self.weighed = total;
+        if flooded != self.flooded {
+            self.flooded = flooded;
+            sched::set_nice(if flooded { FLOOD_NICE } else { QUIET_NICE });
+        }
+    }
+
     /// Writes down how many calls were not written down.
     fn flush(&mut self) {
         self.flushed = now();
+        self.weigh();
+        for (key, count) in self.streaks.end() {
+            self.tally.count(&key, count);
+        }
         for (key, count) in self.tally.flush(self.flushed) {
             let syscall = key.as_ref().map_or_else(String::new, |key| {
                 let call = cofferdam_profiles::seccomp::Call {

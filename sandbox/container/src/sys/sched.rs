@@ -90,9 +90,11 @@ pub(crate) fn set_memory_policy(mode: u32, nodes: &[u64]) -> io::Result<()> {
     Ok(())
 }
 
-/// Lets other processes of the machine go first, a little: somebody waits for this one.
-pub(crate) fn yield_to_others() {
-    const NICE: libc::c_int = 1;
+/// How much this process lets others go first: 0 not at all, 19 the most. Its session's group counts where the
+/// kernel makes such groups (`sched(7)`, "The autogroup feature"), for nice values matter within it only.
+pub(crate) fn set_nice(level: u8) {
     // SAFETY: integers only. A failure leaves the priority as it is.
-    let _ = unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, NICE) };
+    let _ = unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, level.min(19).into()) };
+    // Absent where there are no such groups.
+    let _ = std::fs::write("/proc/self/autogroup", level.min(19).to_string());
 }
