@@ -106,6 +106,44 @@ pub fn unpack_bytes(bytes: &[u8], limits: &Limits, scratch: &Scratch) -> Result<
     archive(io::Cursor::new(bytes), None, &budget, scratch)
 }
 
+/// Applies layers, the lowest first, without an image around them: for fuzzing, which could not find
+/// digests.
+pub fn unpack_layers(
+    layers: &[&[u8]],
+    limits: &Limits,
+    scratch: &Scratch,
+) -> Result<Ignored, ImageError> {
+    let budget = Budget::new(limits, &|_| ());
+    let mut ignored = Ignored::default();
+    let mut tree = tree_at(scratch.root())?;
+    for (content, index) in layers.iter().zip(1..) {
+        let name = format!("layer {index}");
+        let mut layer = Layer {
+            name: &name,
+            tree: &mut tree,
+            budget: &budget,
+            ignored: &mut ignored,
+            place: scratch.root(),
+            made: BTreeSet::new(),
+            is_first: index == 1,
+        };
+        let plain = compressed::plain(*content).map_err(|source| ImageError::Layer {
+            layer: name.clone(),
+            source,
+        })?;
+        layer.apply(&mut budget.reader(plain))?;
+    }
+    Ok(ignored)
+}
+
+fn tree_at(root: &Path) -> Result<Tree, ImageError> {
+    Tree::new(root).map_err(|source| ImageError::Write {
+        entry: "/".into(),
+        place: root.to_owned(),
+        source,
+    })
+}
+
 /// Makes an archive seekable, and no longer compressed.
 fn kept(source: &mut dyn Read, budget: &Budget<'_>, scratch: &Scratch) -> Result<File, ImageError> {
     let failed = |source| ImageError::Write {
@@ -144,11 +182,7 @@ fn apply<S: Read + Seek>(
 ) -> Result<Image, ImageError> {
     let root = scratch.root();
     let manifest = manifest::read(&mut blobs, tag)?;
-    let mut tree = Tree::new(root).map_err(|source| ImageError::Write {
-        entry: "/".into(),
-        place: root.to_owned(),
-        source,
-    })?;
+    let mut tree = tree_at(root)?;
     let mut ignored = Ignored::default();
     for (blob, index) in manifest.layers.iter().zip(1..) {
         let name = format!("layer {index} ({})", blob.name);
