@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use cofferdam_profiles::seccomp;
 use oci_spec::runtime::LinuxSeccomp;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::analyse::{Context, Options, analyse_in};
 use crate::error::AnalysisError;
@@ -31,7 +31,7 @@ pub struct Entry<'a> {
 
 /// A profile for a process, and why it is what it is. Serialised, this is the evidence that
 /// `cofferdam profile generate --evidence` writes: everything but the profile.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Generated {
     /// The program the process starts with, as seen from inside, symlinks resolved.
     pub entry: PathBuf,
@@ -53,7 +53,7 @@ pub struct Generated {
 }
 
 /// A program that a process may run and that was not analysed.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LeftOut {
     /// As seen from inside.
     pub program: PathBuf,

@@ -1,12 +1,12 @@
 //! What kind of program it is, and how far its result can be trusted.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::link::{Loaded, Role};
 use crate::summary::Language;
 
 /// What a program is made of.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "kind", content = "name")]
 pub enum Kind {
     /// Machine code and shared objects.
@@ -24,7 +24,7 @@ pub enum Kind {
 }
 
 /// How far a result can be trusted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Confidence {
     /// It depends on what is not in the files: run the program and compare.

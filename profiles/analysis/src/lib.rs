@@ -17,6 +17,8 @@ mod elf;
 mod entry;
 /// Why there is no result.
 mod error;
+/// Whole results between runs.
+mod kept;
 /// What kind of program it is, and how far its result can be trusted.
 mod kind;
 /// Objects put together, and the search.
@@ -34,6 +36,7 @@ pub use analyse::{Options, analyse};
 pub use elf::ElfError;
 pub use entry::{Entry, EntryError, Generated, LeftOut, generate};
 pub use error::AnalysisError;
+pub use kept::generate_or_recall;
 pub use kind::{Confidence, Kind};
 pub use profile::to_profile;
 pub use result::{Analysis, Certainty, Evidence, ObjectInfo, Serving, Unresolved};

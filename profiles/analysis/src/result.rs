@@ -4,13 +4,13 @@ use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::kind::{Confidence, Kind};
 use crate::summary::Why;
 
 /// How it is known that a call can happen.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Certainty {
     /// The number stands beside a `syscall` instruction that can be reached.
@@ -24,7 +24,7 @@ pub enum Certainty {
 }
 
 /// Why a call is in the result.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Evidence {
     /// How it is known.
     pub certainty: Certainty,
@@ -55,7 +55,7 @@ impl Evidence {
 }
 
 /// A reachable system call whose number is not known.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Unresolved {
     /// The object, as seen from inside.
     pub object: PathBuf,
@@ -70,7 +70,7 @@ pub struct Unresolved {
 }
 
 /// A file of the program.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct ObjectInfo {
     /// As seen from inside.
     pub path: PathBuf,
@@ -81,7 +81,7 @@ pub struct ObjectInfo {
 }
 
 /// Which system calls a program can make.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Analysis {
     /// The program, as seen from inside, symlinks resolved.
     pub program: PathBuf,
@@ -107,7 +107,7 @@ pub struct Analysis {
 
 /// The calls that are left once a program runs its main loop. No filter is made of them: the program
 /// would have to install it itself, and what it does after the loop is not among them.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Serving {
     /// The function with the main loop, `object:function`.
     pub main_loop: String,

@@ -131,6 +131,11 @@ impl Dependency {
         look(base, path, false)
     }
 
+    /// Whether everything inside a root file system without mounts is as it was.
+    pub fn all_hold(dependencies: &[Self], root: &Path) -> io::Result<bool> {
+        hold(dependencies, root, &[])
+    }
+
     /// What is behind a bind mount's source now. Fails where a link leads out of it.
     pub fn behind(source: &Path, path: &Path) -> io::Result<Option<Identity>> {
         if path.as_os_str().is_empty() {

@@ -51,6 +51,11 @@ impl RootFs {
         self
     }
 
+    /// Whether it remembers them.
+    pub fn is_watched(&self) -> bool {
+        self.watch.is_some()
+    }
+
     /// The paths that were looked at; none unless it is [`watched`](Self::watched).
     pub fn touched(&self) -> Vec<Touched> {
         self.watch

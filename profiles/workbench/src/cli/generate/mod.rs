@@ -11,7 +11,9 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use cofferdam_analysis::{Confidence, Entry, EntryError, Generated, Options, generate};
+use cofferdam_analysis::{
+    Confidence, Entry, EntryError, Generated, Options, generate_or_recall,
+};
 use indicatif::ProgressBar;
 
 use super::convert::To;
@@ -146,7 +148,7 @@ pub(super) fn run(arguments: &Arguments, format: Format) -> Result<ExitCode, Cli
         path: arguments.path.as_deref().or(place.path.as_deref()),
         cwd: arguments.workdir.as_deref().unwrap_or(&place.cwd),
     };
-    let made = generate(&place.root, &entry, &Options { cache });
+    let made = generate_or_recall(&place.root, &entry, &Options { cache });
     let mut made = made.map_err(GenerateError::from)?;
     progress.finish_and_clear();
     let holes = merge(&mut made, &recordings);

@@ -34,7 +34,7 @@ impl Place {
         }
         let path = arguments.rootfs.as_deref().unwrap_or(Path::new("/"));
         Ok(Self {
-            root: open(path)?,
+            root: open(path)?.watched(),
             path: None,
             cwd: PathBuf::from("/"),
             image: None,
