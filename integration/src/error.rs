@@ -83,6 +83,15 @@ pub enum Error {
         #[source]
         source: Box<cofferdam_analysis::AnalysisError>,
     },
+    /// An executable could not be analysed.
+    #[error("cannot make a profile for {program}")]
+    Entry {
+        /// The executable, as seen from inside its root file system.
+        program: String,
+        /// Why not.
+        #[source]
+        source: Box<cofferdam_analysis::EntryError>,
+    },
     /// Cases of a table failed.
     #[error("{} of {total} cases failed: {}", failed.len(), failed.join(", "))]
     Cases {

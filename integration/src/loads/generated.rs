@@ -5,7 +5,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use cofferdam_analysis::{Analysis, Options, RootFs, analyse, to_profile};
+use cofferdam_analysis::{
+    Analysis, Entry, Options, RootFs, analyse, generate_or_recall, to_profile,
+};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -27,6 +29,8 @@ pub struct Generated {
     pub kind: String,
     /// How far the result can be trusted.
     pub confidence: String,
+    /// The function with the main loop, and how many calls are left once it runs.
+    pub serving: Option<(String, usize)>,
 }
 
 impl Generated {
@@ -42,6 +46,27 @@ impl Generated {
         let root = RootFs::open(root).at("open", root)?;
         let analysis = analyse(&root, Path::new(executable), &Options { cache }).map_err(failed)?;
         Ok(Self::from(&analysis))
+    }
+
+    /// As `cofferdam profile generate` makes it: the program, with all that it may start analysed too, or
+    /// a result that was kept. What is said is of the program alone.
+    ///
+    /// # Errors
+    /// If it cannot be analysed.
+    pub fn recalled(root: &Path, executable: &str, cache: PathBuf) -> Result<Self> {
+        let opened = RootFs::open(root).at("open", root)?.watched();
+        let entry = Entry {
+            args: &[executable.to_owned()],
+            path: None,
+            cwd: Path::new("/"),
+        };
+        let options = Options { cache: Some(cache) };
+        let failed = |source| Error::Entry {
+            program: executable.to_owned(),
+            source: Box::new(source),
+        };
+        let made = generate_or_recall(&opened, &entry, &options).map_err(failed)?;
+        Ok(made.programs.first().map(Self::from).unwrap_or_default())
     }
 
     /// The profile of a container that runs several executables: what any of them may do.
@@ -80,6 +105,10 @@ impl From<&Analysis> for Generated {
             unresolved: analysis.unresolved.len(),
             kind: format!("{:?}", analysis.kind),
             confidence: format!("{:?}", analysis.confidence),
+            serving: analysis
+                .serving
+                .as_ref()
+                .map(|serving| (serving.main_loop.clone(), serving.syscalls.len())),
             ..Self::default()
         };
         for rule in profile.syscalls().iter().flatten() {

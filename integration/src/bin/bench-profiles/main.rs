@@ -14,6 +14,8 @@ mod docker;
 mod row;
 /// The table, for a terminal and for the documentation.
 mod table;
+/// The programs of a base system.
+mod tools;
 
 use std::{path::Path, process::ExitCode};
 
@@ -126,7 +128,8 @@ fn bench(names: &[&str], files: &Files<'_>) -> Result<()> {
         }
     }
     let default = docker::default_profile()?;
-    let text = table::markdown(&rows, &default)?;
+    let tools = names.is_empty().then(tools::Tools::measure).transpose()?;
+    let text = table::markdown(&rows, &default, tools.as_ref())?;
     println!("\n{text}");
     if let Some(file) = files.markdown {
         write(file, &text)?;

@@ -77,6 +77,9 @@ const DANGEROUS: &[&str] = &[
     "vhangup",
 ];
 
+/// How long files have to be left alone before an analysis of them is kept, and some more.
+const REST: Duration = Duration::from_secs(4);
+
 /// A program's figures.
 #[derive(Debug, Serialize)]
 pub(crate) struct Row {
@@ -107,6 +110,8 @@ impl Row {
         let stage = Stage::new(program, Load::Recorded)?;
         let root = stage.root();
         let cache = tempfile::tempdir().at("make a directory in", std::env::temp_dir())?;
+        // A result is kept of files only that have been at rest for a while.
+        std::thread::sleep(REST);
         let cold = measure(&root, cache.path(), program.main)?;
         let warm = measure(&root, cache.path(), program.main)?;
         let container = generated::of_container(&root, program, Some(cache.path()))?;
@@ -239,7 +244,7 @@ fn measure(root: &Path, cache: &Path, program: &str) -> Result<Measured> {
 #[expect(clippy::print_stdout, reason = "the answer to `measure`")]
 pub(crate) fn analyse(root: &str, cache: &str, program: &str) -> Result<()> {
     let started = Instant::now();
-    let generated = Generated::of(Path::new(root), program, Some(cache.into()))?;
+    let generated = Generated::recalled(Path::new(root), program, cache.into())?;
     let seconds = started.elapsed().as_secs_f64();
     let status = Path::new("/proc/self/status");
     let text = fs::read_to_string(status).at("read", status)?;

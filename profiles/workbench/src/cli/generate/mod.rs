@@ -11,9 +11,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use cofferdam_analysis::{
-    Confidence, Entry, EntryError, Generated, Options, generate_or_recall,
-};
+use cofferdam_analysis::{Confidence, Entry, EntryError, Generated, Options, generate_or_recall};
 use indicatif::ProgressBar;
 
 use super::convert::To;
