@@ -281,6 +281,25 @@ fn capabilities_are_confirmed_by_doing_without() {
     assert!(printed(&done).get("capabilities_confirmed").is_none());
 }
 
+/// The recording ends by time, the command does not: its calls must go on.
+#[test]
+fn a_command_outlives_its_recording_by_notifications() {
+    if !is_root() {
+        return;
+    }
+    let (_directory, path) = place();
+    let made = path("made");
+    let options = ["--by", "notify", "--predict", "nothing", "--duration", "0"];
+    let done = record(&options, &["sh", "-c", "sleep 1; mkdir \"$0\"", &made])
+        .output()
+        .expect("ran");
+    let errors = String::from_utf8_lossy(&done.stderr);
+    assert!(done.status.success(), "{errors}");
+    assert!(errors.contains("until they end"), "{errors}");
+    assert!(Path::new(&made).is_dir());
+    assert!(!printed(&done)["phases"].to_string().contains("mkdir"));
+}
+
 #[test]
 fn serving_begins_when_the_user_says() {
     if !is_root() {

@@ -110,7 +110,7 @@ impl NotifyRecorder {
             return Err(NotifyError::Machine);
         }
         let mut predicted = predicted.clone();
-        for number in ALWAYS {
+        for number in Self::always_asked() {
             predicted.remove(&number);
         }
         let code = filter::asking(&predicted);
@@ -155,6 +155,11 @@ impl NotifyRecorder {
                 Err(NotifyError::Spawn(error))
             }
         }
+    }
+
+    /// The native numbers that ask even if they were predicted.
+    pub fn always_asked() -> impl Iterator<Item = u32> {
+        ALWAYS.into_iter()
     }
 
     /// From now on what is recorded is a container that waits for its start: its first process, and what
