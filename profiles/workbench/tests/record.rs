@@ -151,7 +151,7 @@ fn predicted_calls_are_listed_apart_and_are_in_the_profile() {
         .flat_map(|phase| names(&recording["phases"][phase]))
         .collect();
     assert!(observed.is_disjoint(&predicted), "{observed:?}");
-    assert!(observed.contains("exit_group") && !predicted.contains("exit_group"));
+    assert!(observed.contains("execve") && !predicted.contains("execve"));
     let made = merged(&[&output], "seccomp");
     let allowed: BTreeSet<&str> = made["profile"]["syscalls"]
         .as_array()

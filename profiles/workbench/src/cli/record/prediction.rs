@@ -130,7 +130,7 @@ mod tests {
         let numbers = of("analysis", "true");
         let has = |name: &str| numbers.contains(&resolve(Arch::NATIVE, name).expect("a call"));
         assert!(has("read") && has("write") && has("mmap"));
-        assert!(!has("ioctl") && !has("socket") && !has("exit_group"));
+        assert!(!has("ioctl") && !has("socket") && !has("clone"));
         assert!(of("nothing", "true").is_empty());
         assert!(of("analysis", "no-such-program").is_empty());
     }
