@@ -151,7 +151,7 @@ fn predicted_calls_are_listed_apart_and_are_in_the_profile() {
         .flat_map(|phase| names(&recording["phases"][phase]))
         .collect();
     assert!(observed.is_disjoint(&predicted), "{observed:?}");
-    assert!(observed.contains("exit_group") && !predicted.contains("exit_group"));
+    assert!(observed.contains("execve") && !predicted.contains("execve"));
     let made = merged(&[&output], "seccomp");
     let allowed: BTreeSet<&str> = made["profile"]["syscalls"]
         .as_array()
@@ -279,6 +279,25 @@ fn capabilities_are_confirmed_by_doing_without() {
     .expect("ran");
     assert_eq!(done.status.code(), Some(2));
     assert!(printed(&done).get("capabilities_confirmed").is_none());
+}
+
+/// The recording ends by time, the command does not: its calls must go on.
+#[test]
+fn a_command_outlives_its_recording_by_notifications() {
+    if !is_root() {
+        return;
+    }
+    let (_directory, path) = place();
+    let made = path("made");
+    let options = ["--by", "notify", "--predict", "nothing", "--duration", "0"];
+    let done = record(&options, &["sh", "-c", "sleep 1; mkdir \"$0\"", &made])
+        .output()
+        .expect("ran");
+    let errors = String::from_utf8_lossy(&done.stderr);
+    assert!(done.status.success(), "{errors}");
+    assert!(errors.contains("until they end"), "{errors}");
+    assert!(Path::new(&made).is_dir());
+    assert!(!printed(&done)["phases"].to_string().contains("mkdir"));
 }
 
 #[test]

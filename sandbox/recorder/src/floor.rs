@@ -2,9 +2,10 @@
 
 use std::os::fd::OwnedFd;
 
+use crate::error::RecorderError;
 use crate::layout::Layout;
 use crate::program;
-use crate::recorder::RecorderError;
+
 use crate::sys::Program;
 
 /// A program that does nothing, at every system call of the machine until it is dropped. For

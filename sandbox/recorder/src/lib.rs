@@ -16,6 +16,8 @@
 mod asm;
 /// Where fields lie in this kernel's structures.
 mod btf;
+/// Why nothing can be recorded by BPF.
+mod error;
 /// What any recorder that uses the tracepoint of system calls costs at least.
 mod floor;
 /// Which arguments are kept, and which calls end a phase.
@@ -26,12 +28,16 @@ mod layout;
 mod notify;
 /// What a recording found, in numbers.
 mod observed;
+/// Paths as the kernel's side keeps them.
+mod path;
 /// Processes: their end, and who belongs together.
 pub mod process;
 /// The programs that run in the kernel.
 mod program;
 /// Loads, seeds, reads.
 mod recorder;
+/// An array that this process and the programs write at the same time.
+mod shared;
 /// bpf(2).
 mod sys;
 /// The records of the thread groups that are followed, shared with the programs.
@@ -39,9 +45,10 @@ mod tasks;
 
 pub use asm::BadJump;
 pub use btf::BtfError;
+pub use error::RecorderError;
 pub use floor::Floor;
 pub use notify::{NotifyError, NotifyRecorder};
 pub use observed::{
     Abi, CallSite, Lost, Means, Observed, Phase, SeenArgument, SeenCall, SeenCapability,
 };
-pub use recorder::{Capacity, Recorder, RecorderError};
+pub use recorder::{Capacity, Recorder};

@@ -6,106 +6,15 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
-use crate::asm::{BadJump, Insn};
-use crate::btf::BtfError;
+use crate::asm::Insn;
+use crate::error::RecorderError;
 use crate::interest;
-use crate::layout::{BTF, Layout, LayoutError, symbol};
+use crate::layout::{Layout, symbol};
 use crate::observed::{CallSite, Lost, Observed, Phase, SeenArgument, SeenCall, SeenCapability};
+use crate::path::{text, words};
 use crate::program::{self, Counter, Maps, Setting};
-use crate::sys::{self, Kind, Map, Plain, Program, Refused};
+use crate::sys::{self, Kind, Map, Plain, Program};
 use crate::tasks::Tasks;
-
-/// Why nothing can be recorded, or what was recorded cannot be read.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum RecorderError {
-    /// Not a machine the programs are written for.
-    #[error("the BPF recorder knows x86-64 only, not {}", std::env::consts::ARCH)]
-    Machine,
-    /// The kernel does not describe itself.
-    #[error("cannot read the kernel's type information {BTF} (CONFIG_DEBUG_INFO_BTF)")]
-    NoTypes(#[source] io::Error),
-    /// The kernel describes itself otherwise than expected.
-    #[error("cannot use the kernel's type information {BTF}")]
-    Types(#[from] BtfError),
-    /// A mistake in this crate.
-    #[error("cannot assemble the program {name}")]
-    Program {
-        /// Which.
-        name: &'static str,
-        /// What is wrong with it.
-        #[source]
-        source: BadJump,
-    },
-    /// No memory, or no right to it.
-    #[error("cannot make the BPF map {name} (needs root, or CAP_BPF and CAP_PERFMON)")]
-    Map {
-        /// Which.
-        name: &'static str,
-        /// Why.
-        #[source]
-        source: io::Error,
-    },
-    /// The verifier, or the lack of a right.
-    #[error("the kernel refuses the BPF program {name}{}", last_line(log))]
-    Refused {
-        /// Which.
-        name: &'static str,
-        /// What the verifier said.
-        log: String,
-        /// Why.
-        #[source]
-        source: io::Error,
-    },
-    /// No such tracepoint, or no right to it.
-    #[error("cannot attach the BPF program {name} to its tracepoint")]
-    Attach {
-        /// Which.
-        name: &'static str,
-        /// Why.
-        #[source]
-        source: io::Error,
-    },
-    /// A map does not take or give a value.
-    #[error("cannot use the recorder's map {name}")]
-    Use {
-        /// Which.
-        name: &'static str,
-        /// Why.
-        #[source]
-        source: io::Error,
-    },
-    /// The kernel does not say how many events it dropped.
-    #[error("cannot ask the kernel how many events it did not deliver")]
-    Misses(#[source] io::Error),
-}
-
-impl RecorderError {
-    pub(crate) fn refused(name: &'static str, refused: Refused) -> Self {
-        Self::Refused {
-            name,
-            log: refused.log,
-            source: refused.source,
-        }
-    }
-}
-
-fn last_line(log: &str) -> String {
-    let said = log
-        .lines()
-        .rev()
-        .find(|line| !line.is_empty() && !line.starts_with("processed "));
-    said.map_or_else(String::new, |line| format!(": {line}"))
-}
-
-impl From<LayoutError> for RecorderError {
-    fn from(error: LayoutError) -> Self {
-        match error {
-            LayoutError::Read(source) => Self::NoTypes(source),
-            LayoutError::Btf(source) => Self::Types(source),
-        }
-    }
-}
 
 /// How much a recorder can hold. What does not fit is counted as lost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -482,48 +391,4 @@ fn entries<K: Plain>(
         entries.push((key, sum));
     }
     Ok(entries)
-}
-
-/// A path as the kernel's side keeps it: cut at 255 bytes, filled up with zeros.
-fn words(path: &Path) -> [u64; 32] {
-    use std::os::unix::ffi::OsStrExt as _;
-    let mut words = [0; 32];
-    let bytes: Vec<u8> = path
-        .as_os_str()
-        .as_bytes()
-        .iter()
-        .copied()
-        .take(255)
-        .collect();
-    for (word, chunk) in words.iter_mut().zip(bytes.chunks(8)) {
-        let mut eight = [0; 8];
-        for (to, from) in eight.iter_mut().zip(chunk) {
-            *to = *from;
-        }
-        *word = u64::from_le_bytes(eight);
-    }
-    words
-}
-
-fn text(words: &[u64; 32]) -> String {
-    let bytes: Vec<u8> = words
-        .iter()
-        .flat_map(|word| word.to_le_bytes())
-        .take_while(|byte| *byte != 0)
-        .collect();
-    String::from_utf8_lossy(&bytes).into_owned()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn paths_come_back_and_long_ones_are_cut() {
-        for path in ["", "/bin/sh", "/usr/lib/exactly", "/ä"] {
-            assert_eq!(text(&words(Path::new(path))), path);
-        }
-        let long = "/x".repeat(200);
-        assert_eq!(text(&words(Path::new(&long))), long[..255]);
-    }
 }

@@ -7,7 +7,8 @@
 use std::io;
 use std::sync::atomic::Ordering;
 
-use crate::sys::{Kind, Map, SharedArray};
+use crate::shared::SharedArray;
+use crate::sys::{Kind, Map};
 
 /// A place that was left: no group has this id.
 pub(crate) const LEFT: u64 = 0xffff_ffff;

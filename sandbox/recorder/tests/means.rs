@@ -129,14 +129,15 @@ fn what_was_predicted_is_not_observed_and_is_said_to_be_predicted() {
     }
     let directory = tempfile::tempdir().expect("a directory");
     let path = probe(directory.path(), "probe", &elf::calls(5, 2));
-    let exit_group = 231;
+    let (execve, exit_group) = (59, 231);
     let observed = by_notify(
         &mut Command::new(&path),
-        &[GETPPID, exit_group, 39],
+        &[GETPPID, execve, 39],
         &Capacity::default(),
     );
-    // That a process ends must be known, so it asks whatever was predicted.
+    // What a process executes must be known, so that asks whatever was predicted.
     assert_eq!(observed.predicted, BTreeSet::from([GETPPID, 39]));
+    assert!(observed.calls.iter().any(|call| call.site.number == execve));
     let of = |abi, number| (path.clone(), Phase::Startup, abi, number);
     let expected = BTreeMap::from([
         (of(Abi::X86, 20), 2), // 39 of the other ABI
@@ -212,4 +213,23 @@ fn calls_run_after_the_end_of_the_recording() {
     assert!(child.wait().expect("ended").success());
     assert_eq!(recorder.finish().calls.len(), before);
     recorder.keep_answering().expect("answered");
+}
+
+/// More processes than are remembered without a look at who has ended; one lives through all of it.
+#[test]
+fn who_has_ended_is_forgotten_and_who_lives_is_not() {
+    if !is_root() {
+        return;
+    }
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = probe(directory.path(), "probe", &elf::calls(1, 0));
+    let mut shell = Command::new("sh");
+    let script = "n=0; while [ $n -lt 700 ]; do \"$0\"; n=$((n+1)); done; cd /";
+    shell.args(["-c", script]).arg(&path);
+    let observed = by_notify(&mut shell, &[], &Capacity::default());
+    let calls = calls(&observed);
+    assert_eq!(calls[&(path, Phase::Startup, Abi::Native, GETPPID)], 700);
+    let shell = std::fs::canonicalize("/bin/sh").expect("a shell");
+    let chdir = 80;
+    assert_eq!(calls[&(shell, Phase::Startup, Abi::Native, chdir)], 1);
 }

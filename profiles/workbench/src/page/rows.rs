@@ -137,13 +137,7 @@ impl Page {
         let rows = table(Arch::NATIVE).iter().map(|(number, name)| Row {
             decided: decided(&evaluator.decision(Arch::NATIVE, *number)),
             observed: observed(name, recordings),
-            reached: analyses.iter().find_map(|analysis| {
-                let way = analysis.syscalls.get(name)?;
-                Some(Reached {
-                    certainty: way.certainty.clone(),
-                    path: way.path.clone(),
-                })
-            }),
+            reached: reached(name, analyses).or_else(|| predicted(name, recordings)),
             danger: danger(name),
             name: name.clone(),
         });
@@ -207,6 +201,25 @@ fn decided(decision: &Decision) -> Decided {
             }
         }
     }
+}
+
+fn reached(name: &str, analyses: &[Analysed]) -> Option<Reached> {
+    let way = analyses
+        .iter()
+        .find_map(|analysis| analysis.syscalls.get(name))?;
+    Some(Reached {
+        certainty: way.certainty.clone(),
+        path: way.path.clone(),
+    })
+}
+
+/// What a recording took as known: it may well have been made.
+fn predicted(name: &str, recordings: &[Recording]) -> Option<Reached> {
+    let is = |recording: &Recording| recording.predicted.contains(name);
+    recordings.iter().any(is).then(|| Reached {
+        certainty: "predicted, not observed".to_owned(),
+        path: Vec::new(),
+    })
 }
 
 fn observed(name: &str, recordings: &[Recording]) -> Option<Observed> {

@@ -20,6 +20,7 @@ fn page() -> Page {
     let mut recording = Recording {
         name: "<b>run</b>".to_owned(),
         runs: 2,
+        predicted: ["read", "bpf"].map(str::to_owned).into(),
         ..Recording::default()
     };
     let call = Call {
@@ -58,6 +59,8 @@ fn rows_hold_profile_recording_and_analysis_together() {
     assert_eq!(row(&page, "socket").reached.as_ref().unwrap().path.len(), 2);
     assert!(row(&page, "openat").is_missing() && !row(&page, "read").is_missing());
     assert!(row(&page, "ptrace").is_unused() && row(&page, "ptrace").danger.is_some());
+    // What a recording predicted may have been made unseen.
+    assert!(row(&page, "bpf").reached.is_some() && !row(&page, "bpf").is_unused());
     assert!(!row(&page, "mount").is_unused() && !row(&page, "mount").is_missing());
 }
 

@@ -60,19 +60,34 @@ fn main() -> Outcome<()> {
         }
         Ok(f64::from(CALLS))
     })?;
-    print("getppid, ns a call", &MODES.map(|(_, name)| name), &table);
+    print(
+        "getppid, ns a call",
+        &MODES.map(|(_, name)| name),
+        &table.taken,
+    );
+    let by_call = table.added();
     notifications()?;
     match Redis::start()? {
         Some(redis) => {
             let table = rounds(SERVER_ROUNDS, redis.id(), || redis.load())?;
-            print("redis, ns a request", &MODES.map(|(_, name)| name), &table);
+            print(
+                "redis, ns a request",
+                &MODES.map(|(_, name)| name),
+                &table.taken,
+            );
+            table.estimate(by_call);
         }
         None => println!("redis: none, left out (make programs)"),
     }
     match Nginx::start()? {
         Some(nginx) => {
             let table = rounds(SERVER_ROUNDS, nginx.id(), || nginx.load())?;
-            print("nginx, ns a request", &MODES.map(|(_, name)| name), &table);
+            print(
+                "nginx, ns a request",
+                &MODES.map(|(_, name)| name),
+                &table.taken,
+            );
+            table.estimate(by_call);
         }
         None => println!("nginx or wrk: none, left out (make programs)"),
     }
@@ -98,12 +113,9 @@ fn cpu_time(pid: u32) -> Outcome<f64> {
 
 /// In each mode and round the CPU time of process `measured` for one unit of the work that `work` does; it
 /// returns how many units that was.
-fn rounds(
-    usual: usize,
-    measured: u32,
-    mut work: impl FnMut() -> Outcome<f64>,
-) -> Outcome<Vec<Vec<f64>>> {
+fn rounds(usual: usize, measured: u32, mut work: impl FnMut() -> Outcome<f64>) -> Outcome<Table> {
     let mut taken = vec![Vec::new(); MODES.len()];
+    let mut calls = Vec::new();
     for round in 0..count(usual) {
         for step in 0..MODES.len() {
             let which = (round + step) % MODES.len();
@@ -127,14 +139,52 @@ fn rounds(
             taken[which].push((cpu_time(measured)? - before) / units);
             drop(floor);
             if let Some(recorder) = recorder {
-                let lost = recorder.finish()?.lost.total();
+                let observed = recorder.finish()?;
+                let lost = observed.lost.total();
                 if lost != 0 {
                     return Err(format!("{lost} events were lost").into());
+                }
+                if MODES[which].0 == Mode::TheMeasured {
+                    let count: u64 = observed.calls.iter().map(|call| call.count).sum();
+                    calls.push(count as f64 / units);
                 }
             }
         }
     }
-    Ok(taken)
+    Ok(Table { taken, calls })
+}
+
+/// What was measured.
+struct Table {
+    /// By mode and round: nanoseconds for a unit of work.
+    taken: Vec<Vec<f64>>,
+    /// By round: calls for a unit of work.
+    calls: Vec<f64>,
+}
+
+impl Table {
+    fn median(&self, mode: Mode) -> f64 {
+        let figures = MODES.iter().position(|(other, _)| *other == mode);
+        let figures = figures.and_then(|index| self.taken.get(index));
+        quantile(&mut figures.cloned().unwrap_or_default(), 0.5)
+    }
+
+    /// What recording adds to a call: by an empty program, and by ours.
+    fn added(&self) -> [f64; 2] {
+        [Mode::Floor, Mode::TheMeasured].map(|mode| self.median(mode) - self.median(Mode::Nobody))
+    }
+
+    /// What the calls of a unit of work come to at the price that the loop paid for each. Other work on the
+    /// machine disturbs this least; caches that a server has cold make it a low estimate.
+    fn estimate(&self, [floor, ours]: [f64; 2]) {
+        let calls = quantile(&mut self.calls.clone(), 0.5);
+        let base = self.median(Mode::Nobody);
+        println!(
+            "  {calls:.2} calls a request; at the loop's prices recording adds {:.1} %, of which {:.1} % by the tracepoint",
+            100.0 * calls * ours / base,
+            100.0 * calls * floor / base,
+        );
+    }
 }
 
 /// The loop under a filter that asks: by the clock, for a process that waits for an answer is on no CPU.

@@ -55,13 +55,12 @@ pub enum NotifyError {
 /// How often it is looked whether the filter is on, or the listener gone.
 const LOOK: Duration = Duration::from_micros(200);
 
-/// Calls that always ask: who executes, forks, ends, listens, or puts a filter on must be known. These are
-/// execve, execveat, clone, clone3, fork, vfork, exit_group, listen, accept, accept4, seccomp.
-const ALWAYS: [u32; 11] = [59, 322, 56, 435, 57, 58, 231, 50, 43, 288, 317];
+/// Calls that always ask: who executes, forks, listens, or puts a filter on must be known. These are
+/// execve, execveat, clone, clone3, fork, vfork, listen, accept, accept4, seccomp.
+const ALWAYS: [u32; 10] = [59, 322, 56, 435, 57, 58, 50, 43, 288, 317];
 const EXECUTE: [u32; 2] = [59, 322];
 const FORK: [u32; 4] = [56, 435, 57, 58];
-const END: u32 = 231;
-/// SECCOMP_SET_MODE_FILTER; `PR_SET_SECCOMP`, by which older programs put one on.
+/// SECCOMP_SET_MODE_FILTER
 const SET_MODE_FILTER: u64 = 1;
 
 /// `AUDIT_ARCH_I386`
@@ -110,7 +109,7 @@ impl NotifyRecorder {
             return Err(NotifyError::Machine);
         }
         let mut predicted = predicted.clone();
-        for number in ALWAYS {
+        for number in Self::always_asked() {
             predicted.remove(&number);
         }
         let code = filter::asking(&predicted);
@@ -155,6 +154,11 @@ impl NotifyRecorder {
                 Err(NotifyError::Spawn(error))
             }
         }
+    }
+
+    /// The native numbers that ask even if they were predicted.
+    pub fn always_asked() -> impl Iterator<Item = u32> {
+        ALWAYS.into_iter()
     }
 
     /// From now on what is recorded is a container that waits for its start: its first process, and what
@@ -317,8 +321,6 @@ impl Shared {
             seen.processes.executes(thread);
         } else if FORK.contains(&number) {
             seen.processes.forks(thread);
-        } else if number == END {
-            seen.processes.ends(thread);
         }
     }
 

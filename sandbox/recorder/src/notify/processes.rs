@@ -11,6 +11,9 @@ use crate::process;
 /// How long what is known of a thread's number is believed. Numbers do not come round so soon.
 const BELIEVED: Duration = Duration::from_secs(1);
 
+/// With fewer entries nobody is forgotten.
+const FORGET: usize = 1024;
+
 /// A thread group: its id, and when it began, in ticks since the boot.
 pub(super) type Key = (u32, u64);
 
@@ -51,6 +54,8 @@ pub(super) struct Processes {
     /// Executables that found no number.
     pub(super) unnamed: u64,
     most_executables: usize,
+    /// With so many entries it is looked who has ended.
+    forget_at: usize,
 }
 
 impl Processes {
@@ -63,6 +68,7 @@ impl Processes {
             executables: HashMap::new(),
             unnamed: 0,
             most_executables,
+            forget_at: FORGET,
         }
     }
 
@@ -100,11 +106,15 @@ impl Processes {
         self.forked = parent.or(self.forked.take());
     }
 
-    /// It asks to end.
-    pub(super) fn ends(&mut self, thread: u32) {
-        if let Some((key, _)) = self.threads.remove(&thread) {
-            self.known.remove(&key);
+    /// Forgets those that have ended, once in a while.
+    fn forget(&mut self, now: Instant) {
+        if self.known.len() + self.threads.len() < self.forget_at {
+            return;
         }
+        self.threads.retain(|_, (_, until)| *until > now);
+        self.known
+            .retain(|(group, began), _| began_at(*group) == Some(*began));
+        self.forget_at = FORGET + 2 * (self.known.len() + self.threads.len());
     }
 
     /// How many that are recorded are alive.
@@ -115,6 +125,7 @@ impl Processes {
     }
 
     fn look(&mut self, thread: u32, now: Instant) -> Option<Key> {
+        self.forget(now);
         let status = fs::read_to_string(format!("/proc/{thread}/status")).ok()?;
         let field = |name: &str| {
             let line = status.lines().find_map(|line| line.strip_prefix(name))?;

@@ -30,7 +30,7 @@ pub(super) fn record(arguments: &Arguments) -> Result<Done, CliError> {
         command: program.to_owned(),
         source,
     };
-    let (running, child) = match means::bpf(arguments)? {
+    let (running, mut child) = match means::bpf(arguments)? {
         Some(recorder) => {
             recorder.follow_children(own).map_err(RecordError::from)?;
             let child = command.spawn();
@@ -45,7 +45,9 @@ pub(super) fn record(arguments: &Arguments) -> Result<Done, CliError> {
     };
     // Only now: the command would inherit that signals are held back.
     let mut watch = Watch::prepare(arguments)?;
-    let status = watch.child(&running, child, arguments)?;
+    let status = watch.child(&running, &mut child, arguments)?;
     let filter = filter.then(|| "the filter of the recorder's own container".to_owned());
-    Ok(arguments.finish(running, program, filter, status)?)
+    let mut done = arguments.finish(running, program, filter, status)?;
+    done.child = status.is_none().then_some(child);
+    Ok(done)
 }

@@ -18,7 +18,7 @@ mod watch;
 use std::fs;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
+use std::process::{Child, ExitCode};
 use std::time::Duration;
 
 use cofferdam_recorder::{Capacity, NotifyError, NotifyRecorder, Recorder, RecorderError};
@@ -227,6 +227,8 @@ struct Done {
     status: Option<u8>,
     /// What must go on answering what was recorded.
     answering: Option<NotifyRecorder>,
+    /// The command, if it goes on.
+    child: Option<Child>,
 }
 
 pub(super) fn run(arguments: &Arguments, format: Format) -> Result<ExitCode, CliError> {
@@ -253,7 +255,7 @@ pub(super) fn run(arguments: &Arguments, format: Format) -> Result<ExitCode, Cli
         (Format::Human, _) => files::print(&summary(&done, made.as_ref()))?,
     }
     if let Some(answering) = done.answering {
-        keep_answering(answering)?;
+        keep_answering(answering, done.child)?;
     }
     if lost != 0 {
         return Err(RecordError::Lost { lost }.into());
@@ -285,18 +287,21 @@ fn record(arguments: &Arguments) -> Result<Done, CliError> {
     host::record(arguments)
 }
 
-/// Goes on letting calls run, if anyone is left to make some.
-fn keep_answering(recorder: NotifyRecorder) -> Result<(), RecordError> {
+/// Goes on letting calls run, until nobody is left to make some: of the runtime's own processes too.
+fn keep_answering(recorder: NotifyRecorder, child: Option<Child>) -> Result<(), RecordError> {
     let left = recorder.following();
     if left != 0 {
         files::note(&format!(
             "{left} processes still ask for each call, and this program lets them run until they end; ended \
              before, it fails their calls"
         ));
-        watch::release()?;
-        recorder.keep_answering()?;
     }
-    Ok(())
+    watch::release()?;
+    // Before Linux 6.11 a process has its filter until somebody has waited for it.
+    if let Some(mut child) = child {
+        child.wait().map_err(RecordError::Wait)?;
+    }
+    Ok(recorder.keep_answering()?)
 }
 
 impl Arguments {
@@ -332,6 +337,7 @@ impl Arguments {
             recording,
             status,
             answering,
+            child: None,
         })
     }
 }
@@ -355,6 +361,7 @@ fn merge(paths: &[PathBuf]) -> Result<Done, CliError> {
         recording: all.unwrap_or_default(),
         status: None,
         answering: None,
+        child: None,
     })
 }
 

@@ -7,6 +7,7 @@ use std::str::FromStr;
 
 use cofferdam_analysis::{Options, RootFs, analyse};
 use cofferdam_profiles::seccomp::{Arch, Decision, Evaluator, resolve};
+use cofferdam_recorder::NotifyRecorder;
 
 use crate::cli::container::Container;
 use crate::cli::{CliError, files};
@@ -47,6 +48,9 @@ pub(super) fn predict(
         Predict::Profile(profile) => of_profile(profile)?,
         Predict::Analysis => of_program(root, program, path),
     };
+    for number in NotifyRecorder::always_asked() {
+        numbers.remove(&number);
+    }
     for name in restricted() {
         if let Some(number) = resolve(Arch::NATIVE, name) {
             numbers.remove(&number);
@@ -125,8 +129,8 @@ mod tests {
         };
         let numbers = of("analysis", "true");
         let has = |name: &str| numbers.contains(&resolve(Arch::NATIVE, name).expect("a call"));
-        assert!(has("exit_group") && has("write") && has("mmap"));
-        assert!(!has("ioctl") && !has("socket") && !has("listen"));
+        assert!(has("read") && has("write") && has("mmap"));
+        assert!(!has("ioctl") && !has("socket") && !has("clone"));
         assert!(of("nothing", "true").is_empty());
         assert!(of("analysis", "no-such-program").is_empty());
     }

@@ -57,7 +57,7 @@ impl Watch {
     pub(super) fn child(
         &mut self,
         recorder: &Running,
-        mut child: Child,
+        child: &mut Child,
         arguments: &Arguments,
     ) -> Result<Option<u8>, RecordError> {
         let pid = child.id();
