@@ -47,9 +47,9 @@ fn skip_string(bytes: &mut impl Iterator<Item = (usize, u8)>) -> Option<()> {
 
 /// Whether `<` begins what `strace -y` says of a descriptor: `3</etc/a,b)>`, `AT_FDCWD</>`. A shift is none.
 fn stands_for_something(text: &str, place: usize) -> bool {
-    let (before, after) = (text[..place].as_bytes(), text[place + 1..].as_bytes());
+    let (before, after) = text.as_bytes().split_at(place);
     let number = before.last().is_some_and(u8::is_ascii_digit);
-    (number || before.ends_with(b"AT_FDCWD")) && after.first() != Some(&b'<')
+    (number || before.ends_with(b"AT_FDCWD")) && after.get(1) != Some(&b'<')
 }
 
 /// Goes behind the `>` of that. It nests (`1</dev/pts/0<char 136:0>>`), and `->` is an arrow between addresses;

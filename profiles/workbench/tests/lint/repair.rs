@@ -95,7 +95,7 @@ fn thousands_of_copies_are_taken_out() {
         (names(5_000), names(1)),
         (names(16_000), names(1)),
         (
-            vec![plain, masked].repeat(4_000).join(",\n"),
+            [plain, masked].repeat(4_000).join(",\n"),
             format!("{plain},\n{masked}"),
         ),
     ];
@@ -107,6 +107,19 @@ fn thousands_of_copies_are_taken_out() {
             assert_same(&file(&before), &fixed.text);
         }
     }
+}
+
+/// A defect, found by fuzzing: of two faults of a condition only the first was told, so that a repair left as
+/// much to find as before.
+#[test]
+fn a_repair_leaves_less_to_find() {
+    let arg = json!({"index": 1, "value": 1, "valueTwo": 3, "op": "SCMP_CMP_MASKED_EQ"});
+    let profile = json!({"defaultAction": "SCMP_ACT_ERRNO", "syscalls": [
+        {"names": ["epoll_pwait"], "action": "SCMP_ACT_ALLOW", "args": [arg]}]});
+    let before = profile.to_string();
+    let after = fix(before.as_bytes(), &options()).unwrap().text;
+    assert_eq!(&broken(&before) - &broken(&after), ["CD204"].into());
+    assert!(broken(&after).contains("CD205") && broken(&after).is_subset(&broken(&before)));
 }
 
 /// What is too large for any filter even without its repetitions cannot be compared, and so is not repaired: that

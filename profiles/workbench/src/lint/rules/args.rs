@@ -144,9 +144,8 @@ fn single(entry: &Entry, arg: &Arg, pointer: String, report: &mut Report) {
                 pointer: format!("{pointer}/valueTwo"),
                 value: two & mask,
             }),
-            pointer,
+            pointer: pointer.clone(),
         });
-        return;
     }
     if let Some(name) = entry.names.iter().find(|name| is_pointer(name, test.index)) {
         let null = test.value == 0 && matches!(test.op, Op::Eq | Op::Ne | Op::Gt);
