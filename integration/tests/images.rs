@@ -9,7 +9,7 @@ use std::process::{Command, Output};
 use cofferdam_integration::{binaries::build_dir, gate, image::Image, loads::stage::rootfs};
 use cofferdam_profiles::seccomp::compile;
 use oci_spec::runtime::LinuxSeccomp;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
@@ -61,10 +61,21 @@ fn judge(dir: &Path, from: &[&str], root: &Path, command: &[&str]) -> Result<Val
     assert_eq!(report.status.code(), Some(0), "{report:?}");
     assert!(fs::read_to_string(dir.join("p.html"))?.contains("execve"));
     let root = root.display().to_string();
-    let mut trial = vec!["test", "p.json", "--rootfs", &root, "--"];
+    let mut trial = vec![
+        "test", "p.json", "--format", "json", "--rootfs", &root, "--",
+    ];
     trial.extend(command);
     let trial = profile(dir, &trial)?;
-    assert_eq!(trial.status.code(), Some(0), "{command:?}: {trial:?}");
+    let said: Value = serde_json::from_slice(&trial.stdout)?;
+    assert_eq!(
+        (&said["status"], &said["killed"]),
+        (&json!(0), &json!(false)),
+        "{trial:?}"
+    );
+    // Calls with an older fallback answer ENOSYS on purpose.
+    for denied in said["denied"].as_array().into_iter().flatten() {
+        assert_eq!(denied["errno"], "ENOSYS", "{command:?}: {denied}");
+    }
     // The control: without a call that every program makes, the same command fails.
     let mut without = written;
     let rules = without.syscalls().clone().unwrap_or_default();

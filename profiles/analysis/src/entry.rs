@@ -297,7 +297,7 @@ impl Generated {
                     Confidence::Medium,
                     format!(
                         "the container starts with the interpreter or script {name}: what it \
-                         starts is known only as far as the script names it ({count} programs)"
+                         starts is known only as far as the script names it ({count} found)"
                     ),
                 ),
                 Kind::Native | Kind::Static | Kind::Go | Kind::Jit(_) => {}

@@ -177,7 +177,7 @@ fn a_shell_at_the_start_is_said() {
     assert_eq!(scripted.confidence, Confidence::Medium);
     let text = scripted.reasons.join("\n");
     assert!(
-        text.contains("only as far as the script names it (1 programs)"),
+        text.contains("only as far as the script names it (1 found)"),
         "{text}"
     );
     let plain = run(root.path(), &["server"], None, "/").unwrap();

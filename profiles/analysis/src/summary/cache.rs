@@ -25,6 +25,9 @@ const AT_REST: Duration = Duration::from_secs(3);
 const MAX_ENTRY: u64 = 512 * 1024 * 1024;
 const DIGEST: usize = 32;
 
+/// Half of a directory with more entries than this goes, the oldest first.
+const MAX_ENTRIES: usize = 4096;
+
 static COUNTER: AtomicU64 = AtomicU64::new(0);
 
 impl SummaryCache {
@@ -68,6 +71,26 @@ impl SummaryCache {
         entry.extend_from_slice(&body);
         if self.write(&name, &entry).is_ok() {
             self.remember(metadata, digest);
+            // Every so often, and first of all: images come and go.
+            if COUNTER.load(Ordering::Relaxed) < 3 {
+                self.prune();
+            }
+        }
+    }
+
+    /// Keeps the directory from growing for ever. What another process removes meanwhile is gone too.
+    fn prune(&self) {
+        let entries = fs::read_dir(&self.directory).into_iter().flatten();
+        let paths: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
+        if paths.len() <= MAX_ENTRIES {
+            return;
+        }
+        let age = |path: &PathBuf| fs::symlink_metadata(path).and_then(|m| m.modified()).ok();
+        let mut by_age: Vec<_> = paths.iter().map(|path| (age(path), path)).collect();
+        by_age.sort_unstable();
+        for (_, path) in by_age.iter().take(paths.len() / 2) {
+            // One that stays is in the way of nobody.
+            let _ = fs::remove_file(path);
         }
     }
 
@@ -170,4 +193,27 @@ fn hex(bytes: &[u8]) -> String {
         let _ = write!(text, "{byte:02x}");
         text
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_oldest_go_when_there_are_too_many() {
+        let directory = tempfile::tempdir().unwrap();
+        let cache = SummaryCache::new(directory.path());
+        let count = || fs::read_dir(directory.path()).unwrap().count();
+        let old = SystemTime::now() - Duration::from_secs(3600);
+        for index in 0..MAX_ENTRIES {
+            let path = directory.path().join(format!("{index}.summary"));
+            fs::File::create(path).unwrap().set_modified(old).unwrap();
+        }
+        cache.prune();
+        assert_eq!(count(), MAX_ENTRIES);
+        cache.write("new.summary", b"new").unwrap();
+        cache.prune();
+        assert_eq!(count(), MAX_ENTRIES / 2 + 1);
+        assert_eq!(cache.read("new.summary").unwrap(), b"new");
+    }
 }

@@ -180,7 +180,7 @@ fn what_is_written_is_what_the_other_commands_read() {
         "./run.sh server\n",
         "program     /srv/run.sh (a script: shell)\n",
         "may start   /opt/bin/server\n",
-        "image       1 layers, 0 MiB unpacked\n",
+        "image       1 layer, 0 MiB unpacked\n",
         "confidence  medium\n",
         "dangerous   none\n",
         "unresolved  none\n",

@@ -177,8 +177,9 @@ impl Summary {
             let megabytes = image.bytes >> 20;
             writeln!(
                 text,
-                "image       {} layers, {megabytes} MiB unpacked",
-                image.layers
+                "image       {} layer{}, {megabytes} MiB unpacked",
+                image.layers,
+                if image.layers == 1 { "" } else { "s" }
             )?;
             for note in &image.notes {
                 writeln!(text, "            {note}")?;
