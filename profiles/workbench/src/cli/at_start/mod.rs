@@ -174,7 +174,7 @@ fn read_recording(file: &Path) -> Result<Recording, Failure> {
 fn told(found: cofferdam_analysis::Generated, recordings: &[PathBuf]) -> Generated {
     let source = |certainty| match certainty {
         Certainty::Always => Source::Always,
-        Certainty::Constant | Certainty::Argument => Source::Analysis,
+        _ => Source::Analysis,
     };
     let mut calls: std::collections::BTreeMap<_, _> = found
         .syscalls
