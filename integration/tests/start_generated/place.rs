@@ -39,11 +39,15 @@ impl Place {
     /// `mq_unlink`.
     pub(crate) fn new(policy: &str) -> Result<Self> {
         let directory = tempfile::tempdir().at("make a directory in", std::env::temp_dir())?;
-        let bundle = Bundle::without_rootfs(&directory.path().join("bundle"), &["/quick"])?;
+        let mut bundle = Bundle::without_rootfs(&directory.path().join("bundle"), &["/quick"])?;
         for name in ["dev", "proc", "sys", "tmp", "etc"] {
             let path = bundle.rootfs().join(name);
             fs::create_dir_all(&path).at("make", path)?;
         }
+        // Tests run at the same time, and their containers have the same names.
+        let own = directory.path().file_name().unwrap_or_default();
+        let cgroup = format!("/{}", own.display()).replace("/.", "/start-");
+        bundle.spec["linux"]["cgroupsPath"] = cgroup.into();
         bundle.put("/quick", &tiny::caller(UNAME), 0o755)?;
         bundle.put("/other", &tiny::caller(MQ_UNLINK), 0o755)?;
         bundle.put("/sleeper", &tiny::sleeper(), 0o755)?;

@@ -384,6 +384,9 @@ pub(crate) struct Refused {
     pub(crate) log: String,
 }
 
+/// As often as a program is handed to the verifier.
+const MAX_TRIES: u32 = 16;
+
 fn try_load(name: &str, code: &[Insn], tracepoint: u32, log: &mut [u8]) -> io::Result<Program> {
     let mut attr = LoadAttr {
         prog_type: PROG_TYPE_TRACING,
@@ -400,7 +403,16 @@ fn try_load(name: &str, code: &[Insn], tracepoint: u32, log: &mut [u8]) -> io::R
         attr.log_size = length(log.len())?;
         attr.log_buf = log.as_mut_ptr().addr() as u64;
     }
-    // SAFETY: BPF_PROG_LOAD reads this form and writes at most `log_size` bytes to `log`; `code`,
-    // the licence and the log outlive the call.
-    unsafe { bpf_fd(PROG_LOAD, &mut attr).map(Program) }
+    let mut tries = 0;
+    loop {
+        // SAFETY: BPF_PROG_LOAD reads this form and writes at most `log_size` bytes to `log`; `code`,
+        // the licence and the log outlive the call.
+        let loaded = unsafe { bpf_fd(PROG_LOAD, &mut attr).map(Program) };
+        tries += 1;
+        match loaded {
+            // The verifier gives up where a signal waits, such as a child's end (kernel/bpf/verifier.c).
+            Err(error) if error.raw_os_error() == Some(libc::EAGAIN) && tries < MAX_TRIES => {}
+            loaded => return loaded,
+        }
+    }
 }

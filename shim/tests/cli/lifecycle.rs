@@ -8,6 +8,7 @@ use std::fs;
 use std::io::Read as _;
 use std::os::fd::AsRawFd as _;
 use std::os::unix::process::CommandExt as _;
+use std::path::Path;
 
 use serde_json::{Value, json};
 
@@ -179,6 +180,29 @@ fn pause_update_and_figures() {
     assert!(table.contains("sleep 1000"), "{table}");
     let chosen = bench.run(&["ps", "c1", "-o", "pid,comm"]).ok();
     assert!(chosen.contains("sleep"), "{chosen}");
+}
+
+/// Linux kills what is cloned into a cgroup that was killed by `cgroup.kill` before.
+#[test]
+fn a_cgroup_that_was_killed_before_can_be_used_again() {
+    if !needs_root() {
+        return;
+    }
+    let bench = Bench::new(&["/bin/true"]);
+    let own = fs::read_to_string("/proc/self/mountinfo").unwrap();
+    let mut mounts = own.lines().filter(|line| line.contains(" - cgroup2 "));
+    let Some(unified) = mounts.next().and_then(|line| line.split(' ').nth(4)) else {
+        return;
+    };
+    let name = format!("cofferdam-killed-{}", std::process::id());
+    let cgroup = Path::new(unified).join(&name);
+    fs::create_dir(&cgroup).unwrap();
+    let killed = fs::write(cgroup.join("cgroup.kill"), "1");
+    bench.configure(|spec| spec["linux"]["cgroupsPath"] = json!(format!("/{name}")));
+    let ran = bench.run(&["run", "c"]);
+    fs::remove_dir(&cgroup).unwrap();
+    killed.unwrap();
+    ran.ok();
 }
 
 #[test]

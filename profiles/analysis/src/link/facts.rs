@@ -39,9 +39,11 @@ const SCHEDULING: &[&str] = &[
     "pthread_mutexattr_setprotocol",
 ];
 
-/// Functions that choose the processors of a thread.
+/// Functions that choose the processors of a thread, or give a copy of a thread's attributes, whose
+/// processors `pthread_create` then sets (`nptl/pthread_getattr_np.c`).
 const AFFINITY: &[&str] = &[
     "pthread_attr_setaffinity_np",
+    "pthread_getattr_np",
     "pthread_setaffinity_np",
     "pthread_setattr_default_np",
 ];

@@ -19,7 +19,7 @@ use super::{Error, file};
 /// opened by the parent, so a child in a new user namespace may still write to them.
 #[derive(Debug)]
 pub(super) struct Entry {
-    /// `tasks` of each v1 hierarchy, and the directory.
+    /// `tasks` of each v1 hierarchy, or `cgroup.procs` of the unified one, and the directory.
     tasks: Vec<(File, PathBuf)>,
     /// The directory in the unified hierarchy.
     unified: Option<(File, PathBuf)>,
@@ -27,29 +27,34 @@ pub(super) struct Entry {
 
 impl Entry {
     pub(super) fn into(location: &Location) -> Result<Self, Error> {
+        // Linux kills what is cloned into a cgroup that has ever been killed by `cgroup.kill`
+        // (kernel/cgroup/cgroup.c, cgroup_post_fork: the parent's cgroup does not have the same
+        // `kill_seq`). One that was there before us may have been, so it is joined by writing.
         let dirs = location
             .dirs
             .iter()
-            .map(|d| (d.path.clone(), d.is_unified()));
+            .map(|d| (d.path.clone(), d.is_unified(), d.created_from.is_some()));
         Self::open(dirs)
     }
 
-    fn open(dirs: impl Iterator<Item = (PathBuf, bool)>) -> Result<Self, Error> {
+    /// Opens directories, each unified or not, and if so to be cloned into or not.
+    fn open(dirs: impl Iterator<Item = (PathBuf, bool, bool)>) -> Result<Self, Error> {
         let mut entry = Self {
             tasks: Vec::new(),
             unified: None,
         };
-        for (path, unified) in dirs {
-            let opened = if unified {
+        for (path, unified, clone) in dirs {
+            let opened = if unified && clone {
                 OpenOptions::new()
                     .read(true)
                     .custom_flags(libc::O_DIRECTORY)
                     .open(&path)
             } else {
-                OpenOptions::new().write(true).open(path.join("tasks"))
+                let name = if unified { "cgroup.procs" } else { "tasks" };
+                OpenOptions::new().write(true).open(path.join(name))
             };
             match opened {
-                Ok(file) if unified => entry.unified = Some((file, path)),
+                Ok(file) if unified && clone => entry.unified = Some((file, path)),
                 Ok(file) => entry.tasks.push((file, path)),
                 Err(source) => return Err(Error::Open { path, source }),
             }
@@ -62,7 +67,7 @@ impl Entry {
         self.unified.as_ref().map(|(dir, _)| dir.as_fd())
     }
 
-    /// In the child: joins every v1 hierarchy. The caller must have one thread only, since just
+    /// In the child: joins every hierarchy that it was not cloned into. The caller must have one thread only, since just
     /// the calling thread moves.
     pub(super) fn join(&self) -> Result<(), Error> {
         for (tasks, path) in &self.tasks {
@@ -110,7 +115,7 @@ pub(super) fn exec_entry(
             (None, Some(unified)) if dir.is_unified() => unified.clone(),
             _ => dir.path.clone(),
         };
-        (path, dir.is_unified())
+        (path, dir.is_unified(), true)
     }))
 }
 
