@@ -1,6 +1,7 @@
 //! The parts of an image by name: files of an archive, or of a layout's directory.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom};
 use std::os::fd::AsRawFd as _;
@@ -114,6 +115,7 @@ impl<S: Read + Seek> Blobs<S> {
             source,
         };
         let mut members = HashMap::new();
+        let mut names = 0;
         let mut archive = tar::Archive::new(&mut source);
         let entries = archive.entries_with_seek().map_err(failed)?;
         tarball::each(entries, failed, |member, _| {
@@ -135,9 +137,17 @@ impl<S: Read + Seek> Blobs<S> {
                 }
                 _ => return Ok(()),
             };
+            let link = match &at {
+                At::Link(target) => target.len(),
+                At::Bytes { .. } => 0,
+            };
+            let bytes = name.len().saturating_add(link) as u64;
             // The first of a name counts: a later one could be an addition.
-            members.entry(name).or_insert(at);
-            Ok(())
+            if let Entry::Vacant(new) = members.entry(name) {
+                new.insert(at);
+                names += bytes;
+            }
+            budget.names(names)
         })?;
         Ok(Self::Archive { source, members })
     }

@@ -19,9 +19,9 @@ use cofferdam_profiles::generated::{
     Answer, Confidence, Failure, FailureKind, Generated, MAX_REQUEST, Made, Origin, Provenance,
     Request, Source, VERSION,
 };
-use nix::sys::resource::{Resource, setrlimit};
+use nix::sys::resource::Resource;
 
-use super::CliError;
+use super::{CliError, bounds};
 use crate::recording::{self, Recording, split_arch};
 use cofferdam_profiles::seccomp::Arch;
 
@@ -30,8 +30,6 @@ use cofferdam_profiles::seccomp::Arch;
 #[command(hide = true)]
 pub(super) struct Arguments {}
 
-/// As much memory as the largest programs need, several times over, in bytes.
-const MEMORY: u64 = 2 << 30;
 /// Seconds on a processor.
 const SECONDS: u64 = 120;
 /// Open files.
@@ -63,18 +61,12 @@ pub(super) fn run(_: &Arguments) -> Result<ExitCode, CliError> {
 /// Bounds this process; nothing that it executes or reads can raise the bounds.
 fn bounded() -> io::Result<()> {
     nix::sys::prctl::set_no_new_privs()?;
-    for (resource, most) in [
-        (Resource::RLIMIT_AS, MEMORY),
+    bounds::memory()?;
+    bounds::all(&[
         (Resource::RLIMIT_CPU, SECONDS),
         (Resource::RLIMIT_NOFILE, DESCRIPTORS),
         (Resource::RLIMIT_FSIZE, FILE),
-        (Resource::RLIMIT_CORE, 0),
-    ] {
-        let (_, hard) = nix::sys::resource::getrlimit(resource)?;
-        let most = most.min(hard);
-        setrlimit(resource, most, most)?;
-    }
-    Ok(())
+    ])
 }
 
 fn failed(kind: FailureKind, error: &dyn std::error::Error) -> Failure {
