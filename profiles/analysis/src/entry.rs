@@ -14,7 +14,7 @@ use crate::error::AnalysisError;
 use crate::kind::{Confidence, Kind};
 use crate::link::Memory;
 use crate::profile::{of_calls, to_profile};
-use crate::result::{Analysis, Certainty, Evidence, Unresolved};
+use crate::result::{Analysis, Certainty, Evidence, Unresolved, interprets};
 use crate::rootfs::RootFs;
 use crate::rootfs::script::{self, Search};
 
@@ -212,7 +212,11 @@ fn join(
     let mut reasons = Vec::new();
     for program in &programs {
         let name = program.program.display();
-        reasons.extend(program.reasons.iter().map(|why| format!("{name}: {why}")));
+        // A shell loads no modules, and of what it starts the whole is told.
+        let told = is_shell(&program.kind).then(|| interprets(SHELL));
+        let own = program.reasons.iter();
+        let own = own.filter(|why| Some(*why) != told.as_ref());
+        reasons.extend(own.map(|why| format!("{name}: {why}")));
     }
     let mut generated = Generated {
         entry: whole.program,
@@ -316,6 +320,13 @@ impl Generated {
 
 fn is_interpreter(kind: &Kind) -> bool {
     matches!(kind, Kind::Interpreter(_) | Kind::Script(_))
+}
+
+/// What the kind of a shell says that it interprets.
+const SHELL: &str = "shell";
+
+fn is_shell(kind: &Kind) -> bool {
+    matches!(kind, Kind::Interpreter(language) | Kind::Script(language) if language == SHELL)
 }
 
 /// Some of several names.

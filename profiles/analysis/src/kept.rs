@@ -3,7 +3,7 @@
 //! that nobody else may write to: whoever can write there decides what is found.
 
 use std::fs;
-use std::io::{self, Write as _};
+use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
@@ -16,14 +16,12 @@ use sha2::{Digest as _, Sha256};
 use crate::analyse::Options;
 use crate::entry::{Entry, EntryError, Generated, generate};
 use crate::rootfs::RootFs;
+use crate::store;
 
 /// A file that changed within so many seconds can change again without its times showing it.
 const REST: i64 = 2;
 /// The largest result that is read or written, in bytes.
-const MAX_BYTES: u64 = 64 * 1024 * 1024;
-
-/// How many results are kept.
-const MAX_RESULTS: usize = 256;
+const MAX_BYTES: u64 = 4 * 1024 * 1024;
 
 /// A result on disk.
 #[derive(Deserialize)]
@@ -66,14 +64,15 @@ impl Key {
         })
     }
 
-    fn file(&self, directory: &Path) -> io::Result<PathBuf> {
+    fn name(&self) -> io::Result<String> {
         use std::fmt::Write as _;
         let mut name = String::new();
         for byte in &Sha256::digest(serde_json::to_vec(self)?)[..16] {
             // Writing to a String does not fail.
             let _ = write!(name, "{byte:02x}");
         }
-        Ok(directory.join(format!("{name}.result")))
+        name.push_str(".result");
+        Ok(name)
     }
 }
 
@@ -90,13 +89,13 @@ pub fn generate_or_recall(
     let directory = options.cache.as_deref().filter(|_| root.is_watched());
     let kept = directory.and_then(|directory| {
         let key = Key::of(root, entry).ok()?;
-        let file = key.file(directory).ok()?;
-        Some((key, file))
+        let name = key.name().ok()?;
+        Some((directory, key, name))
     });
-    let Some((key, file)) = kept else {
+    let Some((directory, key, name)) = kept else {
         return generate(root, entry, options);
     };
-    if let Ok(Some(generated)) = recall(&key, &file) {
+    if let Ok(Some(generated)) = recall(&key, directory, &name) {
         return Ok(generated);
     }
     let asked = now();
@@ -104,16 +103,13 @@ pub fn generate_or_recall(
     // Time was limited when programs were left out; there may be more of it next time.
     if generated.left_out.is_empty() {
         // Without it, the next run makes the result again.
-        let _ = keep(&key, &file, root, &generated, asked);
+        let _ = keep(&key, directory, &name, root, &generated, asked);
     }
     Ok(generated)
 }
 
-fn recall(key: &Key, file: &Path) -> io::Result<Option<Generated>> {
-    if fs::metadata(file)?.len() > MAX_BYTES {
-        return Ok(None);
-    }
-    let kept: Kept = serde_json::from_slice(&fs::read(file)?)?;
+fn recall(key: &Key, directory: &Path, name: &str) -> io::Result<Option<Generated>> {
+    let kept: Kept = serde_json::from_slice(&store::read(directory, name, MAX_BYTES)?)?;
     if kept.key != *key || !Dependency::all_hold(&kept.dependencies, &key.root)? {
         return Ok(None);
     }
@@ -124,7 +120,8 @@ fn recall(key: &Key, file: &Path) -> io::Result<Option<Generated>> {
 
 fn keep(
     key: &Key,
-    file: &Path,
+    directory: &Path,
+    name: &str,
     root: &RootFs,
     generated: &Generated,
     asked: i64,
@@ -157,30 +154,8 @@ fn keep(
     if text.len() as u64 > MAX_BYTES {
         return Ok(());
     }
-    let directory = file.parent().unwrap_or(Path::new("."));
-    fs::create_dir_all(directory)?;
-    let mut temporary = tempfile::NamedTempFile::new_in(directory)?;
-    temporary.write_all(&text)?;
-    temporary.persist(file).map_err(|error| error.error)?;
-    prune(directory)
-}
-
-/// Removes the oldest results when there are too many.
-fn prune(directory: &Path) -> io::Result<()> {
-    let mut results = Vec::new();
-    for file in fs::read_dir(directory)? {
-        let file = file?;
-        if file.path().extension().is_some_and(|e| e == "result") {
-            results.push((file.metadata()?.modified()?, file.path()));
-        }
-    }
-    results.sort_unstable();
-    let excess = results.len().saturating_sub(MAX_RESULTS);
-    for (_, path) in results.into_iter().take(excess) {
-        // Another run may have been quicker.
-        let _ = fs::remove_file(path);
-    }
-    Ok(())
+    store::write(directory, name, &text)?;
+    store::tidy(directory)
 }
 
 fn now() -> i64 {

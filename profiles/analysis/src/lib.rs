@@ -29,6 +29,8 @@ mod profile;
 mod result;
 /// Paths inside a root file system.
 mod rootfs;
+/// The directory that is kept between runs.
+mod store;
 /// What one object can do.
 mod summary;
 
@@ -41,6 +43,7 @@ pub use kind::{Confidence, Kind};
 pub use profile::to_profile;
 pub use result::{Analysis, Certainty, Evidence, ObjectInfo, Serving, Unresolved};
 pub use rootfs::{RootFs, Touched};
+pub use store::{is_private, tidy};
 pub use summary::Why;
 
 /// Analyses the bytes of one object and forgets the result: for tests and fuzzing, which look for

@@ -172,13 +172,7 @@ impl Analysis {
                 Confidence::Low,
                 format!("{engine} makes machine code while it runs; only its own code was seen"),
             ),
-            Kind::Interpreter(language) => self.lower(
-                Confidence::Medium,
-                format!(
-                    "it interprets {language}: modules and programs that the script loads or \
-                     starts count only as far as they are listed"
-                ),
-            ),
+            Kind::Interpreter(language) => self.lower(Confidence::Medium, interprets(&language)),
             Kind::Native | Kind::Static | Kind::Go | Kind::Script(_) => {}
         }
         if !self.unresolved.is_empty() {
@@ -197,4 +191,12 @@ impl Analysis {
         };
         self.kind = Kind::Script(interpreter);
     }
+}
+
+/// Why the result of an interpreter is not all there is.
+pub(crate) fn interprets(language: &str) -> String {
+    format!(
+        "it interprets {language}: modules and programs that the script loads or starts count only as \
+         far as they are listed"
+    )
 }

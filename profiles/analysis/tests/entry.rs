@@ -180,6 +180,18 @@ fn a_shell_at_the_start_is_said() {
         text.contains("only as far as the script names it (1 found)"),
         "{text}"
     );
+    // Once, by the command and not by the program again.
+    for reasons in [&bare.reasons, &scripted.reasons] {
+        assert_eq!(reasons.len(), 1, "{reasons:?}");
+    }
+    let started = run(root.path(), &["tini", "sh"], None, "/").unwrap();
+    let of_shell = started.reasons.iter().filter(|why| why.contains("dash"));
+    assert_eq!(of_shell.count(), 1, "{:?}", started.reasons);
+    // An interpreter of another kind loads modules, which is another matter.
+    put(root.path(), "usr/bin/perl", &calls(59));
+    let perl = run(root.path(), &["perl"], None, "/").unwrap();
+    let modules = |why: &String| why.contains("modules and programs that the script loads");
+    assert!(perl.reasons.iter().any(modules), "{:?}", perl.reasons);
     let plain = run(root.path(), &["server"], None, "/").unwrap();
     assert_eq!(
         (plain.confidence, plain.reasons.as_slice()),

@@ -13,7 +13,8 @@ pub use watch::Touched;
 
 use std::fs::{self, File};
 use std::io::{self, Read as _};
-use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use cofferdam_profiles::generated::Use;
@@ -69,49 +70,38 @@ impl RootFs {
         &self.path
     }
 
-    fn open_in(&self, path: &Path, flags: OFlag) -> io::Result<OwnedFd> {
+    /// Finds what a path leads to without opening it. An image may hold anything, and to open a device
+    /// is to use it: a watchdog starts, a tape rewinds.
+    fn find(&self, path: &Path, used: Use) -> io::Result<OwnedFd> {
         let how = OpenHow::new()
-            .flags(flags | OFlag::O_CLOEXEC)
+            .flags(OFlag::O_PATH | OFlag::O_CLOEXEC)
             .resolve(ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_MAGICLINKS);
-        let opened = openat2(&self.directory, path, how);
+        let found = openat2(&self.directory, path, how);
         if let Some(watch) = &self.watch {
-            let used = if flags.contains(OFlag::O_PATH) {
-                Use::Looked
-            } else if flags.contains(OFlag::O_DIRECTORY) {
-                Use::Listed
-            } else {
-                Use::Read
-            };
-            // What cannot be listed or read may be there all the same.
-            let there = match (&opened, used) {
-                (Ok(_), _) | (_, Use::Looked) => None,
-                _ => openat2(&self.directory, path, how.flags(OFlag::O_PATH)).ok(),
-            };
-            watch.note(path, used, opened.as_ref().ok().or(there.as_ref()));
+            watch.note(path, used, found.as_ref().ok());
         }
-        Ok(opened?)
+        Ok(found?)
     }
 
-    /// Opens a regular file for reading.
+    /// Opens a regular file for reading; nothing else is opened.
     pub(crate) fn file(&self, path: &Path) -> io::Result<(File, fs::Metadata)> {
-        // Not blocking: opening a named pipe that nobody writes to would wait for ever.
-        let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
-        let file = File::from(self.open_in(path, flags)?);
-        let metadata = file.metadata()?;
+        let found = File::from(self.find(path, Use::Read)?);
+        let metadata = found.metadata()?;
         if !metadata.is_file() {
             return Err(io::Error::new(
                 io::ErrorKind::InvalidInput,
                 "not a regular file",
             ));
         }
+        // The same file, whatever the path leads to by now.
+        let file = File::open(link(&found))?;
         Ok((file, metadata))
     }
 
     /// Where a path leads after all symlinks, as seen from inside.
     pub(crate) fn canonical(&self, path: &Path) -> Option<PathBuf> {
-        let found = self.open_in(path, OFlag::O_PATH).ok()?;
-        let link = format!("/proc/self/fd/{}", found.as_raw_fd());
-        let outside = fs::read_link(link).ok()?;
+        let found = self.find(path, Use::Looked).ok()?;
+        let outside = fs::read_link(link(&found)).ok()?;
         let inside = outside.strip_prefix(&self.path).ok()?;
         Some(Path::new("/").join(inside))
     }
@@ -123,17 +113,17 @@ impl RootFs {
     }
 
     pub(crate) fn metadata(&self, path: &Path) -> Option<fs::Metadata> {
-        let found = self.open_in(path, OFlag::O_PATH).ok()?;
+        let found = self.find(path, Use::Looked).ok()?;
         File::from(found).metadata().ok()
     }
 
     /// The names in a directory, sorted; at most `max`. Empty where there is none.
     pub(crate) fn list(&self, path: &Path, max: usize) -> Vec<String> {
-        let Ok(directory) = self.open_in(path, OFlag::O_RDONLY | OFlag::O_DIRECTORY) else {
+        let Ok(found) = self.find(path, Use::Listed) else {
             return Vec::new();
         };
-        let link = format!("/proc/self/fd/{}", directory.as_raw_fd());
-        let entries = fs::read_dir(link).into_iter().flatten().flatten();
+        // Opened as a directory or not at all.
+        let entries = fs::read_dir(link(&found)).into_iter().flatten().flatten();
         let mut names: Vec<String> = entries
             .filter_map(|entry| entry.file_name().into_string().ok())
             .take(max)
@@ -154,6 +144,11 @@ impl RootFs {
     }
 }
 
+/// What a descriptor was opened for, as a path.
+fn link(found: &impl AsRawFd) -> PathBuf {
+    format!("/proc/self/fd/{}", found.as_raw_fd()).into()
+}
+
 /// Reads all of a file that was opened with [`RootFs::file`].
 pub(crate) fn read(file: File, metadata: &fs::Metadata) -> io::Result<Vec<u8>> {
     if metadata.len() > MAX_FILE {
@@ -167,4 +162,69 @@ pub(crate) fn read(file: File, metadata: &fs::Metadata) -> io::Result<Vec<u8>> {
     Ok(content)
 }
 
-use std::os::unix::fs::OpenOptionsExt as _;
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
+    use nix::sys::stat::{Mode, SFlag, makedev, mknod};
+
+    /// What lies at the path is made, and told of its being opened.
+    fn watched(root: &Path, name: &str, make: impl Fn(&Path) -> nix::Result<()>) -> Inotify {
+        let path = root.join(name);
+        make(&path).unwrap();
+        let opens = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC).unwrap();
+        opens.add_watch(&path, AddWatchFlags::IN_OPEN).unwrap();
+        opens
+    }
+
+    #[test]
+    fn what_is_no_regular_file_is_not_even_opened() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut there = vec![(
+            "pipe",
+            watched(directory.path(), "pipe", |path| {
+                nix::unistd::mkfifo(path, Mode::S_IRWXU)
+            }),
+        )];
+        // Only root makes devices: here one that it harms nobody to open.
+        if nix::unistd::geteuid().is_root() {
+            let null = |path: &Path| mknod(path, SFlag::S_IFCHR, Mode::S_IRWXU, makedev(1, 3));
+            there.push(("device", watched(directory.path(), "device", null)));
+        }
+        let root = RootFs::open(directory.path()).unwrap().watched();
+        for (name, opens) in there {
+            let path = Path::new("/").join(name);
+            assert!(root.file(&path).is_err());
+            assert_eq!(root.text(&path, 100), None);
+            assert!(root.list(&path, 100).is_empty());
+            assert!(!root.is_file(&path));
+            assert!(root.canonical(&path).is_some());
+            let quiet = opens.read_events();
+            assert_eq!(quiet.map(|events| events.len()), Err(nix::Error::EAGAIN));
+            // An open that asks afterwards what it is would have been seen.
+            let mut naive = fs::OpenOptions::new();
+            naive.read(true).custom_flags(nix::libc::O_NONBLOCK);
+            naive.open(directory.path().join(name)).unwrap();
+            assert_eq!(opens.read_events().unwrap().len(), 1);
+        }
+    }
+
+    #[test]
+    fn links_are_followed_inside_only() {
+        let directory = tempfile::tempdir().unwrap();
+        fs::write(directory.path().join("file"), "text").unwrap();
+        let link = |to: &str, name: &str| {
+            std::os::unix::fs::symlink(to, directory.path().join(name)).unwrap();
+        };
+        link("../../file", "up");
+        link("/etc/passwd", "out");
+        link("/", "top");
+        let root = RootFs::open(directory.path()).unwrap();
+        assert_eq!(root.text(Path::new("/up"), 100).as_deref(), Some("text"));
+        assert_eq!(root.text(Path::new("/out"), 1 << 20), None);
+        assert_eq!(
+            root.list(Path::new("/top"), 9),
+            ["file", "out", "top", "up"]
+        );
+    }
+}

@@ -4,7 +4,7 @@
 //! it has been at rest for a while.
 
 use std::fs;
-use std::io::{self, Read as _, Write as _};
+use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,6 +13,7 @@ use std::time::{Duration, SystemTime};
 use sha2::{Digest as _, Sha256};
 
 use super::{FORMAT, Summary};
+use crate::store;
 
 /// A directory of summaries. Whatever cannot be read or does not match is made again.
 #[derive(Debug, Clone)]
@@ -25,10 +26,10 @@ const AT_REST: Duration = Duration::from_secs(3);
 const MAX_ENTRY: u64 = 512 * 1024 * 1024;
 const DIGEST: usize = 32;
 
-/// Half of a directory with more entries than this goes, the oldest first.
-const MAX_ENTRIES: usize = 4096;
+/// So many summaries are kept between two looks at how much there is.
+const TIDIED: u64 = 64;
 
-static COUNTER: AtomicU64 = AtomicU64::new(0);
+static KEPT: AtomicU64 = AtomicU64::new(0);
 
 impl SummaryCache {
     pub(crate) fn new(directory: &Path) -> Self {
@@ -72,25 +73,10 @@ impl SummaryCache {
         if self.write(&name, &entry).is_ok() {
             self.remember(metadata, digest);
             // Every so often, and first of all: images come and go.
-            if COUNTER.load(Ordering::Relaxed) < 3 {
-                self.prune();
+            if KEPT.fetch_add(1, Ordering::Relaxed).is_multiple_of(TIDIED) {
+                // What cannot be tidied now is tidied another time.
+                let _ = store::tidy(&self.directory);
             }
-        }
-    }
-
-    /// Keeps the directory from growing for ever. What another process removes meanwhile is gone too.
-    fn prune(&self) {
-        let entries = fs::read_dir(&self.directory).into_iter().flatten();
-        let paths: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
-        if paths.len() <= MAX_ENTRIES {
-            return;
-        }
-        let age = |path: &PathBuf| fs::symlink_metadata(path).and_then(|m| m.modified()).ok();
-        let mut by_age: Vec<_> = paths.iter().map(|path| (age(path), path)).collect();
-        by_age.sort_unstable();
-        for (_, path) in by_age.iter().take(paths.len() / 2) {
-            // One that stays is in the way of nobody.
-            let _ = fs::remove_file(path);
         }
     }
 
@@ -103,30 +89,11 @@ impl SummaryCache {
     }
 
     fn read(&self, name: &str) -> Option<Vec<u8>> {
-        let file = fs::File::open(self.directory.join(name)).ok()?;
-        let size = file.metadata().ok()?.len();
-        if size > MAX_ENTRY {
-            return None;
-        }
-        let mut content = Vec::with_capacity(usize::try_from(size).ok()?);
-        file.take(MAX_ENTRY).read_to_end(&mut content).ok()?;
-        Some(content)
+        store::read(&self.directory, name, MAX_ENTRY).ok()
     }
 
-    /// Writes beside and renames, so that nobody reads half an entry.
     fn write(&self, name: &str, content: &[u8]) -> io::Result<()> {
-        fs::create_dir_all(&self.directory)?;
-        let count = COUNTER.fetch_add(1, Ordering::Relaxed);
-        let temporary = format!(".{}-{count}", std::process::id());
-        let temporary = self.directory.join(temporary);
-        let mut file = fs::File::create_new(&temporary)?;
-        let written = file
-            .write_all(content)
-            .and_then(|()| fs::rename(&temporary, self.directory.join(name)));
-        if written.is_err() {
-            let _ = fs::remove_file(&temporary);
-        }
-        written
+        store::write(&self.directory, name, content)
     }
 }
 
@@ -193,27 +160,4 @@ fn hex(bytes: &[u8]) -> String {
         let _ = write!(text, "{byte:02x}");
         text
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_oldest_go_when_there_are_too_many() {
-        let directory = tempfile::tempdir().unwrap();
-        let cache = SummaryCache::new(directory.path());
-        let count = || fs::read_dir(directory.path()).unwrap().count();
-        let old = SystemTime::now() - Duration::from_secs(3600);
-        for index in 0..MAX_ENTRIES {
-            let path = directory.path().join(format!("{index}.summary"));
-            fs::File::create(path).unwrap().set_modified(old).unwrap();
-        }
-        cache.prune();
-        assert_eq!(count(), MAX_ENTRIES);
-        cache.write("new.summary", b"new").unwrap();
-        cache.prune();
-        assert_eq!(count(), MAX_ENTRIES / 2 + 1);
-        assert_eq!(cache.read("new.summary").unwrap(), b"new");
-    }
 }

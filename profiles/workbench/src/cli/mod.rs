@@ -2,6 +2,8 @@
 
 /// Profiles made of a container's files when it starts.
 mod at_start;
+/// What a process may take of the machine.
+mod bounds;
 mod combine;
 /// The options that say which container a profile is for.
 mod container;

@@ -1,8 +1,10 @@
 //! The parts of an image by name: files of an archive, or of a layout's directory.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom};
+use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
@@ -113,6 +115,7 @@ impl<S: Read + Seek> Blobs<S> {
             source,
         };
         let mut members = HashMap::new();
+        let mut names = 0;
         let mut archive = tar::Archive::new(&mut source);
         let entries = archive.entries_with_seek().map_err(failed)?;
         tarball::each(entries, failed, |member, _| {
@@ -134,9 +137,17 @@ impl<S: Read + Seek> Blobs<S> {
                 }
                 _ => return Ok(()),
             };
+            let link = match &at {
+                At::Link(target) => target.len(),
+                At::Bytes { .. } => 0,
+            };
+            let bytes = name.len().saturating_add(link) as u64;
             // The first of a name counts: a later one could be an addition.
-            members.entry(name).or_insert(at);
-            Ok(())
+            if let Entry::Vacant(new) = members.entry(name) {
+                new.insert(at);
+                names += bytes;
+            }
+            budget.names(names)
         })?;
         Ok(Self::Archive { source, members })
     }
@@ -152,18 +163,10 @@ impl<S: Read + Seek> Blobs<S> {
                 let Ok(path) = inside(name.as_ref()) else {
                     return Ok(None);
                 };
-                let opened = OpenOptions::new()
-                    .read(true)
-                    .custom_flags(nix::libc::O_NONBLOCK | nix::libc::O_NOCTTY)
-                    .open(directory.join(path));
-                let file = match opened {
-                    Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-                    opened => opened.map_err(failed)?,
-                };
-                if !file.metadata().map_err(failed)?.is_file() {
-                    return Ok(None);
+                match regular(&directory.join(path)) {
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+                    opened => Ok(opened.map_err(failed)?.map(|file| Box::new(file) as _)),
                 }
-                Ok(Some(Box::new(file)))
             }
             Self::Archive { source, members } => {
                 let mut at = members.get(name);
@@ -216,6 +219,18 @@ pub(super) fn directory(path: &Path) -> Blobs<File> {
     Blobs::Directory(path.to_owned())
 }
 
+/// Opens a regular file; nothing else is opened, as to open a device is to use it.
+fn regular(path: &Path) -> io::Result<Option<File>> {
+    let found = OpenOptions::new()
+        .read(true)
+        .custom_flags(nix::libc::O_PATH)
+        .open(path)?;
+    if !found.metadata()?.is_file() {
+        return Ok(None);
+    }
+    File::open(format!("/proc/self/fd/{}", found.as_raw_fd())).map(Some)
+}
+
 fn text(path: PathBuf) -> Option<String> {
     path.into_os_string().into_string().ok()
 }
@@ -232,4 +247,33 @@ fn beside(above: &Path, link: &Path) -> Option<String> {
         }
     }
     text(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
+    use nix::sys::stat::Mode;
+
+    #[test]
+    fn a_part_that_is_no_file_is_not_even_opened() {
+        let layout = tempfile::tempdir().unwrap();
+        let path = layout.path().join("index.json");
+        nix::unistd::mkfifo(&path, Mode::S_IRWXU).unwrap();
+        let opens = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC).unwrap();
+        opens.add_watch(&path, AddWatchFlags::IN_OPEN).unwrap();
+        let mut blobs = directory(layout.path());
+        assert_eq!(blobs.small("index.json", 100).unwrap(), None);
+        let quiet = opens.read_events();
+        assert_eq!(quiet.map(|events| events.len()), Err(nix::Error::EAGAIN));
+        // An open that asks afterwards what it is would have been seen.
+        let mut naive = OpenOptions::new();
+        naive.read(true).custom_flags(nix::libc::O_NONBLOCK);
+        naive.open(&path).unwrap();
+        assert_eq!(opens.read_events().unwrap().len(), 1);
+        std::fs::remove_file(&path).unwrap();
+        std::fs::write(&path, "{}").unwrap();
+        let read = blobs.small("index.json", 100).unwrap();
+        assert_eq!(read.as_deref(), Some(&b"{}"[..]));
+    }
 }

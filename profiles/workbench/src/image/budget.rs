@@ -14,6 +14,8 @@ pub struct Limits {
     pub bytes: u64,
     /// Files, directories, links: of all layers together.
     pub entries: u64,
+    /// Bytes of names that are remembered at a time: a layer's, or an archive's.
+    pub names: u64,
     /// Set by somebody else when it is to end.
     pub interrupted: Arc<AtomicBool>,
 }
@@ -23,6 +25,7 @@ impl Default for Limits {
         Self {
             bytes: 16 << 30,
             entries: 1_000_000,
+            names: 64 << 20,
             interrupted: Arc::default(),
         }
     }
@@ -79,6 +82,18 @@ impl<'a> Budget<'a> {
                 what: "entries",
                 limit: self.limits.entries,
                 remedy: "--max-entries",
+            });
+        }
+        Ok(())
+    }
+
+    /// Whether so many bytes of names can be remembered.
+    pub(super) fn names(&self, bytes: u64) -> Result<(), ImageError> {
+        if bytes > self.limits.names {
+            return Err(ImageError::Limit {
+                what: "bytes in the names of one layer",
+                limit: self.limits.names,
+                remedy: "another tool",
             });
         }
         Ok(())

@@ -22,6 +22,8 @@ pub(super) struct Layer<'a> {
     pub(super) place: &'a Path,
     /// What this layer has made: whiteouts are for what lies below it.
     pub(super) made: BTreeSet<PathBuf>,
+    /// Bytes of their names.
+    pub(super) names: u64,
     /// Nothing lies below it.
     pub(super) is_first: bool,
 }
@@ -53,6 +55,7 @@ impl Layer<'_> {
     fn entry(&mut self, member: &Member, content: &mut dyn Read) -> Result<(), ImageError> {
         self.budget.entry()?;
         let done = self.make(member, content);
+        self.budget.names(self.names)?;
         match done {
             Ok(()) => Ok(()),
             Err(TreeError::Unreachable) => {
@@ -95,7 +98,10 @@ impl Layer<'_> {
             return self.whiteout(&path, &name);
         }
         if !self.is_first {
-            self.made.insert(path.clone());
+            let length = path.as_os_str().len() as u64;
+            if self.made.insert(path.clone()) {
+                self.names += length;
+            }
         }
         let is_directory = member.name.as_bytes().ends_with(b"/");
         match member.kind {

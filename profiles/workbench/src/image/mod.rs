@@ -125,6 +125,7 @@ pub fn unpack_layers(
             ignored: &mut ignored,
             place: scratch.root(),
             made: BTreeSet::new(),
+            names: 0,
             is_first: index == 1,
         };
         let plain = compressed::plain(*content).map_err(|source| ImageError::Layer {
@@ -198,6 +199,7 @@ fn apply<S: Read + Seek>(
             ignored: &mut ignored,
             place: root,
             made: BTreeSet::new(),
+            names: 0,
             is_first: index == 1,
         };
         one(stored, &blob.proof, &mut layer)?;

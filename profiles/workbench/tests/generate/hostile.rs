@@ -335,6 +335,42 @@ fn bombs_end_at_the_limits() {
 }
 
 #[test]
+fn names_that_are_remembered_are_bounded() {
+    let limits = Limits {
+        names: 10_000,
+        ..Limits::default()
+    };
+    let name = |index: usize| format!("{}{index:010}", "n".repeat(80));
+    let many = |count: usize| {
+        let names = (0..count).map(name);
+        names.fold(Tar::new(), |layer, name| {
+            layer.entry(EntryType::Char, &name, "", b"")
+        })
+    };
+    let image = |second: Tar| {
+        let first = Tar::new().file("server", b"").end();
+        Parts::oci(&[first, second.end()], &config(&[], &[])).tar()
+    };
+    assert!(attack(&image(many(110)), &limits).is_ok());
+    // Names that come again are remembered once.
+    let again = (0..500).fold(Tar::new(), |layer, _| layer.file(&name(0), b""));
+    assert!(attack(&image(again), &limits).is_ok());
+    let is_bounded = |done: Result<Image, ImageError>| {
+        let names = "bytes in the names of one layer";
+        assert!(
+            matches!(done, Err(ImageError::Limit { what, .. }) if what == names),
+            "{done:?}"
+        );
+    };
+    is_bounded(attack(&image(many(120)), &limits));
+    // The archive itself: files and links that no manifest names.
+    let files = (0..120).fold(Tar::new(), |all, index| all.file(&name(index), b""));
+    is_bounded(attack(&files.end(), &limits));
+    let links = (0..60).fold(Tar::new(), |all, index| all.symlink(&name(index), &name(0)));
+    is_bounded(attack(&links.end(), &limits));
+}
+
+#[test]
 fn descriptions_are_bounded_too() {
     let usual = config(&[], &[]);
     let layers = vec![Tar::new().end(); 1100];

@@ -37,6 +37,22 @@ fn waiting(place: &Place) -> Child {
     child
 }
 
+#[test]
+fn its_memory_is_bounded_before_it_reads_an_image() {
+    let place = Place::new();
+    let mut child = waiting(&place);
+    let limits = fs::read_to_string(format!("/proc/{}/limits", child.id())).unwrap();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let most = limits
+        .lines()
+        .find(|line| line.starts_with("Max address space"));
+    let most: Vec<&str> = most.unwrap().split_whitespace().skip(3).collect();
+    let bounded = |text: &str| text.parse::<u64>().is_ok_and(|bytes| bytes <= 2 << 30);
+    // Neither can it raise the bound.
+    assert!(bounded(most[0]) && bounded(most[1]), "{limits}");
+}
+
 fn left(place: &Place) -> usize {
     fs::read_dir(place.path("tmp")).unwrap().count()
 }

@@ -2,9 +2,10 @@
 //!
 //! Who a thread is, `/proc` says, and that costs more than the rest of an answer. A thread whose calls of one
 //! number have not been written down [`LONG`] times running is not asked about again until the next flush:
-//! its calls are counted for the executable it had. One that executes another program meanwhile has some of that
-//! one's calls counted for the first, for at most the second between two flushes; no line that describes a
-//! call is wrong by it, and no sum.
+//! its calls are counted for the executable it had, but for every [`RENEWED`]th, which is asked about. One that
+//! executes another program meanwhile has up to so many of that one's calls counted for the first: its first
+//! line comes with the next call that is asked about, and one that makes fewer before the flush has none. No
+//! line that describes a call is wrong by it, and no sum.
 //!
 //! The table has a fixed number of places: a container with more threads than that loses speed, no counts.
 
@@ -14,6 +15,8 @@ use super::tally::Key;
 const PLACES: usize = 256;
 /// So many calls running are a streak.
 const LONG: u32 = 16;
+/// After so many calls of a streak it is asked again who the thread is.
+const RENEWED: u32 = 64;
 
 /// Who asks what.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,6 +35,8 @@ struct Streak {
     length: u32,
     /// Calls after those, counted nowhere yet.
     calls: u64,
+    /// Calls since it was asked who the thread is.
+    unasked: u32,
 }
 
 /// The streaks since the last flush.
@@ -51,8 +56,11 @@ impl Streaks {
     pub(super) fn counts(&mut self, asked: Asked) -> bool {
         let streak = self.places.get_mut(place(asked)).and_then(Option::as_mut);
         match streak {
-            Some(streak) if streak.asked == asked && streak.length >= LONG => {
+            Some(streak)
+                if streak.asked == asked && streak.length >= LONG && streak.unasked < RENEWED =>
+            {
                 streak.calls += 1;
+                streak.unasked += 1;
                 true
             }
             _ => false,
@@ -65,6 +73,7 @@ impl Streaks {
         match place {
             Some(streak) if streak.asked == asked && streak.key == key => {
                 streak.length = streak.length.saturating_add(1);
+                streak.unasked = 0;
                 None
             }
             _ => {
@@ -73,6 +82,7 @@ impl Streaks {
                     key,
                     length: 1,
                     calls: 0,
+                    unasked: 0,
                 };
                 counted(place.replace(new))
             }
@@ -125,11 +135,31 @@ mod tests {
             assert!(!streaks.counts(asked(1)));
             assert_eq!(streaks.suppressed(asked(1), key("a")), None);
         }
-        for _ in 0..1000 {
+        for _ in 0..RENEWED {
             assert!(streaks.counts(asked(1)));
             assert!(!streaks.counts(asked(2)));
         }
-        assert_eq!(streaks.end().collect::<Vec<_>>(), [(key("a"), 1000)]);
+        let counted = u64::from(RENEWED);
+        assert_eq!(streaks.end().collect::<Vec<_>>(), [(key("a"), counted)]);
+        assert!(!streaks.counts(asked(1)));
+    }
+
+    #[test]
+    fn a_streak_is_renewed_and_another_program_found() {
+        let mut streaks = Streaks::new();
+        for _ in 0..LONG {
+            streaks.suppressed(asked(1), key("a"));
+        }
+        for _ in 0..3 {
+            assert!((0..RENEWED).all(|_| streaks.counts(asked(1))));
+            assert!(!streaks.counts(asked(1)));
+            assert_eq!(streaks.suppressed(asked(1), key("a")), None);
+        }
+        assert!((0..RENEWED).all(|_| streaks.counts(asked(1))));
+        // The thread has executed another program: whoever asks finds it now.
+        assert!(!streaks.counts(asked(1)));
+        let counted = (key("a"), 4 * u64::from(RENEWED));
+        assert_eq!(streaks.suppressed(asked(1), key("b")), Some(counted));
         assert!(!streaks.counts(asked(1)));
     }
 

@@ -6,8 +6,6 @@
 
 /// What the analysis looked at, in a form that can be looked at again.
 mod dependencies;
-/// The summaries of single objects, within bounds.
-mod summaries;
 /// The container's files as the container will see them.
 mod view;
 
@@ -16,14 +14,14 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Args;
-use cofferdam_analysis::{Certainty, Entry, Options, RootFs, generate};
+use cofferdam_analysis::{Certainty, Entry, Options, RootFs, generate, is_private, tidy};
 use cofferdam_profiles::generated::{
     Answer, Confidence, Failure, FailureKind, Generated, MAX_REQUEST, Made, Origin, Provenance,
     Request, Source, VERSION,
 };
-use nix::sys::resource::{Resource, setrlimit};
+use nix::sys::resource::Resource;
 
-use super::CliError;
+use super::{CliError, bounds};
 use crate::recording::{self, Recording, split_arch};
 use cofferdam_profiles::seccomp::Arch;
 
@@ -32,8 +30,6 @@ use cofferdam_profiles::seccomp::Arch;
 #[command(hide = true)]
 pub(super) struct Arguments {}
 
-/// As much memory as the largest programs need, several times over, in bytes.
-const MEMORY: u64 = 2 << 30;
 /// Seconds on a processor.
 const SECONDS: u64 = 120;
 /// Open files.
@@ -65,18 +61,12 @@ pub(super) fn run(_: &Arguments) -> Result<ExitCode, CliError> {
 /// Bounds this process; nothing that it executes or reads can raise the bounds.
 fn bounded() -> io::Result<()> {
     nix::sys::prctl::set_no_new_privs()?;
-    for (resource, most) in [
-        (Resource::RLIMIT_AS, MEMORY),
+    bounds::memory()?;
+    bounds::all(&[
         (Resource::RLIMIT_CPU, SECONDS),
         (Resource::RLIMIT_NOFILE, DESCRIPTORS),
         (Resource::RLIMIT_FSIZE, FILE),
-        (Resource::RLIMIT_CORE, 0),
-    ] {
-        let (_, hard) = nix::sys::resource::getrlimit(resource)?;
-        let most = most.min(hard);
-        setrlimit(resource, most, most)?;
-    }
-    Ok(())
+    ])
 }
 
 fn failed(kind: FailureKind, error: &dyn std::error::Error) -> Failure {
@@ -103,6 +93,7 @@ fn answer(bytes: &[u8]) -> Result<Answer, Failure> {
             ),
         });
     }
+    let cache = cache(&request.summaries);
     // Read before the view: recordings are the host's files.
     let recording = recordings(&request.recordings)?;
     let view = view::make(&request).map_err(|error| failed(FailureKind::View, &error))?;
@@ -115,9 +106,7 @@ fn answer(bytes: &[u8]) -> Result<Answer, Failure> {
         path: process.path.as_deref(),
         cwd: &process.cwd,
     };
-    let options = Options {
-        cache: Some(request.summaries.clone()),
-    };
+    let options = Options { cache };
     let found = generate(&root, &entry, &options);
     let found = found.map_err(|error| failed(FailureKind::Program, &error))?;
     let mut generated = told(found, &request.recordings);
@@ -126,13 +115,22 @@ fn answer(bytes: &[u8]) -> Result<Answer, Failure> {
         let native = all.keys().filter_map(|name| native(name));
         generated.allow(native, Source::Recording, KEEP_ABSENT);
     }
-    // What cannot be tidied now is tidied at the next start.
-    let _ = summaries::tidy(&request.summaries);
     let dependencies = dependencies::of(&root.touched(), &request, &view);
     Ok(Answer::Made(Box::new(Made {
         generated,
         dependencies,
     })))
+}
+
+/// The directory of summaries, where it is safe to use. Tidied first: what comes may fail or be ended.
+fn cache(directory: &Path) -> Option<PathBuf> {
+    if !is_private(directory).unwrap_or(false) {
+        // Without one it takes longer, that is all.
+        return None;
+    }
+    // What cannot be tidied now is tidied at the next start.
+    let _ = tidy(directory);
+    Some(directory.to_owned())
 }
 
 /// A call of the machine's own ABI that has a name; the profile is of that ABI only.
@@ -207,5 +205,49 @@ fn told(found: cofferdam_analysis::Generated, recordings: &[PathBuf]) -> Generat
             origin: Origin::Made,
         },
         profile: found.profile,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use cofferdam_profiles::generated::Process;
+    use std::fs;
+
+    #[test]
+    fn the_directory_is_tidied_although_there_is_no_answer() {
+        let directory = tempfile::tempdir().unwrap();
+        let summaries = directory.path().join("summaries");
+        fs::create_dir(&summaries).unwrap();
+        let count = || fs::read_dir(&summaries).unwrap().count();
+        for index in 0..8193 {
+            fs::File::create(summaries.join(format!("{index:032x}.id"))).unwrap();
+        }
+        let request = Request {
+            version: VERSION,
+            root: directory.path().join("none"),
+            mounts: Vec::new(),
+            process: Process {
+                args: vec!["x".to_owned()],
+                path: None,
+                cwd: "/".into(),
+            },
+            recordings: Vec::new(),
+            summaries: summaries.clone(),
+        };
+        let bytes = serde_json::to_vec(&request).unwrap();
+        // The view is of a thread of its own.
+        let answer = std::thread::spawn(move || answer(&bytes)).join().unwrap();
+        assert_eq!(answer.unwrap_err().kind, FailureKind::View);
+        assert_eq!(count(), 4096);
+
+        // One that others can write to is neither used nor changed.
+        assert_eq!(cache(&summaries), Some(summaries.clone()));
+        let link = directory.path().join("link");
+        std::os::unix::fs::symlink(&summaries, &link).unwrap();
+        assert_eq!(cache(&link), None);
+        let all = std::os::unix::fs::PermissionsExt::from_mode(0o777);
+        fs::set_permissions(&summaries, all).unwrap();
+        assert_eq!(cache(&summaries), None);
     }
 }

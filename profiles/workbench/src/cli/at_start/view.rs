@@ -1,5 +1,9 @@
 //! The container's files as the container will see them: its root with its bind mounts, in a mount
-//! namespace of our own that ends with this process. Nothing is executed there and nothing written.
+//! namespace of our own that ends with this process. Nothing is executed there, nothing written, and no
+//! device opened: every mount of the namespace is made so that it cannot be.
+
+/// Mounts that no device and no program is opened in.
+mod harmless;
 
 use std::io;
 use std::os::fd::{AsRawFd as _, OwnedFd};
@@ -19,6 +23,9 @@ pub(super) enum ViewError {
     /// No namespace.
     #[error("cannot make a mount namespace to see the container's files in; be root")]
     Namespace(#[source] Errno),
+    /// Devices could be opened.
+    #[error("cannot shut off the devices and programs of the container's files; Linux 5.12 can")]
+    Harmless(#[source] Errno),
     /// The root.
     #[error("cannot use the root file system {}", path.display())]
     Root {
@@ -98,7 +105,9 @@ fn namespace() -> Result<(), ViewError> {
     };
     let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
     made.and_then(|()| mount(None::<&str>, "/", None::<&str>, private, None::<&str>))
-        .map_err(ViewError::Namespace)
+        .map_err(ViewError::Namespace)?;
+    // What is bound from these mounts is so, too.
+    harmless::all().map_err(ViewError::Harmless)
 }
 
 fn inside(root: &OwnedFd, path: &Path) -> Result<OwnedFd, Errno> {
@@ -249,3 +258,6 @@ impl View {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

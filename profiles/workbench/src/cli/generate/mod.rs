@@ -15,7 +15,7 @@ use cofferdam_analysis::{Confidence, Entry, EntryError, Generated, Options, gene
 use indicatif::ProgressBar;
 
 use super::convert::To;
-use super::{CliError, Format, files};
+use super::{CliError, Format, bounds, files};
 use crate::dialect::{self, Output};
 use crate::image::ImageError;
 use crate::recording::{self, Recording};
@@ -101,6 +101,9 @@ pub(super) struct Arguments {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum GenerateError {
+    /// This process.
+    #[error("cannot bound the memory that the analysis may take; see `ulimit -a`")]
+    Bounds(#[source] std::io::Error),
     /// The root file system.
     #[error("cannot open the root file system {}", path.display())]
     Root {
@@ -129,6 +132,8 @@ pub enum GenerateError {
 
 pub(super) fn run(arguments: &Arguments, format: Format) -> Result<ExitCode, CliError> {
     let started = Instant::now();
+    // Before any file of the image is looked at: it may be made to take much.
+    bounds::memory().map_err(GenerateError::Bounds)?;
     let recordings = recordings(&arguments.recording)?;
     let cache = cache::directory(arguments.cache.as_deref(), arguments.no_cache);
     let signals = arguments.image.is_some().then(place::hold_back).flatten();

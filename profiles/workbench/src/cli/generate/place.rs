@@ -51,7 +51,7 @@ impl Place {
         let limits = Limits {
             bytes: arguments.max_unpacked << 20,
             entries: arguments.max_entries,
-            interrupted: Arc::default(),
+            ..Limits::default()
         };
         let scratch = Scratch::new().map_err(|source| GenerateError::Scratch {
             path: std::env::temp_dir(),
