@@ -157,6 +157,29 @@ fn without_a_profile_the_container_is_refused_unless_that_is_best_effort() {
 }
 
 #[test]
+fn what_is_refused_anyway_is_refused_before_files_are_looked_at() {
+    let mut file = PolicyFile::builtin();
+    file.insert(generate());
+    let selection = Selection {
+        command_line: Some("test".to_owned()),
+        ..Selection::default()
+    };
+    let check = |json: &Value| {
+        let spec = spec(json);
+        let host = host(&spec);
+        check_before_generating(spec, &file, &selection, &host)
+    };
+    check(&plain()).unwrap();
+    // Without a made profile the same would be refused for that.
+    assert!(under(&generate(), &plain(), None).is_err());
+    let bad = with("/linux/namespaces", json!([{"type": "pid"}]));
+    let refusal = check(&bad).unwrap_err();
+    let late = under(&generate(), &bad, Some(made(&["read"]))).unwrap_err();
+    assert_eq!(refusal.to_string(), late.to_string());
+    assert_ne!(refusal.rule(), Some(Rule::Seccomp));
+}
+
+#[test]
 fn where_the_profile_comes_from_is_told() {
     let reason = |origin: Origin| {
         let Outcome::Made(mut generated) = made(&["read"]) else {

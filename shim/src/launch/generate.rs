@@ -18,7 +18,7 @@ use cofferdam_profiles::policy::Wanted;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use oci_spec::runtime::Spec;
 
-use super::filter_cache;
+use super::{filter_cache, turn};
 use crate::companion;
 
 /// Below the directory of compiled filters: made profiles.
@@ -51,6 +51,10 @@ enum GenerateError {
     },
     #[error("the analysis took longer than {} s and was ended", PATIENCE.as_secs())]
     TooSlow,
+    #[error(
+        "other analyses on this host took all turns ({}) for {} s", turn::most(), PATIENCE.as_secs()
+    )]
+    Busy,
     #[error("the analysis ended without an answer ({status}): {complaint}")]
     Ended { status: String, complaint: String },
     #[error("the answer of the analysis is none")]
@@ -78,6 +82,7 @@ impl GenerateError {
             Self::Execute { .. } | Self::Answer(_) => {
                 "install cofferdam-profile of this release beside cofferdam (`make install` does)"
             }
+            Self::Busy => "start it again when fewer containers of new images start",
             Self::Recordings { .. } | Self::NoRecordings { .. } | Self::ManyRecordings { .. } => {
                 "correct seccomp_recordings in the policy"
             }
@@ -146,10 +151,26 @@ fn try_profile(files: &Files<'_>, wanted: &Wanted) -> Result<Outcome, GenerateEr
     let directory = filter_cache();
     let cache = GeneratedCache::at(&directory.join(PROFILES));
     let sources: Vec<_> = mounts.iter().map(|mount| mount.source.clone()).collect();
-    if let Ok(key) = &key
-        && let Some(kept) = cache.get(key, files.root, &sources)
+    let kept = || {
+        let key = key.as_ref().ok()?;
+        let kept = cache.get(key, files.root, &sources)?;
+        Some(Outcome::Made(Box::new(kept)))
+    };
+    if let Some(kept) = kept() {
+        return Ok(kept);
+    }
+    let turns = directory.join(turn::TURNS);
+    let turn = match turn::wait(&turns, turn::most(), Instant::now() + PATIENCE) {
+        Ok(Some(turn)) => Some(turn),
+        Ok(None) => return Err(GenerateError::Busy),
+        // Where nothing can be kept there are no turns either, as for users without that directory.
+        Err(_) => None,
+    };
+    // Whoever had the turn before may have made this very one.
+    if turn.is_some()
+        && let Some(kept) = kept()
     {
-        return Ok(Outcome::Made(Box::new(kept)));
+        return Ok(kept);
     }
     let summaries = directory.join(SUMMARIES);
     // Without it the analysis only takes longer the next time.
