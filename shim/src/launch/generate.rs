@@ -19,7 +19,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use oci_spec::runtime::Spec;
 
 use super::{filter_cache, turn};
-use crate::companion;
+use crate::{companion, sys};
 
 /// Below the directory of compiled filters: made profiles.
 const PROFILES: &str = "generated";
@@ -125,7 +125,10 @@ pub(super) fn profile(files: &Files<'_>, wanted: &Wanted) -> Outcome {
 }
 
 fn try_profile(files: &Files<'_>, wanted: &Wanted) -> Result<Outcome, GenerateError> {
-    let program = companion::path();
+    let program = companion::path().map_err(|source| GenerateError::Execute {
+        program: companion::PROGRAM.into(),
+        source,
+    })?;
     let found = fs::metadata(&program).map_err(|source| GenerateError::Execute {
         program: program.clone(),
         source,
@@ -135,9 +138,9 @@ fn try_profile(files: &Files<'_>, wanted: &Wanted) -> Result<Outcome, GenerateEr
     let process = process(files.spec)?;
     let mounts = mounts(files);
     let recordings = recordings(wanted.recordings.as_deref())?;
-    let root = match RootIdentity::of(files.root) {
+    let root = match root_identity(files) {
         Ok(root) => Ok(root),
-        Err(error @ LayersError::Changed) => Err(error.to_string()),
+        Err(error) if error.is_for_this_start_only() => Err(error.to_string()),
         Err(error) => return Err(error.into()),
     };
     let key = root.map(|root| Key {
@@ -196,6 +199,14 @@ fn try_profile(files: &Files<'_>, wanted: &Wanted) -> Result<Outcome, GenerateEr
         }
     };
     Ok(Outcome::Made(Box::new(generated)))
+}
+
+fn root_identity(files: &Files<'_>) -> Result<RootIdentity, LayersError> {
+    let mounts = files.spec.mounts().iter().flatten();
+    RootIdentity::of(
+        files.root,
+        mounts.map(|mount| mount.destination().as_path()),
+    )
 }
 
 fn process(spec: &Spec) -> Result<Process, GenerateError> {
@@ -283,7 +294,8 @@ fn ask(program: &Path, request: &Request) -> Result<Made, GenerateError> {
         program: program.to_owned(),
         source,
     };
-    let mut analyst = Command::new(program)
+    let mut analyst = Command::new(program);
+    analyst
         .arg(VERB)
         // Nothing of the engine's or the user's environment is its business.
         .env_clear()
@@ -292,12 +304,13 @@ fn ask(program: &Path, request: &Request) -> Result<Made, GenerateError> {
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         // Signals of the terminal are for the container.
-        .process_group(0)
-        .spawn()
-        .map_err(|source| GenerateError::Execute {
-            program: program.to_owned(),
-            source,
-        })?;
+        .process_group(0);
+    // Those that a caller leaves to the container (`--preserve-fds`) are not its business either.
+    sys::inherit_no_more_than_streams(&mut analyst);
+    let mut analyst = analyst.spawn().map_err(|source| GenerateError::Execute {
+        program: program.to_owned(),
+        source,
+    })?;
     let said = converse(&mut analyst, request, deadline);
     // It may have ended by itself; then this changes nothing.
     let _ = analyst.kill();
