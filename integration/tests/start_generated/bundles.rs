@@ -316,16 +316,19 @@ fn the_filter_lets_the_runtime_start_a_program_that_needs_nothing() -> Result<()
 /// The files of a container that will not start are nobody's business.
 #[test]
 fn what_the_policy_refuses_is_not_analysed() -> Result<()> {
+    if gate::root().is_none() {
+        return Ok(());
+    }
     let mut place = Place::new("")?;
     let allowed = place.bundle.spec["linux"]["namespaces"].clone();
     place.bundle.spec["linux"]["namespaces"] = serde_json::json!([{"type": "pid"}]);
     place.bundle.save()?;
     let done = place.run()?;
-    assert!(!done.succeeded(), "{}", done.stderr());
+    assert_ne!(done.code(), EFAULT);
     assert!(!place.path("cache/objects").exists());
     place.bundle.spec["linux"]["namespaces"] = allowed;
     place.bundle.save()?;
-    place.run()?;
+    assert_eq!(place.run()?.code(), EFAULT);
     assert!(place.path("cache/objects").exists());
     Ok(())
 }
