@@ -283,6 +283,9 @@ fn what_breaks_is_explained_and_a_recording_mends_it() -> Result<()> {
     delete(&place)?;
     assert_eq!(made["calls"]["mq_unlink"], "recording");
     assert_eq!(made["calls"]["pause"], "analysis");
+    assert_eq!(made["confidence"], "low");
+    let why = made["reasons"].to_string();
+    assert!(why.contains("mq_unlink"), "{why}");
     Ok(())
 }
 
