@@ -103,7 +103,10 @@ fn start(name: &str, id: &str, pid: i32, filter: &str) -> Result<(), RecordingEr
     let now = SystemTime::now().duration_since(UNIX_EPOCH);
     let now = now.unwrap_or_default().as_millis();
     let output = directory.join(format!("{name}-{id}-{now}.json"));
-    let program = companion::path();
+    let program = companion::path().map_err(|source| RecordingError::Execute {
+        program: companion::PROGRAM.into(),
+        source,
+    })?;
     let mut recorder = Command::new(&program)
         .arg("record")
         .args(["--pid", &pid.to_string(), "--name", name])

@@ -1,13 +1,16 @@
 //! The system calls of the daemon that have no safe wrapper elsewhere.
 #![expect(
     unsafe_code,
-    reason = "prctl, mallopt, ioctl, open_tree and file descriptors by number"
+    reason = "prctl, mallopt, ioctl, open_tree, what a child does before it executes, and file \
+              descriptors by number"
 )]
 
 use std::ffi::{CStr, CString};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::process::CommandExt as _;
 use std::path::Path;
+use std::process::Command;
 
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::spawn::{PosixSpawnAttr, PosixSpawnFileActions, PosixSpawnFlags, posix_spawn};
@@ -100,6 +103,25 @@ pub(crate) fn inherited(fd: RawFd) -> io::Result<OwnedFd> {
     }
     // SAFETY: the fcntl above shows that it is open, and the caller calls once per number.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Lets a child have its three standard streams and no descriptor of ours besides, however it was
+/// opened.
+pub(crate) fn inherit_no_more_than_streams(command: &mut Command) {
+    let close = || {
+        // SAFETY: close_range takes three integers, and with this flag closes nothing before execve.
+        let rc = unsafe {
+            let flag = libc::CLOSE_RANGE_CLOEXEC;
+            libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, flag)
+        };
+        if rc == 0 {
+            Ok(())
+        } else {
+            Err(io::Error::last_os_error())
+        }
+    };
+    // SAFETY: between fork and execve it makes one system call and allocates nothing.
+    unsafe { command.pre_exec(close) };
 }
 
 /// Sets the window size of a terminal, in character cells.
@@ -262,5 +284,28 @@ pub(crate) fn kill(pid: i32, signal: i32) -> io::Result<()> {
         Ok(())
     } else {
         Err(io::Error::last_os_error())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_child_has_its_streams_only() {
+        let file = std::fs::File::open("/dev/null").unwrap();
+        // Without close-on-exec, as an engine hands descriptors over for the container.
+        let left = nix::unistd::dup(&file).unwrap();
+        let test = format!("test -e /proc/self/fd/{}", left.as_raw_fd());
+        let has = |only_streams: bool| {
+            let mut command = Command::new("/bin/sh");
+            command.args(["-c", &test]);
+            if only_streams {
+                inherit_no_more_than_streams(&mut command);
+            }
+            command.status().unwrap().success()
+        };
+        assert!(has(false));
+        assert!(!has(true));
     }
 }

@@ -283,6 +283,9 @@ fn what_breaks_is_explained_and_a_recording_mends_it() -> Result<()> {
     delete(&place)?;
     assert_eq!(made["calls"]["mq_unlink"], "recording");
     assert_eq!(made["calls"]["pause"], "analysis");
+    assert_eq!(made["confidence"], "low");
+    let why = made["reasons"].to_string();
+    assert!(why.contains("mq_unlink"), "{why}");
     Ok(())
 }
 
@@ -310,5 +313,25 @@ fn the_filter_lets_the_runtime_start_a_program_that_needs_nothing() -> Result<()
             assert!(!said.stdout.contains("EPERM"), "{said:?}");
         }
     }
+    Ok(())
+}
+
+/// The files of a container that will not start are nobody's business.
+#[test]
+fn what_the_policy_refuses_is_not_analysed() -> Result<()> {
+    if gate::root().is_none() {
+        return Ok(());
+    }
+    let mut place = Place::new("")?;
+    let allowed = place.bundle.spec["linux"]["namespaces"].clone();
+    place.bundle.spec["linux"]["namespaces"] = serde_json::json!([{"type": "pid"}]);
+    place.bundle.save()?;
+    let done = place.run()?;
+    assert_ne!(done.code(), EFAULT);
+    assert!(!place.path("cache/objects").exists());
+    place.bundle.spec["linux"]["namespaces"] = allowed;
+    place.bundle.save()?;
+    assert_eq!(place.run()?.code(), EFAULT);
+    assert!(place.path("cache/objects").exists());
     Ok(())
 }

@@ -8,7 +8,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use cofferdam_profiles::generated::{Dependency, MAX_DEPENDENCIES, Use};
+use cofferdam_profiles::generated::{Dependency, MAX_DEPENDENCIES, Media, Use};
 use oci_spec::runtime::LinuxSeccomp;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
@@ -131,9 +131,10 @@ fn keep(
         return Ok(());
     }
     let base = fs::File::open(&key.root)?.into();
+    let media = Media::default();
     let mut dependencies = Vec::with_capacity(touched.len());
     for one in touched {
-        let found = Dependency::inside(&base, &one.path)?;
+        let found = Dependency::inside(&base, &one.path, &media)?;
         let rests = found.as_ref().is_none_or(|id| id.is_at_rest(asked, REST));
         if !(rests || one.used == Use::Looked) || found.is_some() != one.found.is_some() {
             return Ok(());

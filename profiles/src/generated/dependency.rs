@@ -12,6 +12,8 @@ use nix::errno::Errno;
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
 use serde::{Deserialize, Serialize};
 
+use super::medium::{self, Media};
+
 /// With more than these a profile is not kept: looking at all of them again would take longer than
 /// the analysis.
 pub const MAX_DEPENDENCIES: usize = 8192;
@@ -102,8 +104,8 @@ fn directory(path: &Path) -> io::Result<OwnedFd> {
 }
 
 /// What is at `path` below `base`, or nothing. Inside the root links lead where the container would
-/// see them lead; behind a mount none may lead out.
-fn look(base: &OwnedFd, path: &Path, bound: bool) -> io::Result<Option<Identity>> {
+/// see them lead; behind a mount none may lead out. Fails where an identity says nothing.
+fn look(base: &OwnedFd, path: &Path, bound: bool, media: &Media) -> io::Result<Option<Identity>> {
     let path = path.strip_prefix("/").unwrap_or(path);
     let path = if path.as_os_str().is_empty() {
         Path::new(".")
@@ -119,7 +121,7 @@ fn look(base: &OwnedFd, path: &Path, bound: bool) -> io::Result<Option<Identity>
         .flags(OFlag::O_PATH | OFlag::O_CLOEXEC)
         .resolve(inside | ResolveFlag::RESOLVE_NO_MAGICLINKS);
     match openat2(base, path, how) {
-        Ok(found) => Ok(Some(Identity::of(&File::from(found).metadata()?))),
+        Ok(found) => medium::identity(media, &File::from(found)).map(Some),
         Err(Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP | Errno::ENAMETOOLONG) => Ok(None),
         Err(error) => Err(error.into()),
     }
@@ -127,8 +129,8 @@ fn look(base: &OwnedFd, path: &Path, bound: bool) -> io::Result<Option<Identity>
 
 impl Dependency {
     /// What is at `path` inside the root file system `base` is open for, links followed inside.
-    pub fn inside(base: &OwnedFd, path: &Path) -> io::Result<Option<Identity>> {
-        look(base, path, false)
+    pub fn inside(base: &OwnedFd, path: &Path, media: &Media) -> io::Result<Option<Identity>> {
+        look(base, path, false, media)
     }
 
     /// Whether everything inside a root file system without mounts is as it was.
@@ -137,11 +139,12 @@ impl Dependency {
     }
 
     /// What is behind a bind mount's source now. Fails where a link leads out of it.
-    pub fn behind(source: &Path, path: &Path) -> io::Result<Option<Identity>> {
+    pub fn behind(source: &Path, path: &Path, media: &Media) -> io::Result<Option<Identity>> {
+        let base = directory(source)?;
         if path.as_os_str().is_empty() {
-            return Ok(Some(Identity::of(&std::fs::metadata(source)?)));
+            return medium::identity(media, &File::from(base)).map(Some);
         }
-        look(&directory(source)?, path, true)
+        look(&base, path, true, media)
     }
 }
 
@@ -151,23 +154,24 @@ pub(super) fn hold(
     root: &Path,
     sources: &[Option<PathBuf>],
 ) -> io::Result<bool> {
+    let media = Media::default();
     let base = directory(root)?;
     let mut bound: BTreeMap<usize, OwnedFd> = BTreeMap::new();
     for dependency in dependencies {
         let now = match dependency.mount {
-            None => look(&base, &dependency.path, false)?,
+            None => look(&base, &dependency.path, false, &media)?,
             Some(mount) => {
                 let Some(Some(source)) = sources.get(mount) else {
                     return Ok(false);
                 };
                 if dependency.path.as_os_str().is_empty() {
-                    Some(Identity::of(&std::fs::metadata(source)?))
+                    Dependency::behind(source, &dependency.path, &media)?
                 } else {
                     let base = match bound.entry(mount) {
                         Entry::Occupied(open) => open.into_mut(),
                         Entry::Vacant(new) => new.insert(directory(source)?),
                     };
-                    look(base, &dependency.path, true)?
+                    look(base, &dependency.path, true, &media)?
                 }
             }
         };
@@ -196,7 +200,7 @@ mod tests {
             mount: None,
             path: path.into(),
             used,
-            found: look(&base, Path::new(path), false).unwrap(),
+            found: look(&base, Path::new(path), false, &Media::default()).unwrap(),
         }
     }
 
@@ -229,12 +233,33 @@ mod tests {
     }
 
     #[test]
+    fn what_lies_on_a_file_system_that_others_date_is_no_dependency() {
+        let media = Media::default();
+        let proc = Path::new("/proc");
+        let version = Path::new("version");
+        assert!(Dependency::inside(&directory(proc).unwrap(), version, &media).is_err());
+        assert!(Dependency::behind(proc, version, &media).is_err());
+        assert!(Dependency::behind(proc, Path::new(""), &media).is_err());
+        // What is not there is not there on any.
+        let none = Dependency::behind(proc, Path::new("none"), &media).unwrap();
+        assert_eq!(none, None);
+        // One of an earlier start that now lies there does not hold, whatever it says of itself.
+        let then = Dependency {
+            mount: None,
+            path: "/version".into(),
+            used: Use::Read,
+            found: Some(Identity::of(&fs::metadata("/proc/version").unwrap())),
+        };
+        assert!(!hold(&[then], proc, &[]).unwrap_or(false));
+    }
+
+    #[test]
     fn links_behind_a_mount_do_not_lead_out() {
         let dir = tempfile::tempdir().unwrap();
         symlink("/etc/passwd", dir.path().join("out")).unwrap();
         fs::write(dir.path().join("in"), "").unwrap();
-        assert!(Dependency::behind(dir.path(), Path::new("out")).is_err());
-        let found = Dependency::behind(dir.path(), Path::new("in")).unwrap();
+        assert!(Dependency::behind(dir.path(), Path::new("out"), &Media::default()).is_err());
+        let found = Dependency::behind(dir.path(), Path::new("in"), &Media::default()).unwrap();
         assert!(found.is_some());
         let lost = Dependency {
             mount: Some(1),

@@ -1,8 +1,9 @@
 //! What a container's root file system consists of, as far as that can be told without reading it.
 //!
-//! An overlay is its layers. The lower ones are an image's, which engines never change once they are
-//! there, so the directory's identity stands for all below it (its inode's time of change tells it from
-//! a later one that got the same number). The upper one is the container's own: what it holds is told
+//! An overlay is its layers. The lower ones are an image's where they lie in an engine's store, which
+//! engines never change once they are there, so the directory's identity stands for all below it (its
+//! inode's time of change tells it from a later one that got the same number). An overlay over anybody's
+//! directories (`podman run --rootfs DIR:O`) counts as a plain directory. The upper one is the container's own: what it holds is told
 //! file by file, and so is the small layer that Docker puts between (`ID-init`), but by what it says,
 //! as every container has its own. Any other root is a plain directory: it is told by the files that
 //! the analysis looked at.
@@ -16,6 +17,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::Identity;
+use super::medium;
 
 /// So many files of a container's own are told one by one.
 const MAX_OWN: usize = 256;
@@ -76,16 +78,36 @@ pub enum LayersError {
     /// Its own layer has too much in it.
     #[error("the container changed more than {MAX_OWN} files of its image")]
     Changed,
+    /// Something is mounted in it that is no mount of the container.
+    #[error("{} is mounted in the root file system, and the spec does not say so", path.display())]
+    Mounted {
+        /// Where, as seen from outside.
+        path: PathBuf,
+    },
+}
+
+impl LayersError {
+    /// Whether a profile can be made all the same, but not kept.
+    pub fn is_for_this_start_only(&self) -> bool {
+        matches!(self, Self::Changed | Self::Mounted { .. })
+    }
 }
 
 impl RootIdentity {
-    /// Of the root file system at `root`, a path with every symlink resolved.
-    pub fn of(root: &Path) -> Result<Self, LayersError> {
+    /// Of the root file system at `root`, a path with every symlink resolved. `destinations`: where the
+    /// spec mounts something over it.
+    pub fn of<'a>(
+        root: &Path,
+        destinations: impl IntoIterator<Item = &'a Path>,
+    ) -> Result<Self, LayersError> {
         let list = Path::new("/proc/self/mountinfo");
         let text = fs::read(list).map_err(|source| LayersError::Look {
             path: list.to_owned(),
             source,
         })?;
+        if let Some(path) = foreign(&text, root, destinations) {
+            return Err(LayersError::Mounted { path });
+        }
         match overlay(&text, root) {
             Some(options) => Self::of_overlay(&options),
             None => Ok(Self::Directory),
@@ -99,14 +121,21 @@ impl RootIdentity {
                 path: path.clone(),
                 source,
             };
-            if place == 0 && is_init(path) {
+            if !medium::is_own(path) {
+                return Ok(Self::Directory);
+            }
+            let real = fs::canonicalize(path).map_err(failed)?;
+            if place == 0 && is_init(&real) {
                 lower.push(Lower::Init(own_files(path, false)?));
+            } else if !is_of_an_engine(&real) {
+                return Ok(Self::Directory);
             } else {
                 let found = fs::metadata(path).map_err(failed)?;
                 lower.push(Lower::Image(Identity::of(&found)));
             }
         }
         let own = match &options.upper {
+            Some(upper) if !medium::is_own(upper) => return Ok(Self::Directory),
             Some(upper) => own_files(upper, true)?,
             None => Vec::new(),
         };
@@ -130,13 +159,27 @@ impl RootIdentity {
 }
 
 /// Docker's overlay2 driver calls it `.../ID-init/diff`; an image's layer has no such name.
-fn is_init(path: &Path) -> bool {
-    let Ok(real) = fs::canonicalize(path) else {
-        return false;
-    };
+fn is_init(real: &Path) -> bool {
     let directory = real.parent().and_then(Path::file_name);
     real.file_name().is_some_and(|name| name == "diff")
         && directory.is_some_and(|name| name.as_bytes().ends_with(b"-init"))
+}
+
+/// Whether engines keep layers at such places: containerd at `.../snapshots/NUMBER/fs`, Docker at
+/// `.../overlay2/ID/diff`, Podman at `.../overlay/ID/diff`.
+fn is_of_an_engine(real: &Path) -> bool {
+    let mut names = real.iter().rev().map(|name| name.as_bytes());
+    let (Some(last), Some(id), Some(store)) = (names.next(), names.next(), names.next()) else {
+        return false;
+    };
+    match (store, last) {
+        (b"snapshots", b"fs") => id.iter().all(u8::is_ascii_digit),
+        // 64 hexadecimal digits; from BuildKit 25 letters and digits.
+        (b"overlay2" | b"overlay", b"diff") => {
+            id.len() >= 25 && id.iter().all(u8::is_ascii_alphanumeric)
+        }
+        _ => false,
+    }
 }
 
 /// Every file below a layer. `by_identity`: also which file it is, not only what it says.
@@ -188,27 +231,86 @@ fn own_file(layer: &Path, path: &Path, found: &Metadata, by_identity: bool) -> i
 
 /// The directories of an overlay.
 #[derive(Debug, PartialEq, Eq)]
-struct Overlay {
+pub(super) struct Overlay {
     lower: Vec<PathBuf>,
     upper: Option<PathBuf>,
+}
+
+impl Overlay {
+    /// Whether something holds for each of them.
+    pub(super) fn all(&self, holds: impl Fn(&Path) -> bool) -> bool {
+        let mut all = self.lower.iter().chain(&self.upper);
+        all.all(|path| holds(path))
+    }
+}
+
+/// What is mounted below `root` in the kernel's list, and at none of the spec's `destinations`.
+fn foreign<'a>(
+    mountinfo: &[u8],
+    root: &Path,
+    destinations: impl IntoIterator<Item = &'a Path>,
+) -> Option<PathBuf> {
+    let inside = |path: &Path| root.join(path.strip_prefix("/").unwrap_or(path));
+    let known: Vec<PathBuf> = destinations.into_iter().map(inside).collect();
+    let lines = mountinfo.split(|byte| *byte == b'\n');
+    let mut places = lines.filter_map(|line| Some(unescape(line.split(|b| *b == b' ').nth(4)?)));
+    places.find(|place| place != root && place.starts_with(root) && !known.contains(place))
+}
+
+/// A path of the list, where `\040` stands for a space.
+fn unescape(text: &[u8]) -> PathBuf {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((first, after)) = rest.split_first() {
+        let digits = after.get(..3).filter(|_| *first == b'\\');
+        let digits = digits.and_then(|digits| std::str::from_utf8(digits).ok());
+        match digits.and_then(|digits| u8::from_str_radix(digits, 8).ok()) {
+            Some(byte) => {
+                bytes.push(byte);
+                rest = after.get(3..).unwrap_or_default();
+            }
+            None => {
+                bytes.push(*first);
+                rest = after;
+            }
+        }
+    }
+    PathBuf::from(std::ffi::OsString::from_vec(bytes))
 }
 
 /// The overlay that is mounted at `root`, by proc_pid_mountinfo(5); `None` if there is none, or its
 /// directories cannot be told from its options.
 fn overlay(mountinfo: &[u8], root: &Path) -> Option<Overlay> {
-    if mountinfo.len() > MAX_MOUNTS {
-        return None;
-    }
     let wanted = root.as_os_str().as_bytes();
     // The last one mounted there hides those before it.
-    let line = mountinfo
-        .split(|byte| *byte == b'\n')
-        .rfind(|line| line.split(|b| *b == b' ').nth(4) == Some(wanted))?;
-    let fields: Vec<&[u8]> = line.split(|byte| *byte == b' ').collect();
+    let fields = line(mountinfo, |fields| fields.get(4) == Some(&wanted))?;
     // A part of a file system is not the whole of its layers.
     if fields.get(3) != Some(&&b"/"[..]) {
         return None;
     }
+    overlay_of(&fields)
+}
+
+/// As [`overlay`], by the mount's number, and also of a part.
+pub(super) fn mounted(mountinfo: &[u8], mount: u64) -> Option<Overlay> {
+    let wanted = mount.to_string();
+    let fields = line(mountinfo, |fields| {
+        fields.first() == Some(&wanted.as_bytes())
+    })?;
+    overlay_of(&fields)
+}
+
+/// The last line of the list that is wanted.
+fn line(mountinfo: &[u8], wanted: impl Fn(&[&[u8]]) -> bool) -> Option<Vec<&[u8]>> {
+    if mountinfo.len() > MAX_MOUNTS {
+        return None;
+    }
+    let lines = mountinfo.split(|byte| *byte == b'\n').rev();
+    let mut lines = lines.map(|line| line.split(|byte| *byte == b' ').collect::<Vec<_>>());
+    lines.find(|fields| wanted(fields))
+}
+
+fn overlay_of(fields: &[&[u8]]) -> Option<Overlay> {
     let separator = fields.iter().position(|field| *field == b"-")?;
     let (kind, options) = (fields.get(separator + 1)?, fields.get(separator + 3)?);
     // Escapes: who calls directories so can wait for an analysis.
@@ -246,7 +348,7 @@ mod tests {
     use super::*;
     use std::os::unix::fs::symlink;
 
-    fn overlay_of(options: &str) -> Option<Overlay> {
+    fn overlay_with(options: &str) -> Option<Overlay> {
         let text = format!(
             "1 0 8:1 / / rw - ext4 /dev/sda1 rw\n\
              22 1 0:31 / /b/rootfs rw,relatime shared:3 - overlay overlay rw,{options}\n"
@@ -256,7 +358,7 @@ mod tests {
 
     #[test]
     fn the_layers_of_an_overlay_are_read_from_the_list_of_mounts() {
-        let found = overlay_of("lowerdir=/l/2:/l/1,upperdir=/u,workdir=/w,xino=off").unwrap();
+        let found = overlay_with("lowerdir=/l/2:/l/1,upperdir=/u,workdir=/w,xino=off").unwrap();
         assert_eq!(found.lower, [Path::new("/l/2"), Path::new("/l/1")]);
         assert_eq!(found.upper.as_deref(), Some(Path::new("/u")));
         for unknown in [
@@ -265,7 +367,7 @@ mod tests {
             "lowerdir=/l/1::/data",
             "upperdir=/u",
         ] {
-            assert_eq!(overlay_of(unknown), None, "{unknown}");
+            assert_eq!(overlay_with(unknown), None, "{unknown}");
         }
         let text = "22 1 0:31 /part /b/rootfs rw - overlay overlay rw,lowerdir=/l\n";
         assert_eq!(overlay(text.as_bytes(), Path::new("/b/rootfs")), None);
@@ -276,7 +378,8 @@ mod tests {
     #[test]
     fn a_change_in_the_containers_own_layer_is_another_root() {
         let dir = tempfile::tempdir().unwrap();
-        let (lower, upper) = (dir.path().join("lower"), dir.path().join("upper"));
+        let lower = dir.path().join("snapshots/1/fs");
+        let upper = dir.path().join("upper");
         fs::create_dir_all(&lower).unwrap();
         fs::create_dir_all(&upper).unwrap();
         let options = Overlay {
@@ -319,6 +422,56 @@ mod tests {
         };
         assert_eq!(layer("a-init", ""), layer("b-init", ""));
         assert_ne!(layer("c-init", "x"), layer("d-init", "x"));
-        assert_ne!(layer("e", ""), layer("f", ""));
+        let image = |digit: &str| layer(&format!("overlay2/{}", digit.repeat(64)), "");
+        assert_ne!(image("e"), image("f"));
+    }
+
+    #[test]
+    fn an_overlay_over_anybodys_directory_is_a_plain_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let id = "a1".repeat(32);
+        let of = |lower: &str| {
+            let lower = dir.path().join(lower);
+            fs::create_dir_all(&lower).unwrap();
+            let options = Overlay {
+                lower: vec![lower],
+                upper: None,
+            };
+            RootIdentity::of_overlay(&options).unwrap().is_layers()
+        };
+        for engine in ["snapshots/12/fs", "overlay/ID/diff", "overlay2/ID/diff"] {
+            assert!(of(&engine.replace("ID", &id)), "{engine}");
+        }
+        for other in [
+            "mine",
+            "mine/diff",
+            "snapshots/x/fs",
+            "overlay/mine/diff",
+            "overlay3/ID/diff",
+        ] {
+            assert!(!of(&other.replace("ID", &id)), "{other}");
+        }
+        // It is the place that counts, not a link to it.
+        symlink(dir.path().join("mine"), dir.path().join("snapshots/7")).unwrap();
+        fs::create_dir(dir.path().join("mine/fs")).unwrap();
+        assert!(!of("snapshots/7/fs"));
+        // A file system that is not the host's own, whatever its place is called.
+        let options = Overlay {
+            lower: vec!["/proc/self/fd".into()],
+            upper: None,
+        };
+        assert!(!RootIdentity::of_overlay(&options).unwrap().is_layers());
+    }
+
+    #[test]
+    fn a_mount_that_the_spec_does_not_know_is_found() {
+        let text = b"1 0 8:1 / / rw - ext4 /dev/sda1 rw\n\
+            2 1 0:3 / /b/a\\040root rw - overlay o rw,lowerdir=/l\n\
+            3 2 0:4 / /b/a\\040root/proc rw - proc proc rw\n\
+            4 1 0:5 / /b/a\\040root2 rw - tmpfs t rw\n";
+        let root = Path::new("/b/a root");
+        let proc = root.join("proc");
+        assert_eq!(foreign(text, root, []), Some(proc));
+        assert_eq!(foreign(text, root, [Path::new("/proc")]), None);
     }
 }

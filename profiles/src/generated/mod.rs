@@ -11,6 +11,8 @@ mod cache;
 mod dependency;
 /// What a container's root file system consists of.
 mod layers;
+/// File systems whose inodes tell a change.
+mod medium;
 /// The request and the answer.
 mod message;
 
@@ -23,6 +25,7 @@ use serde::{Deserialize, Serialize};
 pub use cache::{GeneratedCache, Key, MountKey};
 pub use dependency::{Dependency, Identity, MAX_DEPENDENCIES, Use};
 pub use layers::{LayersError, RootIdentity};
+pub use medium::Media;
 pub use message::{
     Answer, Failure, FailureKind, MAX_ANSWER, MAX_REQUEST, Made, Mount, Process, Request, VERB,
     VERSION,

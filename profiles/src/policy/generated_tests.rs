@@ -120,6 +120,38 @@ fn a_made_profile_only_tightens_and_is_reported() {
 }
 
 #[test]
+fn where_the_base_denies_a_new_call_the_older_ones_pass_as_far_as_the_base_has_them() {
+    let engine = |names: &[&str]| {
+        let engine = json!({"defaultAction": "SCMP_ACT_ERRNO", "defaultErrnoRet": 38,
+            "architectures": ["SCMP_ARCH_X86_64"],
+            "syscalls": [{"names": names, "action": "SCMP_ACT_ALLOW"}]});
+        with("/linux/seccomp", engine)
+    };
+    let found = |files: &[&str], names: &[&str]| {
+        let hardened = under(&generate(), &engine(names), Some(made(files))).unwrap();
+        allowed(&hardened)
+    };
+    let files = ["read", "execve", "faccessat2", "getrandom"];
+    // As before Linux 5.8; of what the files do not need, `getgroups` is not allowed by the engine.
+    let old = ["read", "execve", "getuid", "faccessat", "poll", "unlink"];
+    assert_eq!(
+        found(&files, &old),
+        set(&["read", "execve", "getuid", "faccessat", "poll"])
+    );
+    // Where the engine has the newer ones, and where the files need none, nothing is added.
+    let new = [&old[..], &["faccessat2", "getrandom"]].concat();
+    assert_eq!(found(&files, &new), set(&files));
+    assert_eq!(found(&["read", "execve"], &old), set(&["read", "execve"]));
+    // A call that passes with some arguments only does not serve for all.
+    let mut some = engine(&old);
+    let rules = some["linux"]["seccomp"]["syscalls"].as_array_mut().unwrap();
+    rules.push(json!({"names": ["faccessat2"], "action": "SCMP_ACT_ALLOW",
+        "args": [{"index": 3, "value": 0, "op": "SCMP_CMP_EQ"}]}));
+    let hardened = under(&generate(), &some, Some(made(&files))).unwrap();
+    assert!(allowed(&hardened).contains("faccessat"));
+}
+
+#[test]
 fn what_the_runtime_needs_depends_on_when_the_filter_comes() {
     let mut late = generate();
     late.no_new_privileges = false;
@@ -154,6 +186,29 @@ fn without_a_profile_the_container_is_refused_unless_that_is_best_effort() {
         let mut findings = report.findings.iter();
         assert!(findings.any(|f| f.rule == Rule::Seccomp && f.action == Action::Unenforced));
     }
+}
+
+#[test]
+fn what_is_refused_anyway_is_refused_before_files_are_looked_at() {
+    let mut file = PolicyFile::builtin();
+    file.insert(generate());
+    let selection = Selection {
+        command_line: Some("test".to_owned()),
+        ..Selection::default()
+    };
+    let check = |json: &Value| {
+        let spec = spec(json);
+        let host = host(&spec);
+        check_before_generating(spec, &file, &selection, &host)
+    };
+    check(&plain()).unwrap();
+    // Without a made profile the same would be refused for that.
+    assert!(under(&generate(), &plain(), None).is_err());
+    let bad = with("/linux/namespaces", json!([{"type": "pid"}]));
+    let refusal = check(&bad).unwrap_err();
+    let late = under(&generate(), &bad, Some(made(&["read"]))).unwrap_err();
+    assert_eq!(refusal.to_string(), late.to_string());
+    assert_ne!(refusal.rule(), Some(Rule::Seccomp));
 }
 
 #[test]

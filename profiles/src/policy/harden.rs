@@ -2,12 +2,11 @@
 
 use oci_spec::runtime::{Process, Spec};
 
-use super::Selection;
 use super::facts::HostFacts;
 use super::file::PolicyFile;
 use super::hardened::{ContainerRecord, Hardened};
 use super::judge::Judge;
-use super::model::ReadOnlyRootfs;
+use super::model::{ReadOnlyRootfs, SeccompChoice};
 use super::recording;
 use super::refusal::Refusal;
 use super::report::{Action, Report, Rule, Summary};
@@ -16,17 +15,43 @@ use super::rules::{
     seccomp, sysctls,
 };
 use super::spec::{self, SpecError};
+use super::{Policy, Selection};
 use crate::capability::Set;
 
 /// Hardens a spec as the selected policy says, or refuses it.
 pub fn harden(
-    mut spec: Spec,
+    spec: Spec,
     file: &PolicyFile,
     selection: &Selection,
     host: &HostFacts,
 ) -> Result<Hardened<Spec>, Refusal> {
     spec::validate(&spec)?;
-    let (policy, chosen) = file.select(selection, spec.annotations().as_ref())?;
+    let selected = file.select(selection, spec.annotations().as_ref())?;
+    harden_under(spec, selected, file, host)
+}
+
+/// Refuses what [`harden`] would refuse whatever profile is made of the container's files: nobody
+/// need look at the files of a container that will not start.
+pub fn check_before_generating(
+    spec: Spec,
+    file: &PolicyFile,
+    selection: &Selection,
+    host: &HostFacts,
+) -> Result<(), Refusal> {
+    spec::validate(&spec)?;
+    let (mut policy, chosen) = file.select(selection, spec.annotations().as_ref())?;
+    if policy.seccomp == SeccompChoice::Generate {
+        policy.seccomp = SeccompChoice::Intersect;
+    }
+    harden_under(spec, (policy, chosen), file, host).map(drop)
+}
+
+fn harden_under(
+    mut spec: Spec,
+    (policy, chosen): (Policy, String),
+    file: &PolicyFile,
+    host: &HostFacts,
+) -> Result<Hardened<Spec>, Refusal> {
     let recording = recording::asked(file, spec.annotations().as_ref())?;
     let mut judge = Judge::new(&policy);
     privileged::harden(&spec, &mut judge);

@@ -48,7 +48,7 @@ mod rule_tests;
 
 pub use facts::{HostFacts, NamespaceOwner, Questions, Wanted};
 pub use file::{MAX_POLICY_BYTES, PolicyFile, PolicyFileError};
-pub use harden::{harden, harden_exec};
+pub use harden::{check_before_generating, harden, harden_exec};
 pub use hardened::{ContainerRecord, Hardened};
 pub use model::Policy;
 pub use recording::RECORD_ANNOTATION;

@@ -33,7 +33,7 @@ pub fn protect() -> io::Result<()> {
     let mut arguments = strings(std::env::args_os().map(OsStringExt::into_vec))?;
     // The copy has no place of its own; programs beside ours are found by what we are called.
     if let Some(own) = arguments.first_mut()
-        && !own.as_bytes().contains(&b'/')
+        && !own.as_bytes().starts_with(b"/")
     {
         *own = CString::new(fs::read_link(SELF)?.into_os_string().into_vec())?;
     }

@@ -18,8 +18,8 @@ use cofferdam_profiles::policy::Wanted;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use oci_spec::runtime::Spec;
 
-use super::filter_cache;
-use crate::companion;
+use super::{filter_cache, turn};
+use crate::{companion, sys};
 
 /// Below the directory of compiled filters: made profiles.
 const PROFILES: &str = "generated";
@@ -51,6 +51,10 @@ enum GenerateError {
     },
     #[error("the analysis took longer than {} s and was ended", PATIENCE.as_secs())]
     TooSlow,
+    #[error(
+        "other analyses on this host took all turns ({}) for {} s", turn::most(), PATIENCE.as_secs()
+    )]
+    Busy,
     #[error("the analysis ended without an answer ({status}): {complaint}")]
     Ended { status: String, complaint: String },
     #[error("the answer of the analysis is none")]
@@ -78,6 +82,7 @@ impl GenerateError {
             Self::Execute { .. } | Self::Answer(_) => {
                 "install cofferdam-profile of this release beside cofferdam (`make install` does)"
             }
+            Self::Busy => "start it again when fewer containers of new images start",
             Self::Recordings { .. } | Self::NoRecordings { .. } | Self::ManyRecordings { .. } => {
                 "correct seccomp_recordings in the policy"
             }
@@ -120,7 +125,10 @@ pub(super) fn profile(files: &Files<'_>, wanted: &Wanted) -> Outcome {
 }
 
 fn try_profile(files: &Files<'_>, wanted: &Wanted) -> Result<Outcome, GenerateError> {
-    let program = companion::path();
+    let program = companion::path().map_err(|source| GenerateError::Execute {
+        program: companion::PROGRAM.into(),
+        source,
+    })?;
     let found = fs::metadata(&program).map_err(|source| GenerateError::Execute {
         program: program.clone(),
         source,
@@ -130,9 +138,9 @@ fn try_profile(files: &Files<'_>, wanted: &Wanted) -> Result<Outcome, GenerateEr
     let process = process(files.spec)?;
     let mounts = mounts(files);
     let recordings = recordings(wanted.recordings.as_deref())?;
-    let root = match RootIdentity::of(files.root) {
+    let root = match root_identity(files) {
         Ok(root) => Ok(root),
-        Err(error @ LayersError::Changed) => Err(error.to_string()),
+        Err(error) if error.is_for_this_start_only() => Err(error.to_string()),
         Err(error) => return Err(error.into()),
     };
     let key = root.map(|root| Key {
@@ -146,10 +154,26 @@ fn try_profile(files: &Files<'_>, wanted: &Wanted) -> Result<Outcome, GenerateEr
     let directory = filter_cache();
     let cache = GeneratedCache::at(&directory.join(PROFILES));
     let sources: Vec<_> = mounts.iter().map(|mount| mount.source.clone()).collect();
-    if let Ok(key) = &key
-        && let Some(kept) = cache.get(key, files.root, &sources)
+    let kept = || {
+        let key = key.as_ref().ok()?;
+        let kept = cache.get(key, files.root, &sources)?;
+        Some(Outcome::Made(Box::new(kept)))
+    };
+    if let Some(kept) = kept() {
+        return Ok(kept);
+    }
+    let turns = directory.join(turn::TURNS);
+    let turn = match turn::wait(&turns, turn::most(), Instant::now() + PATIENCE) {
+        Ok(Some(turn)) => Some(turn),
+        Ok(None) => return Err(GenerateError::Busy),
+        // Where nothing can be kept there are no turns either, as for users without that directory.
+        Err(_) => None,
+    };
+    // Whoever had the turn before may have made this very one.
+    if turn.is_some()
+        && let Some(kept) = kept()
     {
-        return Ok(Outcome::Made(Box::new(kept)));
+        return Ok(kept);
     }
     let summaries = directory.join(SUMMARIES);
     // Without it the analysis only takes longer the next time.
@@ -175,6 +199,14 @@ fn try_profile(files: &Files<'_>, wanted: &Wanted) -> Result<Outcome, GenerateEr
         }
     };
     Ok(Outcome::Made(Box::new(generated)))
+}
+
+fn root_identity(files: &Files<'_>) -> Result<RootIdentity, LayersError> {
+    let mounts = files.spec.mounts().iter().flatten();
+    RootIdentity::of(
+        files.root,
+        mounts.map(|mount| mount.destination().as_path()),
+    )
 }
 
 fn process(spec: &Spec) -> Result<Process, GenerateError> {
@@ -262,7 +294,8 @@ fn ask(program: &Path, request: &Request) -> Result<Made, GenerateError> {
         program: program.to_owned(),
         source,
     };
-    let mut analyst = Command::new(program)
+    let mut analyst = Command::new(program);
+    analyst
         .arg(VERB)
         // Nothing of the engine's or the user's environment is its business.
         .env_clear()
@@ -271,12 +304,13 @@ fn ask(program: &Path, request: &Request) -> Result<Made, GenerateError> {
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         // Signals of the terminal are for the container.
-        .process_group(0)
-        .spawn()
-        .map_err(|source| GenerateError::Execute {
-            program: program.to_owned(),
-            source,
-        })?;
+        .process_group(0);
+    // Those that a caller leaves to the container (`--preserve-fds`) are not its business either.
+    sys::inherit_no_more_than_streams(&mut analyst);
+    let mut analyst = analyst.spawn().map_err(|source| GenerateError::Execute {
+        program: program.to_owned(),
+        source,
+    })?;
     let said = converse(&mut analyst, request, deadline);
     // It may have ended by itself; then this changes nothing.
     let _ = analyst.kill();

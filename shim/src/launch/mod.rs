@@ -4,6 +4,8 @@
 mod facts;
 /// A profile made of the container's files.
 mod generate;
+/// Whose turn it is to make one.
+mod turn;
 
 use std::env;
 use std::fs::{self, OpenOptions};
@@ -14,7 +16,7 @@ use std::path::{Path, PathBuf};
 use cofferdam_profiles::policy::spec::{MAX_SPEC_BYTES, SpecError, parse_spec};
 use cofferdam_profiles::policy::{
     ContainerRecord, Hardened, HostFacts, PolicyFile, PolicyFileError, Refusal, Report, Selection,
-    harden, harden_exec,
+    check_before_generating, harden, harden_exec,
 };
 use oci_spec::runtime::{Process, Spec};
 
@@ -216,6 +218,8 @@ impl Bundle {
         let policies = choice.load()?;
         let wanted = policies.wants_generated(&choice.selection, &self.spec)?;
         if let (Some(wanted), Some(root)) = (wanted, self.root()) {
+            // Nothing of a container that will not start is looked at.
+            check_before_generating(self.spec.clone(), &policies, &choice.selection, &self.facts)?;
             let files = generate::Files {
                 spec: &self.spec,
                 root: &root,

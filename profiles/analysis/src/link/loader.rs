@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use cofferdam_profiles::generated::Media;
+
 use crate::elf::ElfError;
 use crate::error::AnalysisError;
 use crate::rootfs::libraries::{Libraries, Search};
@@ -68,6 +70,7 @@ pub(crate) struct Loader<'a> {
     pub(crate) root: &'a RootFs,
     pub(crate) libraries: Libraries,
     cache: Option<SummaryCache>,
+    media: Media,
     memory: &'a Memory,
     pub(crate) objects: Vec<Loaded>,
     by_identity: HashMap<(u64, u64), usize>,
@@ -84,6 +87,7 @@ impl<'a> Loader<'a> {
             libraries: Libraries::of(root),
             root,
             cache: cache.map(SummaryCache::new),
+            media: Media::default(),
             memory,
             objects: Vec::new(),
             by_identity: HashMap::new(),
@@ -234,7 +238,10 @@ impl<'a> Loader<'a> {
         metadata: &Metadata,
     ) -> Result<Summary, AnalysisError> {
         let cache = self.cache.as_ref();
-        if let Some((_, summary)) = cache.and_then(|cache| cache.by_identity(metadata)) {
+        // Else the content alone tells.
+        let told = cache.is_some() && self.media.tell(&file).unwrap_or(false);
+        let known = cache.filter(|_| told);
+        if let Some((_, summary)) = known.and_then(|cache| cache.by_identity(metadata)) {
             return Ok(summary);
         }
         let failed = |source| AnalysisError::Read {
@@ -246,7 +253,9 @@ impl<'a> Loader<'a> {
         if let (Some(cache), Some(digest)) = (cache, &digest)
             && let Some(summary) = cache.by_digest(digest)
         {
-            cache.remember(metadata, digest);
+            if told {
+                cache.remember(metadata, digest);
+            }
             return Ok(summary);
         }
         let format = |source: ElfError| AnalysisError::Format {
@@ -255,7 +264,7 @@ impl<'a> Loader<'a> {
         };
         let summary = summarise(&content).map_err(format)?;
         if let (Some(cache), Some(digest)) = (cache, &digest) {
-            cache.keep(metadata, digest, &summary);
+            cache.keep(told.then_some(metadata), digest, &summary);
         }
         Ok(summary)
     }

@@ -61,8 +61,9 @@ impl SummaryCache {
         (format == FORMAT && is_sound(&summary)).then_some(summary)
     }
 
-    /// Keeps a summary. A full or read-only disk only costs time, so failure is not an error.
-    pub(crate) fn keep(&self, metadata: &fs::Metadata, digest: &[u8], summary: &Summary) {
+    /// Keeps a summary; with the file's identity, if that says which file it is. A full or read-only
+    /// disk only costs time, so failure is not an error.
+    pub(crate) fn keep(&self, metadata: Option<&fs::Metadata>, digest: &[u8], summary: &Summary) {
         let name = format!("{}.summary", hex(digest));
         let Ok(body) = postcard::to_stdvec(&(FORMAT, summary)) else {
             return;
@@ -71,7 +72,9 @@ impl SummaryCache {
         entry.extend_from_slice(&quick_sum(&body));
         entry.extend_from_slice(&body);
         if self.write(&name, &entry).is_ok() {
-            self.remember(metadata, digest);
+            if let Some(metadata) = metadata {
+                self.remember(metadata, digest);
+            }
             // Every so often, and first of all: images come and go.
             if KEPT.fetch_add(1, Ordering::Relaxed).is_multiple_of(TIDIED) {
                 // What cannot be tidied now is tidied another time.

@@ -1,6 +1,6 @@
 //! The filter that is made of the container's own files, and what the report says of it.
 
-use oci_spec::runtime::LinuxSeccomp;
+use oci_spec::runtime::{LinuxSeccomp, LinuxSeccompAction, LinuxSyscall};
 
 use crate::generated::{
     Generated, Origin, Outcome, Provenance, RUNTIME, RUNTIME_WITHOUT_NO_NEW_PRIVS, Source,
@@ -68,6 +68,66 @@ pub(super) fn made(
         instead: remedy,
     });
     None
+}
+
+/// Calls for which the C library has older ones where they are answered with ENOSYS, and those older
+/// ones. An analysis leaves them out, as no kernel lacks the newer call; a profile may deny it.
+const FALLBACKS: &[(&str, &[&str])] = &[
+    // `sysdeps/unix/sysv/linux/faccessat.c` of glibc.
+    (
+        "faccessat2",
+        &[
+            "access",
+            "faccessat",
+            "fstat",
+            "getegid",
+            "geteuid",
+            "getgid",
+            "getgroups",
+            "getuid",
+            "newfstatat",
+        ],
+    ),
+    // `stdlib/arc4random.c`: `/dev/urandom`, once `/dev/random` can be read.
+    ("getrandom", &["close", "openat", "poll", "ppoll", "read"]),
+    // `sysdeps/unix/sysv/linux/closefrom_fallback.c`.
+    (
+        "close_range",
+        &["close", "getdents64", "lseek", "openat", "prlimit64"],
+    ),
+];
+
+/// Adds what is called instead of calls that `base` denies. Both are intersected afterwards, so no more
+/// is allowed than `base` does.
+pub(super) fn add_fallbacks<'b>(
+    generated: &mut Generated,
+    base: impl IntoIterator<Item = &'b LinuxSeccomp>,
+) {
+    let base: Vec<_> = base.into_iter().collect();
+    for (name, older) in FALLBACKS {
+        let denied = !base.iter().all(|profile| allows(profile, name));
+        if denied && allows(&generated.profile, name) {
+            generated.allow(older.iter().copied(), Source::Analysis, KEEP_ABSENT);
+        }
+    }
+}
+
+/// Whether a profile surely lets a call pass, whatever its arguments.
+fn allows(profile: &LinuxSeccomp, name: &str) -> bool {
+    let passes = |action| {
+        use LinuxSeccompAction::{ScmpActAllow, ScmpActLog};
+        matches!(action, ScmpActAllow | ScmpActLog)
+    };
+    let rules = profile.syscalls().iter().flatten();
+    let mut own = rules.filter(|rule| rule.names().iter().any(|own| own == name));
+    match own.next() {
+        None => passes(profile.default_action()),
+        Some(first) => {
+            let whole = |rule: &LinuxSyscall| rule.args().as_ref().is_none_or(Vec::is_empty);
+            passes(first.action()) && whole(first)
+                || own.any(|rule| passes(rule.action()) && whole(rule))
+        }
+    }
 }
 
 /// What a profile, or two that are stacked, and the made one all allow; `None` if no two profiles

@@ -100,8 +100,9 @@ pub(crate) fn harden(
     };
     let mut provenance = None;
     if choice == SeccompChoice::Generate
-        && let Some(made) = generated::made(made, confined, judge)
+        && let Some(mut made) = generated::made(made, confined, judge)
     {
+        generated::add_fallbacks(&mut made, stacked.iter().chain([&profile]));
         match generated::tighten(profile.clone(), stacked.clone(), &made.profile) {
             Some(both) => (profile, stacked) = both,
             None => generated::refuse(judge),

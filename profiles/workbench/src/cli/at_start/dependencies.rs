@@ -1,10 +1,11 @@
 //! What the analysis looked at, in a form that can be looked at again without the view: below the
 //! root without its mounts, or below what is bound over it.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use cofferdam_analysis::Touched;
-use cofferdam_profiles::generated::{Dependency, MAX_DEPENDENCIES, Request};
+use cofferdam_profiles::generated::{Dependency, MAX_DEPENDENCIES, Media, Request};
 
 use super::view::View;
 
@@ -29,14 +30,20 @@ pub(super) fn of(
             "the analysis looked at more than {MAX_DEPENDENCIES} files"
         ));
     }
+    let media = Media::default();
     let mut all = Vec::with_capacity(touched.len());
     for one in touched {
-        all.extend(dependency(one, request, view)?);
+        all.extend(dependency(one, request, view, &media)?);
     }
     Ok(all)
 }
 
-fn dependency(one: &Touched, request: &Request, view: &View) -> Result<Option<Dependency>, String> {
+fn dependency(
+    one: &Touched,
+    request: &Request,
+    view: &View,
+    media: &Media,
+) -> Result<Option<Dependency>, String> {
     let asked = request
         .root
         .join(one.path.strip_prefix("/").unwrap_or(&one.path));
@@ -61,11 +68,14 @@ fn dependency(one: &Touched, request: &Request, view: &View) -> Result<Option<De
         _ => return Err(through()),
     };
     let found = match (mount, source(request, mount)) {
-        (None, _) => Dependency::inside(&view.bare, &path),
-        (Some(_), Some(source)) => Dependency::behind(source, &path),
+        (None, _) => Dependency::inside(&view.bare, &path, media),
+        (Some(_), Some(source)) => Dependency::behind(source, &path, media),
         (Some(_), None) => return Err(through()),
     };
-    let found = found.map_err(|_| through())?;
+    let found = found.map_err(|error| match error.kind() {
+        ErrorKind::Unsupported => format!("{} cannot be relied on: {error}", one.path.display()),
+        _ => through(),
+    })?;
     // Such as a file that was made so that something could be mounted on it.
     if found.is_some() != real.is_some() {
         return Err(format!(

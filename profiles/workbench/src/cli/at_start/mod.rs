@@ -108,9 +108,12 @@ fn answer(bytes: &[u8]) -> Result<Answer, Failure> {
     };
     let options = Options { cache };
     let found = generate(&root, &entry, &options);
-    let found = found.map_err(|error| failed(FailureKind::Program, &error))?;
+    let mut found = found.map_err(|error| failed(FailureKind::Program, &error))?;
+    if let Some(recording) = &recording {
+        observe(&mut found, recording);
+    }
     let mut generated = told(found, &request.recordings);
-    if let Some(recording) = recording {
+    if let Some(recording) = &recording {
         let all = recording.phases.all();
         let native = all.keys().filter_map(|name| native(name));
         generated.allow(native, Source::Recording, KEEP_ABSENT);
@@ -131,6 +134,18 @@ fn cache(directory: &Path) -> Option<PathBuf> {
     // What cannot be tidied now is tidied at the next start.
     let _ = tidy(directory);
     Some(directory.to_owned())
+}
+
+/// Adds what the program was seen to do: what the analysis had not found lowers the confidence in it.
+fn observe(found: &mut cofferdam_analysis::Generated, recording: &Recording) {
+    // The runtime's own calls say nothing about the program.
+    let phases = [&recording.phases.startup, &recording.phases.serving];
+    let names = phases.into_iter().flat_map(|calls| calls.keys());
+    let names = names.filter_map(|name| native(name));
+    found.observe(
+        names.filter(|name| !KEEP_ABSENT.contains(name)),
+        "a recording",
+    );
 }
 
 /// A call of the machine's own ABI that has a name; the profile is of that ABI only.
