@@ -56,7 +56,8 @@ pub(crate) fn markdown(rows: &[Row], default: &Default, tools: Option<&Tools>) -
     text.push_str(&format!(
         "Measured on {} with Linux {}.\n\n",
         date.trim(),
-        kernel.trim()
+        // Without what a builder adds.
+        kernel.trim().split('-').next().unwrap_or_default()
     ));
     text.push_str(&format!("| {} |\n", HEADINGS.join(" | ")));
     text.push_str(&"|---".repeat(HEADINGS.len()));
