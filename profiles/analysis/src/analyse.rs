@@ -12,7 +12,7 @@ use crate::link::{Gate, Loaded, Loader, Memory, Node, Reach, Role, facts, phases
 use crate::result::{Analysis, Certainty, Evidence, ObjectInfo, Serving, Unresolved};
 use crate::rootfs::RootFs;
 use crate::rootfs::script::{self, Search};
-use crate::summary::{Argument, Why};
+use crate::summary::{Argument, Why, hex};
 
 /// What an analysis depends on besides the files.
 #[derive(Debug, Clone, Default)]
@@ -452,15 +452,9 @@ impl<'a> Linked<'a> {
 }
 
 fn info(object: &Loaded) -> ObjectInfo {
-    use std::fmt::Write as _;
-    let mut build_id = String::new();
-    for byte in &object.summary.build_id {
-        // Writing to a String does not fail.
-        let _ = write!(build_id, "{byte:02x}");
-    }
     ObjectInfo {
         path: object.path.clone(),
-        build_id,
+        build_id: hex(&object.summary.build_id),
         plugin: matches!(object.role, Role::Plugin | Role::PluginLibrary),
     }
 }

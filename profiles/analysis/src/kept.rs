@@ -11,12 +11,12 @@ use std::time::SystemTime;
 use cofferdam_profiles::generated::{Dependency, MAX_DEPENDENCIES, Media, Use};
 use oci_spec::runtime::LinuxSeccomp;
 use serde::{Deserialize, Serialize};
-use sha2::{Digest as _, Sha256};
 
 use crate::analyse::Options;
 use crate::entry::{Entry, EntryError, Generated, generate};
 use crate::rootfs::RootFs;
 use crate::store;
+use crate::summary::{digest, hex};
 
 /// A file that changed within so many seconds can change again without its times showing it.
 const REST: i64 = 2;
@@ -65,14 +65,8 @@ impl Key {
     }
 
     fn name(&self) -> io::Result<String> {
-        use std::fmt::Write as _;
-        let mut name = String::new();
-        for byte in &Sha256::digest(serde_json::to_vec(self)?)[..16] {
-            // Writing to a String does not fail.
-            let _ = write!(name, "{byte:02x}");
-        }
-        name.push_str(".result");
-        Ok(name)
+        let digest = digest(&serde_json::to_vec(self)?);
+        Ok(format!("{}.result", hex(&digest[..16])))
     }
 }
 

@@ -87,7 +87,7 @@ impl Reach {
 
     /// Makes every function of that name reachable.
     pub(crate) fn look_up(&mut self, objects: &[Loaded], name: &str) {
-        self.open_gates(name);
+        self.open_for(name);
         self.looked_up.insert(name.to_owned());
         let found = self.definitions.get(name).cloned().unwrap_or_default();
         for (object, at) in found {
@@ -149,7 +149,7 @@ impl Reach {
             return;
         }
         if !facts::is_glibc(importer) {
-            self.open_gates(&import.name);
+            self.open_for(&import.name);
         }
         let definers = self.definers(objects, from.object, import);
         if definers.is_empty() {
@@ -179,19 +179,23 @@ impl Reach {
     /// Follows an edge, unless it leads through a closed gate.
     fn step(&mut self, from: Node, to: Node) {
         match self.gates.on(from, to) {
-            Some(gate) if !self.open_gates.contains(&gate) => self.waiting.push((gate, from, to)),
+            Some(gate) if !self.is_open(gate) => self.waiting.push((gate, from, to)),
             _ => self.visit(to, From::Node(from)),
         }
     }
 
-    fn open_gates(&mut self, function: &str) {
+    fn is_open(&self, gate: Gate) -> bool {
+        self.open_gates.contains(&gate)
+    }
+
+    fn open_for(&mut self, function: &str) {
         for gate in Gate::opened_by(function) {
             self.open_gate(gate);
         }
     }
 
     fn open_gate(&mut self, gate: Gate) {
-        if self.open_gates.contains(&gate) {
+        if self.is_open(gate) {
             return;
         }
         self.open_gates.push(gate);
@@ -245,7 +249,7 @@ impl Reach {
     /// Whether a reachable function gets to make this system call of its own.
     pub(crate) fn makes(&self, node: Node, number: u32) -> bool {
         let gate = self.gates.at_call(node, number);
-        gate.is_none_or(|gate| self.open_gates.contains(&gate))
+        gate.is_none_or(|gate| self.is_open(gate))
     }
 
     /// Who an import can be bound to: the first of the objects loaded at start that defines it, as
@@ -283,7 +287,7 @@ impl Reach {
             Destination::Node(node) => {
                 let to = Node { node, ..from };
                 let gate = self.gates.on(from, to);
-                let open = gate.is_none_or(|gate| self.open_gates.contains(&gate));
+                let open = gate.is_none_or(|gate| self.is_open(gate));
                 if open && self.is_reached(to) {
                     with(to);
                 }

@@ -10,7 +10,7 @@ mod entries;
 /// References to edges.
 mod graph;
 
-pub(crate) use cache::{SummaryCache, digest};
+pub(crate) use cache::{SummaryCache, digest, hex};
 pub(crate) use graph::summarise;
 
 use serde::{Deserialize, Serialize};
