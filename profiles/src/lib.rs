@@ -14,3 +14,6 @@ pub mod seccomp;
 
 /// Linux capabilities by name and number, and the sets the field uses as defaults.
 pub mod capability;
+
+/// Ranges of user ids for containers.
+pub mod userns;

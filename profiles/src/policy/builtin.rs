@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::model::{
     BestEffort, CapabilityRules, Denials, DeviceRules, HostNamespaces, Isolation, MountRules,
-    Policy, ReadOnlyRootfs, SeccompChoice, SysctlRules, Verdict,
+    Policy, ReadOnlyRootfs, SeccompChoice, SysctlRules, UserNamespace, Verdict,
 };
 use crate::capability::{self, Capability};
 use crate::seccomp::Compat32;
@@ -28,6 +28,7 @@ pub(crate) fn baseline() -> Policy {
         seccomp_compat32: Compat32::Filtered,
         denials: Denials::Silent,
         read_only_rootfs: ReadOnlyRootfs::Asked,
+        user_namespace: UserNamespace::Own,
         masked_paths: BTreeSet::new(),
         readonly_paths: BTreeSet::new(),
         best_effort: BTreeSet::from([BestEffort::Apparmor]),
@@ -55,6 +56,7 @@ pub(crate) fn baseline() -> Policy {
             shared_propagation: Verdict::Strip,
             kernel_write: Verdict::Strip,
             other_types: Verdict::Deny,
+            unmapped: Verdict::Deny,
         },
         devices: DeviceRules {
             beyond: Verdict::Deny,

@@ -67,7 +67,7 @@ fn harden_under(
         process::limits(process, host, &mut judge);
     }
     labels::harden(&mut spec, host, &mut judge);
-    namespaces::harden(&mut spec, host, &mut judge);
+    let own_ids = namespaces::harden(&mut spec, host, &mut judge);
     root_file_system(&mut spec, &mut judge);
     mounts::harden(&mut spec, host, &mut judge);
     devices::harden(&mut spec, &mut judge);
@@ -100,7 +100,7 @@ fn harden_under(
         summary,
         findings,
     };
-    Ok(Hardened::new(spec, policy, report, seccomp.stacked))
+    Ok(Hardened::new(spec, policy, report, seccomp.stacked).with_own_ids(own_ids))
 }
 
 /// Hardens a process that joins a running container: never more than the container's init may.

@@ -13,6 +13,7 @@ pub struct Hardened<T> {
     report: Report,
     /// A second filter, when the engine's profile and the policy's have no common single form.
     stacked_seccomp: Option<LinuxSeccomp>,
+    own_ids: bool,
 }
 
 impl<T> Hardened<T> {
@@ -27,6 +28,7 @@ impl<T> Hardened<T> {
             policy,
             report,
             stacked_seccomp,
+            own_ids: false,
         }
     }
 
@@ -45,6 +47,12 @@ impl<T> Hardened<T> {
         &self.policy
     }
 
+    /// Whether the spec's user namespace is to get a range of ids that nobody else has: the spec
+    /// then lists the namespace without mappings.
+    pub fn own_ids(&self) -> bool {
+        self.own_ids
+    }
+
     /// A second seccomp profile that is attached beneath the spec's own, if one was needed.
     pub fn stacked_seccomp(&self) -> Option<&LinuxSeccomp> {
         self.stacked_seccomp.as_ref()
@@ -52,6 +60,11 @@ impl<T> Hardened<T> {
 }
 
 impl Hardened<Spec> {
+    pub(super) fn with_own_ids(mut self, own_ids: bool) -> Self {
+        self.own_ids = own_ids;
+        self
+    }
+
     /// What is stored with the container so that later processes are confined alike.
     pub fn record(&self) -> ContainerRecord {
         ContainerRecord {

@@ -9,7 +9,8 @@ use super::toml::{Problem, Table, Text, unknown};
 use crate::capability;
 use crate::policy::builtin::BASELINE;
 use crate::policy::model::{
-    BestEffort, Denials, Isolation, Policy, ReadOnlyRootfs, SeccompChoice, Verdict,
+    BestEffort, Denials, Isolation, Policy, ReadOnlyRootfs, SeccompChoice,
+    UserNamespace, Verdict,
 };
 use crate::policy::rules::{labels, process, sensitive, sysctls};
 use crate::policy::select::ANNOTATIONS;
@@ -226,6 +227,7 @@ fn finish(name: String, base: Policy, mut table: Table<'_>) -> Result<Policy, Pr
         )?;
         table.choice("kernel_write", VERDICTS, &mut rules.kernel_write)?;
         table.choice("other_types", VERDICTS, &mut rules.other_types)?;
+        table.choice("unmapped", DENY_OR_ALLOW, &mut rules.unmapped)?;
         table.finish()?;
     }
     if let Some(mut table) = table.table("devices")? {
@@ -297,10 +299,11 @@ fn top_level(policy: &mut Policy, table: &mut Table<'_>) -> Result<(), Problem> 
         "apparmor" => Ok(BestEffort::Apparmor),
         "generated-seccomp" => Ok(BestEffort::GeneratedSeccomp),
         "selinux" => Ok(BestEffort::Selinux),
+        "user-namespace" => Ok(BestEffort::UserNamespace),
         other => Err(unknown(
             "feature",
             other,
-            ["apparmor", "generated-seccomp", "selinux"].into_iter(),
+            ["apparmor", "generated-seccomp", "selinux", "user-namespace"].into_iter(),
         )),
     })?;
     let key = "apparmor_unconfined";
@@ -310,7 +313,12 @@ fn top_level(policy: &mut Policy, table: &mut Table<'_>) -> Result<(), Problem> 
     let key = "selinux_types";
     table.set(key, &mut policy.selinux_types, labels::selinux_type)?;
     table.choice("hooks", VERDICTS, &mut policy.hooks)?;
-    table.later("user_namespace")?;
+    let choices = [
+        ("own", UserNamespace::Own),
+        ("engine", UserNamespace::Engine),
+    ];
+    let key = "user_namespace";
+    table.choice(key, &choices, &mut policy.user_namespace)?;
     table.later("landlock")
 }
 

@@ -38,6 +38,9 @@ pub fn delete(root: &Path, id: &ContainerId, force: bool) -> Result<(), DeleteEr
         stop(state, force)?;
         remove_cgroup(state)?;
         end_listener(state)?;
+        if let Some(lease) = &state.ids {
+            lease.release().map_err(failed("give the user ids back"))?;
+        }
         if state.late_hooks {
             poststop(root, id, state);
         }

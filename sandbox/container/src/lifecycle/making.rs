@@ -131,6 +131,11 @@ impl Drop for Making {
             let _ = pidfd::signal(file, libc::SIGKILL);
             pidfd::reap(*pid);
         }
+        if let Some(lease) = &self.state.ids
+            && let Err(error) = lease.release()
+        {
+            tracing::warn!(container = %self.state.id, %error, "cannot give the user ids back");
+        }
         if let Some(cgroup) = &self.cgroup
             && let Err(error) = cgroup.kill_all().and_then(|()| cgroup.remove())
         {
