@@ -255,7 +255,7 @@ mod tests {
 
     #[test]
     fn names_keep_their_colons_commas_and_spaces() {
-        let found = of("ro,lowerdir=/a\\\\:b:/c\\054d\\040e").unwrap();
+        let found = of("ro,lowerdir=/a\\134:b:/c\\054d\\040e").unwrap();
         assert_eq!(found.lower.len(), 2, "{found:?}");
         assert_eq!(found.lower[1], Path::new("/c,d e"));
         let found = of("ro,lowerdir+=/a:b,lowerdir+=/c,datadir+=/d").unwrap();
