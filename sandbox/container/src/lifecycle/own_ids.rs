@@ -18,7 +18,7 @@ use crate::id::ContainerId;
 use crate::ids::{self, Lease};
 use crate::namespaces::{self, Namespaces};
 use crate::process::ProcessPlan;
-use crate::rootfs::{Owners, RootfsOptions, open_root, open_sources};
+use crate::rootfs::{Owners, RootfsOptions, open_root, open_sources, prepare_network};
 use crate::state;
 use crate::sys::namespace;
 
@@ -88,7 +88,7 @@ fn open(
     rootfs: &mut RootfsOptions,
 ) -> Result<Findings, CreateError> {
     let network = match first {
-        Some(_) => recipe.namespaces.join_of(namespaces::NETWORK),
+        Some(_) => joined_network(&recipe.namespaces),
         None => None,
     };
     let owners = recipe.namespaces.user().map(|user| Owners {
@@ -100,7 +100,20 @@ fn open(
     rootfs.has_userns = recipe.namespaces.has_user();
     let sources = open_sources(recipe.spec, rootfs, owners)?;
     rootfs.sources = sources.mounts;
-    Ok(sources.unmapped.iter().map(unmapped).collect())
+    let mut findings: Findings = sources.unmapped.iter().map(unmapped).collect();
+    if let (Some(first), Some(network)) = (first, owners.and_then(|owners| owners.network)) {
+        let set = prepare_network(recipe.spec, network, first)?;
+        rootfs.network_prepared = true;
+        findings.extend(set.iter().map(network_parameter));
+    }
+    Ok(findings)
+}
+
+/// The network namespace that is joined, unless it is this process's own.
+fn joined_network(namespaces: &Namespaces) -> Option<BorrowedFd<'_>> {
+    let network = namespaces.join_of(namespaces::NETWORK)?;
+    let own = fs::File::open("/proc/self/ns/net").ok()?;
+    (!same(network, own.as_fd())).then_some(network)
 }
 
 /// Whether a namespace is owned by a user namespace.
@@ -267,6 +280,18 @@ fn unmapped((destination, kind): &(PathBuf, String)) -> Finding {
         asked: format!("the files at {} with their owners", destination.display()),
         got: "all of them belong to nobody".to_owned(),
         reason: format!("the file system {kind} cannot be id-mapped; the policy allows it"),
+    }
+}
+
+fn network_parameter((name, value): &(String, String)) -> Finding {
+    Finding {
+        rule: Rule::UserNamespace,
+        field: "linux.namespaces".to_owned(),
+        action: Action::Added,
+        asked: format!("{name} as the network namespace has it"),
+        got: value.clone(),
+        reason: "the network namespace is the engine's: a capability over it does not count there"
+            .to_owned(),
     }
 }
 

@@ -37,6 +37,15 @@ pub(super) fn open_mapped(
     owners: Owners<'_>,
 ) -> Outcome<(OwnedFd, Option<String>)> {
     let tree = copy(entry, options)?;
+    // In the host's mount namespace the copy of a shared mount is shared with it.
+    if entry.options.propagation.is_none() {
+        let slave = MountAttr {
+            propagation: libc::MS_SLAVE,
+            ..MountAttr::default()
+        };
+        sys::set_attributes(tree.as_fd(), &slave, true)
+            .map_err(MountProblem::system("cut the mount off"))?;
+    }
     let mut unmapped = None;
     if let Some(recursive) = entry.options.idmap {
         by_spec(tree.as_fd(), recursive, entry, Some(owners.user))?;

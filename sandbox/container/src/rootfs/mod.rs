@@ -40,6 +40,9 @@ mod idmap;
 /// The root file system with the owners of a user namespace.
 mod mapped;
 
+/// A joined network namespace that belongs to the host.
+mod network;
+
 /// Filling a tmpfs from the image.
 mod copy_up;
 
@@ -56,6 +59,7 @@ mod sysctl;
 mod sys;
 
 pub use error::{MountProblem, RootfsError};
+pub use network::prepare_network;
 
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -94,6 +98,8 @@ pub struct RootfsOptions {
     pub cgroups: Vec<CgroupDir>,
     /// Mounts by index in `mounts` that the parent made with [`open_sources`].
     pub sources: BTreeMap<usize, OwnedFd>,
+    /// The parent has set the parameters of the network namespace, with [`prepare_network`].
+    pub network_prepared: bool,
     /// The root file system, mapped, that the parent made with [`open_root`].
     pub root: Option<OwnedFd>,
 }
@@ -222,7 +228,10 @@ impl<'a> Rootfs<'a> {
         let asked = linux.and_then(|l| l.rootfs_propagation().as_deref());
         let (kind, recursive) = root::propagation(asked)?;
         let sysctls = match linux.and_then(|l| l.sysctl().as_ref()) {
-            Some(parameters) => sysctl::Checked::new(parameters, spec)?,
+            Some(parameters) => {
+                let own_ids = options.root.is_some();
+                sysctl::Checked::new(parameters, spec, options.network_prepared, own_ids)?
+            }
             None => sysctl::Checked::default(),
         };
         let masks = linux.and_then(|l| l.masked_paths().as_ref());

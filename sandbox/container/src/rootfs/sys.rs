@@ -6,7 +6,7 @@
 
 use std::ffi::CStr;
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd as _, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::ptr;
 
 use nix::unistd::{Gid, Uid};
@@ -43,6 +43,9 @@ const FSCONFIG_SET_FLAG: libc::c_uint = 0;
 const FSCONFIG_SET_STRING: libc::c_uint = 1;
 const FSCONFIG_SET_FD: libc::c_uint = 5;
 const FSCONFIG_CMD_CREATE: libc::c_uint = 6;
+const FSCONFIG_CMD_RECONFIGURE: libc::c_uint = 7;
+const FSPICK_CLOEXEC: libc::c_uint = 1;
+const FSPICK_EMPTY_PATH: libc::c_uint = 8;
 const MOVE_MOUNT_F_EMPTY_PATH: libc::c_uint = 0x04;
 const MOVE_MOUNT_T_EMPTY_PATH: libc::c_uint = 0x40;
 const AT_RECURSIVE: libc::c_uint = 0x8000;
@@ -200,6 +203,21 @@ pub(super) fn fsmount(context: BorrowedFd<'_>, attributes: u64) -> io::Result<Ow
             attributes,
         )
     })
+}
+
+/// Makes a mounted file system forget the names that it has looked up and that nobody uses, by a
+/// reconfiguration that changes nothing (`reconfigure_super` of the kernel's `fs/super.c`).
+pub(super) fn forget_names(directory: BorrowedFd<'_>) -> io::Result<()> {
+    // SAFETY: the path is an empty C string; the kernel only reads it.
+    let context = descriptor(unsafe {
+        libc::syscall(
+            libc::SYS_fspick,
+            directory.as_raw_fd(),
+            c"".as_ptr(),
+            FSPICK_CLOEXEC | FSPICK_EMPTY_PATH,
+        )
+    })?;
+    fsconfig(context.as_fd(), FSCONFIG_CMD_RECONFIGURE, None, None, 0)
 }
 
 /// What the file system said about the last failure of this context, for the error message.

@@ -20,7 +20,7 @@ use nix::sys::statfs::{OVERLAYFS_SUPER_MAGIC, fstatfs};
 
 use super::error::{MountProblem, Result, RootfsError};
 use super::mounts::Outcome;
-use super::sys;
+use super::sys::{self, MountAttr};
 use super::{idmap, root};
 
 /// Opens the root file system for a container in the user namespace `user`, whose id 0 is `first` on
@@ -43,6 +43,15 @@ pub(crate) fn open(rootfs: &Path, user: BorrowedFd<'_>, first: u32) -> Result<Ow
         .map_err(MountProblem::system("copy the mount"))
         .map_err(failed)?;
     idmap::set(tree.as_fd(), true, user).map_err(failed)?;
+    // The copy of a shared mount is shared too: what is mounted in the container would show on the
+    // host, and the kernel refuses to pivot.
+    let slave = MountAttr {
+        propagation: libc::MS_SLAVE,
+        ..MountAttr::default()
+    };
+    sys::set_attributes(tree.as_fd(), &slave, true)
+        .map_err(MountProblem::system("cut the mount off"))
+        .map_err(failed)?;
     Ok(tree)
 }
 
@@ -73,6 +82,10 @@ fn of_overlay(
     let mut overlay = layers::Overlay::of(&list, number).map_err(unclear)?;
     overlay.make_absolute(Path::exists).map_err(unclear)?;
     let tree = overlay::mount(&overlay, user, first)?;
+    // What the engine's own mount remembers of names that were not there would hide what the container
+    // makes from the engine's copy.
+    sys::forget_names(directory)
+        .map_err(MountProblem::system("refresh the engine's own mount"))?;
     // A part of an overlay is a part of the new one.
     let rest = rootfs.strip_prefix(&overlay.place).unwrap_or(rootfs);
     let part = overlay.root.strip_prefix("/").unwrap_or(&overlay.root);

@@ -1,8 +1,10 @@
 //! An overlay over mapped layers.
 
+use std::fs;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
 use nix::fcntl::{OFlag, open};
@@ -39,7 +41,7 @@ pub(super) fn mount(overlay: &Overlay, user: BorrowedFd<'_>, first: u32) -> Outc
     let mapped = Mapped {
         lower: lower.collect::<Outcome<_>>()?,
         writable: match &overlay.upper {
-            Some((upper, work)) => Some(writable(upper, work, user)?),
+            Some((upper, work)) => Some(writable(overlay, upper, work, user)?),
             None => None,
         },
     };
@@ -49,8 +51,12 @@ pub(super) fn mount(overlay: &Overlay, user: BorrowedFd<'_>, first: u32) -> Outc
         .map_err(MountProblem::system("act as the container's root"))?;
     let tree = match tree {
         Err(problem) if is_too_old(&problem) => {
-            sys::as_owner(first, || staging::mount(overlay, &mapped))
-                .map_err(MountProblem::system("act as the container's root"))??
+            let tree = sys::as_owner(first, || staging::mount(overlay, &mapped))
+                .map_err(MountProblem::system("act as the container's root"))?;
+            // Both reasons: which of the two ways this kernel has is not known.
+            tree.map_err(|by_paths| MountProblem::Layers {
+                problem: format!("{}; {}", chain(&problem), chain(&by_paths)),
+            })?
         }
         other => other?,
     };
@@ -97,18 +103,51 @@ fn layer(path: &Path, user: BorrowedFd<'_>) -> Outcome<OwnedFd> {
 }
 
 /// The upper directory and the work directory must be on one mount: that of what holds both.
-fn writable(upper: &Path, work: &Path, user: BorrowedFd<'_>) -> Outcome<Writable> {
+fn writable(
+    overlay: &Overlay,
+    upper: &Path,
+    work: &Path,
+    user: BorrowedFd<'_>,
+) -> Outcome<Writable> {
     let Some(both) = common(upper, work) else {
         return Err(MountProblem::Layers {
             problem: format!("{} is inside of {}", work.display(), upper.display()),
         });
     };
     let rest = |path: &Path| path.strip_prefix(both).unwrap_or(path).to_owned();
+    // A volatile overlay marks its work directory and is not mounted again with one that is marked
+    // (Documentation/filesystems/overlayfs.rst, "Volatile mount").
+    let volatile = overlay.options.iter().any(|(name, _)| name == "volatile");
+    let work = if volatile {
+        fresh_work(both)?
+    } else {
+        work.to_owned()
+    };
     Ok(Writable {
         tree: layer(both, user)?,
         upper: rest(upper),
-        work: rest(work),
+        work: rest(&work),
     })
+}
+
+/// A work directory of our own beside the engine's, which goes with the container's layer.
+fn fresh_work(both: &Path) -> Outcome<PathBuf> {
+    let path = both.join("cofferdam-work");
+    let failed = |source| MountProblem::System {
+        action: "make the work directory",
+        detail: format!(" {}", path.display()),
+        source,
+    };
+    // That of an earlier start of the same container.
+    match fs::remove_dir_all(&path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
+        _ => {}
+    }
+    fs::DirBuilder::new()
+        .mode(0o700)
+        .create(&path)
+        .map_err(failed)?;
+    Ok(path)
 }
 
 /// Linux takes layers that are mounted nowhere from 6.15 on.
@@ -132,6 +171,13 @@ fn by_descriptors(overlay: &Overlay, mapped: &Mapped) -> Outcome<OwnedFd> {
         context.set(name, value.as_deref())?;
     }
     context.mount(attributes(&overlay.flags))
+}
+
+fn chain(problem: &MountProblem) -> String {
+    match std::error::Error::source(problem) {
+        Some(source) => format!("{problem}: {source}"),
+        None => problem.to_string(),
+    }
 }
 
 fn is_too_old(problem: &MountProblem) -> bool {
