@@ -107,6 +107,10 @@ pub struct State {
     /// Its range of user ids, if it has one of ours. States of older versions do not have it.
     #[serde(default)]
     pub ids: Option<Lease>,
+    /// A directory of the engine's storage that was made for its root file system. States of older
+    /// versions do not have it.
+    #[serde(default)]
+    pub work: Option<PathBuf>,
     /// The container's state directory; not stored.
     #[serde(skip)]
     pub directory: PathBuf,
@@ -167,6 +171,7 @@ impl State {
             late_hooks: false,
             denials: None,
             ids: None,
+            work: None,
             directory,
         }
     }

@@ -9,8 +9,7 @@ use super::toml::{Problem, Table, Text, unknown};
 use crate::capability;
 use crate::policy::builtin::BASELINE;
 use crate::policy::model::{
-    BestEffort, Denials, Isolation, Policy, ReadOnlyRootfs, SeccompChoice,
-    UserNamespace, Verdict,
+    BestEffort, Denials, Isolation, Policy, ReadOnlyRootfs, SeccompChoice, UserNamespace, Verdict,
 };
 use crate::policy::rules::{labels, process, sensitive, sysctls};
 use crate::policy::select::ANNOTATIONS;

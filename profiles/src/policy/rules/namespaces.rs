@@ -134,11 +134,7 @@ pub(crate) fn harden(spec: &mut Spec, host: &HostFacts, judge: &mut Judge<'_>) -
 }
 
 /// Puts in a user namespace where the policy wants one and the engine asks for none.
-fn own_ids(
-    namespaces: &mut Vec<LinuxNamespace>,
-    host: &HostFacts,
-    judge: &mut Judge<'_>,
-) -> bool {
+fn own_ids(namespaces: &mut Vec<LinuxNamespace>, host: &HostFacts, judge: &mut Judge<'_>) -> bool {
     let wanted = judge.policy.user_namespace == UserNamespace::Own;
     if !wanted || !shares_host(namespaces, LinuxNamespaceType::User, host) {
         return false;

@@ -184,12 +184,7 @@ fn make(directory: &Path, path: &Path) -> Result<bool, IdsError> {
 }
 
 /// Puts a holder into a range's directory; `None` if that is gone.
-fn hold(
-    path: &Path,
-    first: u32,
-    container: &Path,
-    token: &str,
-) -> Result<Option<Lease>, IdsError> {
+fn hold(path: &Path, first: u32, container: &Path, token: &str) -> Result<Option<Lease>, IdsError> {
     let holder = path.join(token);
     match symlink(container, &holder) {
         Ok(()) => Ok(Some(Lease {

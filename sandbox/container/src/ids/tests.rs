@@ -56,7 +56,10 @@ fn a_thousand_at_once_have_ranges_of_their_own() {
     let firsts: BTreeSet<u32> = taken.iter().map(|lease| lease.first).collect();
     assert_eq!(firsts.len(), 1000);
     let none = take(&ids, &ranges, &container, "late").unwrap_err();
-    assert!(matches!(none, IdsError::Exhausted { count: 1000 }), "{none}");
+    assert!(
+        matches!(none, IdsError::Exhausted { count: 1000 }),
+        "{none}"
+    );
     taken[7].release().unwrap();
     let again = take(&ids, &ranges, &container, "late").unwrap();
     assert_eq!(again.first, taken[7].first);

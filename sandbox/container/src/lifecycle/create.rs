@@ -123,11 +123,7 @@ impl From<HookError> for CreateError {
     }
 }
 
-fn rootfs_options(
-    recipe: &Recipe<'_>,
-    making: &Making,
-    options: &CreateOptions,
-) -> RootfsOptions {
+fn rootfs_options(recipe: &Recipe<'_>, making: &Making, options: &CreateOptions) -> RootfsOptions {
     let location = making.cgroup.as_ref().map(Cgroup::location);
     RootfsOptions {
         no_pivot: options.no_pivot,
@@ -235,6 +231,8 @@ fn await_ready(
     making: &mut Making,
 ) -> Result<(Pid, Prepared), CreateError> {
     let mut prepared = None;
+    // Init can be faster than the process in between, which tells its number.
+    let mut early = None;
     loop {
         // With a process in between the first child is not init.
         if prepared.is_none()
@@ -243,7 +241,13 @@ fn await_ready(
         {
             prepared = Some((*pid, making.prepare_state(*pid)?));
         }
-        match channel.next().map_err(system("hear from init"))? {
+        let complete = making.children.len() == recipe.generations();
+        let report = match early.take_if(|_| complete) {
+            Some(report) => report,
+            None => channel.next().map_err(system("hear from init"))?,
+        };
+        match report {
+            Report::Hooks | Report::Ready if !complete => early = Some(report),
             Report::Init(pid) => {
                 // It is our child, so its number is not reused before we reap it.
                 let file = pidfd::open(pid).map_err(system("open init"))?;

@@ -15,6 +15,7 @@ use crate::error::{CreateError, StateError};
 use crate::id::ContainerId;
 use crate::state::{Prepared, State};
 
+use super::own_ids;
 use super::recipe::start_time;
 use crate::sys::pidfd;
 
@@ -131,9 +132,7 @@ impl Drop for Making {
             let _ = pidfd::signal(file, libc::SIGKILL);
             pidfd::reap(*pid);
         }
-        if let Some(lease) = &self.state.ids
-            && let Err(error) = lease.release()
-        {
+        if let Err(error) = own_ids::give_up(&mut self.state) {
             tracing::warn!(container = %self.state.id, %error, "cannot give the user ids back");
         }
         if let Some(cgroup) = &self.cgroup

@@ -19,7 +19,7 @@ use crate::ids::{self, Lease};
 use crate::namespaces::{self, Namespaces};
 use crate::process::ProcessPlan;
 use crate::rootfs::{Owners, RootfsOptions, open_root, open_sources, prepare_network};
-use crate::state;
+use crate::state::{self, State};
 use crate::sys::namespace;
 
 /// What is to be added to the report, for it was not known before.
@@ -42,9 +42,7 @@ pub(super) fn set_up(
     match with_own(recipe, making, unmapped, rootfs) {
         Err(error) if policy.may_lack_own_ids() => {
             tracing::warn!(container = %making.state.id, %error, "going on with the host's user ids");
-            if let Some(lease) = making.state.ids.take() {
-                lease.release().map_err(give_back)?;
-            }
+            give_up(&mut making.state).map_err(give_back)?;
             recipe.namespaces.without_user();
             rootfs.root = None;
             let mut findings = open(recipe, None, unmapped, rootfs)?;
@@ -67,7 +65,9 @@ fn with_own(
     making.state.ids = Some(lease);
     recipe.namespaces.make_user()?;
     if let Some(user) = recipe.namespaces.user() {
-        rootfs.root = Some(open_root(&rootfs.rootfs, user, first)?);
+        let root = open_root(&rootfs.rootfs, user, first)?;
+        making.state.work = root.work;
+        rootfs.root = Some(root.tree);
     }
     let mut findings = open(recipe, Some(first), unmapped, rootfs)?;
     findings.insert(0, ids_finding(first));
@@ -202,7 +202,9 @@ fn of_pod(
 fn holder_of(directory: &Path, user: &OwnedFd) -> Option<u32> {
     let first = namespace::first_id(user).ok()?;
     let holders = fs::read_dir(directory.join(first.to_string())).ok()?;
-    let mut containers = holders.flatten().filter_map(|h| fs::read_link(h.path()).ok());
+    let mut containers = holders
+        .flatten()
+        .filter_map(|h| fs::read_link(h.path()).ok());
     containers
         .any(|container| is_in(&container, user))
         .then_some(first)
@@ -245,13 +247,31 @@ pub(super) fn own_stdio(process: &ProcessPlan, lease: Option<&Lease>) -> io::Res
         if kind != SFlag::S_IFIFO && kind != SFlag::S_IFSOCK {
             continue;
         }
-        match nix::unistd::fchown(stream, Some(Uid::from_raw(user)), Some(Gid::from_raw(group))) {
+        match nix::unistd::fchown(
+            stream,
+            Some(Uid::from_raw(user)),
+            Some(Gid::from_raw(group)),
+        ) {
             // A file system that keeps no owners.
             Ok(()) | Err(nix::errno::Errno::EPERM | nix::errno::Errno::EROFS) => {}
             Err(errno) => return Err(errno.into()),
         }
     }
     Ok(())
+}
+
+/// Removes what a container with its own ids leaves on the host. Can be done again.
+pub(super) fn give_up(state: &mut State) -> io::Result<()> {
+    if let Some(work) = state.work.take() {
+        match fs::remove_dir_all(&work) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+    }
+    match state.ids.take() {
+        Some(lease) => lease.release(),
+        None => Ok(()),
+    }
 }
 
 fn give_back(source: io::Error) -> CreateError {
@@ -267,7 +287,10 @@ fn ids_finding(first: u32) -> Finding {
         field: "linux.uidMappings".to_owned(),
         action: Action::Added,
         asked: "no mapping".to_owned(),
-        got: format!("ids 0 to {} are {first} and up on the host", crate::ids::LAST),
+        got: format!(
+            "ids 0 to {} are {first} and up on the host",
+            crate::ids::LAST
+        ),
         reason: "no other container has them".to_owned(),
     }
 }

@@ -116,7 +116,9 @@ fn number(tree: BorrowedFd<'_>) -> Option<i64> {
 /// Whether a mount shows what belongs to the kernel, whoever looks at it.
 pub(super) fn is_kernels(tree: BorrowedFd<'_>) -> bool {
     let number = number(tree);
-    KNOWN.iter().any(|(known, _, kernels)| *kernels && Some(*known) == number)
+    KNOWN
+        .iter()
+        .any(|(known, _, kernels)| *kernels && Some(*known) == number)
         || is_device(tree)
 }
 

@@ -59,6 +59,7 @@ mod sysctl;
 mod sys;
 
 pub use error::{MountProblem, RootfsError};
+pub use mapped::MappedRoot;
 pub use network::prepare_network;
 
 use std::collections::BTreeMap;
@@ -159,11 +160,12 @@ pub fn open_sources(
         let entry = mounts::Entry::parse(mount)?;
         let failed = |problem| entry.error(problem);
         if entry.options.bind.is_some() && !entry.options.remount {
-            let (tree, unmapped) =
-                binds::open_mapped(&entry, options, owners).map_err(failed)?;
+            let (tree, unmapped) = binds::open_mapped(&entry, options, owners).map_err(failed)?;
             sources.mounts.insert(index, tree);
             let destination = || mount.destination().clone();
-            sources.unmapped.extend(unmapped.map(|kind| (destination(), kind)));
+            sources
+                .unmapped
+                .extend(unmapped.map(|kind| (destination(), kind)));
         } else if let ("sysfs", Some(network)) = (entry.fstype, owners.network) {
             let tree = filesystem::make_in(network, &entry).map_err(failed)?;
             sources.mounts.insert(index, tree);
@@ -174,7 +176,7 @@ pub fn open_sources(
 
 /// Opens the root file system with the owners of the user namespace, whose root is `first` on the
 /// host. The descriptor goes to init as [`RootfsOptions::root`].
-pub fn open_root(rootfs: &Path, user: BorrowedFd<'_>, first: u32) -> Result<OwnedFd> {
+pub fn open_root(rootfs: &Path, user: BorrowedFd<'_>, first: u32) -> Result<MappedRoot> {
     mapped::open(rootfs, user, first)
 }
 

@@ -55,8 +55,7 @@ pub fn prepare_network(
             continue;
         };
         if now.trim() == unset {
-            sysctl::write_one(proc, path, value)
-                .map_err(|source| failed(path, value, source))?;
+            sysctl::write_one(proc, path, value).map_err(|source| failed(path, value, source))?;
             added.push((path.replace('/', "."), value.to_owned()));
         }
     }
@@ -74,6 +73,8 @@ fn read(proc: BorrowedFd<'_>, path: &str) -> io::Result<String> {
     let rules = resolve::BENEATH | resolve::NO_SYMLINKS | resolve::NO_XDEV;
     let file = sys::openat2(proc, &path, libc::O_RDONLY, 0, rules)?;
     let mut text = String::new();
-    std::fs::File::from(file).take(256).read_to_string(&mut text)?;
+    std::fs::File::from(file)
+        .take(256)
+        .read_to_string(&mut text)?;
     Ok(text)
 }

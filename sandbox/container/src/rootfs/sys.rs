@@ -309,8 +309,8 @@ pub(super) fn as_owner<T>(id: u32, work: impl FnOnce() -> T) -> io::Result<T> {
     let group = nix::unistd::setfsgid(Gid::from_raw(id));
     // The calls answer what was; only asking again tells whether they did it.
     let (nobody, none) = (Uid::from_raw(u32::MAX), Gid::from_raw(u32::MAX));
-    let is = nix::unistd::setfsuid(nobody).as_raw() == id
-        && nix::unistd::setfsgid(none).as_raw() == id;
+    let is =
+        nix::unistd::setfsuid(nobody).as_raw() == id && nix::unistd::setfsgid(none).as_raw() == id;
     let result = is.then(work);
     nix::unistd::setfsuid(user);
     nix::unistd::setfsgid(group);

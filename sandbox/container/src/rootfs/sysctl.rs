@@ -132,7 +132,9 @@ impl Checked {
     ) -> Result<Self> {
         let mut checked = Self::of(parameters, spec)?;
         if network_done {
-            checked.0.retain(|(_, path, _)| owner(path) != Some(LinuxNamespaceType::Network));
+            checked
+                .0
+                .retain(|(_, path, _)| owner(path) != Some(LinuxNamespaceType::Network));
         }
         if own_ids {
             checked.groups(0);
@@ -148,7 +150,9 @@ impl Checked {
             return Ok(Self::default());
         };
         let mut checked = Self::of(parameters, spec)?;
-        checked.0.retain(|(_, path, _)| owner(path) == Some(LinuxNamespaceType::Network));
+        checked
+            .0
+            .retain(|(_, path, _)| owner(path) == Some(LinuxNamespaceType::Network));
         checked.groups(first);
         Ok(checked)
     }

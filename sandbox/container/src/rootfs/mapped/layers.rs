@@ -119,7 +119,9 @@ impl Overlay {
             return Ok(());
         };
         let known = all().filter(|path| path.is_absolute());
-        let above = known.chain([&self.place]).flat_map(|p| p.ancestors().skip(1));
+        let above = known
+            .chain([&self.place])
+            .flat_map(|p| p.ancestors().skip(1));
         let mut bases: Vec<&Path> = above.collect();
         bases.sort_unstable();
         bases.dedup();
@@ -219,7 +221,9 @@ pub(super) fn mount_number(fdinfo: &str) -> Option<u64> {
 
 /// The deepest directory that holds both.
 pub(super) fn common<'a>(one: &'a Path, other: &Path) -> Option<&'a Path> {
-    one.ancestors().skip(1).find(|a| other.starts_with(a) && *a != other)
+    one.ancestors()
+        .skip(1)
+        .find(|a| other.starts_with(a) && *a != other)
 }
 
 #[cfg(test)]
@@ -236,8 +240,10 @@ mod tests {
 
     #[test]
     fn an_overlay_is_read_with_all_its_options() {
-        let found = of("rw,context=\"a:b:c1,c2\",lowerdir=/l/2:/l/1,upperdir=/u/fs,workdir=/u/work,\
-                        index=off,userxattr")
+        let found = of(
+            "rw,context=\"a:b:c1,c2\",lowerdir=/l/2:/l/1,upperdir=/u/fs,workdir=/u/work,\
+                        index=off,userxattr",
+        )
         .unwrap();
         assert_eq!(found.place, Path::new("/b/root fs"));
         assert_eq!(found.root, Path::new("/part"));
@@ -250,7 +256,10 @@ mod tests {
             .map(|(name, value)| (name.as_str(), value.as_deref()))
             .collect();
         let label = ("context", Some("\"a:b:c1,c2\""));
-        assert_eq!(options, [label, ("index", Some("off")), ("userxattr", None)]);
+        assert_eq!(
+            options,
+            [label, ("index", Some("off")), ("userxattr", None)]
+        );
     }
 
     #[test]
@@ -268,15 +277,18 @@ mod tests {
     fn what_is_unclear_is_said() {
         assert_eq!(Overlay::of(b"", 22), Err(Unclear::Unlisted));
         assert!(matches!(of("rw"), Err(Unclear::Option(_))));
-        assert!(matches!(of("rw,lowerdir=/l,upperdir=/u"), Err(Unclear::Option(_))));
+        assert!(matches!(
+            of("rw,lowerdir=/l,upperdir=/u"),
+            Err(Unclear::Option(_))
+        ));
     }
 
     #[test]
     fn relative_names_are_found_only_where_there_is_one_place() {
-        let options = "rw,lowerdir=1/fs:2/fs,upperdir=/s/snapshots/3/fs,workdir=/s/snapshots/3/work";
-        let exists = |known: &'static [&str]| {
-            move |path: &Path| known.iter().any(|k| path == Path::new(k))
-        };
+        let options =
+            "rw,lowerdir=1/fs:2/fs,upperdir=/s/snapshots/3/fs,workdir=/s/snapshots/3/work";
+        let exists =
+            |known: &'static [&str]| move |path: &Path| known.iter().any(|k| path == Path::new(k));
         let upper: &[&str] = &["/s/snapshots/3/fs", "/s/snapshots/3/work"];
         assert!(!upper.is_empty());
         let mut found = of(options).unwrap();
@@ -289,7 +301,10 @@ mod tests {
             ]))
             .unwrap();
         assert_eq!(found.lower[0], Path::new("/s/snapshots/1/fs"));
-        assert_eq!(found.upper.as_ref().unwrap().0, Path::new("/s/snapshots/3/fs"));
+        assert_eq!(
+            found.upper.as_ref().unwrap().0,
+            Path::new("/s/snapshots/3/fs")
+        );
         let mut found = of(options).unwrap();
         let error = found.make_absolute(|_| true).unwrap_err();
         assert_eq!(error, Unclear::Relative("1/fs".into()));

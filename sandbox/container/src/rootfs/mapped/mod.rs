@@ -23,9 +23,18 @@ use super::mounts::Outcome;
 use super::sys::{self, MountAttr};
 use super::{idmap, root};
 
+/// A root file system with the owners of a user namespace.
+#[derive(Debug)]
+pub struct MappedRoot {
+    /// It, detached.
+    pub tree: OwnedFd,
+    /// A directory that was made for it and is to be removed after it.
+    pub work: Option<PathBuf>,
+}
+
 /// Opens the root file system for a container in the user namespace `user`, whose id 0 is `first` on
 /// the host: a detached mount of it, and of what is mounted below it.
-pub(crate) fn open(rootfs: &Path, user: BorrowedFd<'_>, first: u32) -> Result<OwnedFd> {
+pub(crate) fn open(rootfs: &Path, user: BorrowedFd<'_>, first: u32) -> Result<MappedRoot> {
     let directory = root::open(rootfs)?;
     let failed = |problem| RootfsError::Unmappable {
         path: rootfs.to_owned(),
@@ -52,7 +61,7 @@ pub(crate) fn open(rootfs: &Path, user: BorrowedFd<'_>, first: u32) -> Result<Ow
     sys::set_attributes(tree.as_fd(), &slave, true)
         .map_err(MountProblem::system("cut the mount off"))
         .map_err(failed)?;
-    Ok(tree)
+    Ok(MappedRoot { tree, work: None })
 }
 
 fn of_overlay(
@@ -60,7 +69,7 @@ fn of_overlay(
     rootfs: &Path,
     user: BorrowedFd<'_>,
     first: u32,
-) -> Outcome<OwnedFd> {
+) -> Outcome<MappedRoot> {
     let list = list()?;
     if let Some(place) = layers::below(&list, rootfs) {
         return Err(MountProblem::Layers {
@@ -81,19 +90,18 @@ fn of_overlay(
     let number = number(directory)?;
     let mut overlay = layers::Overlay::of(&list, number).map_err(unclear)?;
     overlay.make_absolute(Path::exists).map_err(unclear)?;
-    let tree = overlay::mount(&overlay, user, first)?;
+    let overlay::Made { mut tree, work } = overlay::mount(&overlay, user, first)?;
     // What the engine's own mount remembers of names that were not there would hide what the container
     // makes from the engine's copy.
-    sys::forget_names(directory)
-        .map_err(MountProblem::system("refresh the engine's own mount"))?;
+    sys::forget_names(directory).map_err(MountProblem::system("refresh the engine's own mount"))?;
     // A part of an overlay is a part of the new one.
     let rest = rootfs.strip_prefix(&overlay.place).unwrap_or(rootfs);
     let part = overlay.root.strip_prefix("/").unwrap_or(&overlay.root);
     let part = part.join(rest);
-    if part == Path::new("") {
-        return Ok(tree);
+    if part != Path::new("") {
+        tree = overlay::part(tree.as_fd(), &part)?;
     }
-    overlay::part(tree.as_fd(), &part)
+    Ok(MappedRoot { tree, work })
 }
 
 fn list() -> Outcome<Vec<u8>> {
@@ -102,7 +110,10 @@ fn list() -> Outcome<Vec<u8>> {
         .and_then(|file| file.take(layers::MAX_LIST + 1).read_to_end(&mut text));
     match read {
         Ok(length) if length as u64 > layers::MAX_LIST => Err(MountProblem::Layers {
-            problem: format!("the list of mounts is longer than {} bytes", layers::MAX_LIST),
+            problem: format!(
+                "the list of mounts is longer than {} bytes",
+                layers::MAX_LIST
+            ),
         }),
         Ok(_) => Ok(text),
         Err(source) => Err(MountProblem::system("read the list of mounts")(source)),

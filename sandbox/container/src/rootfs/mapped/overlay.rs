@@ -35,13 +35,41 @@ struct Writable {
     work: PathBuf,
 }
 
+/// A new overlay, and the work directory that was made for it and is to be removed after it.
+pub(super) struct Made {
+    pub(super) tree: OwnedFd,
+    pub(super) work: Option<PathBuf>,
+}
+
 /// Mounts an overlay over the mapped layers of another, detached.
-pub(super) fn mount(overlay: &Overlay, user: BorrowedFd<'_>, first: u32) -> Outcome<OwnedFd> {
+pub(super) fn mount(overlay: &Overlay, user: BorrowedFd<'_>, first: u32) -> Outcome<Made> {
+    let name = format!("cofferdam-work-{first}");
+    let work = overlay
+        .upper
+        .as_ref()
+        .and_then(|(upper, work)| common(upper, work));
+    let work = work.map(|both| both.join(&name));
+    let made = over_mapped(overlay, user, first, &name);
+    if made.is_err()
+        && let Some(work) = &work
+    {
+        // The error that is told is the first one.
+        let _ = fs::remove_dir_all(work);
+    }
+    Ok(Made { tree: made?, work })
+}
+
+fn over_mapped(
+    overlay: &Overlay,
+    user: BorrowedFd<'_>,
+    first: u32,
+    name: &str,
+) -> Outcome<OwnedFd> {
     let lower = overlay.lower.iter().map(|path| layer(path, user));
     let mapped = Mapped {
         lower: lower.collect::<Outcome<_>>()?,
         writable: match &overlay.upper {
-            Some((upper, work)) => Some(writable(overlay, upper, work, user)?),
+            Some((upper, work)) => Some(writable(upper, work, user, name)?),
             None => None,
         },
     };
@@ -67,7 +95,8 @@ pub(super) fn mount(overlay: &Overlay, user: BorrowedFd<'_>, first: u32) -> Outc
     let asked = overlay.upper.is_none() || overlay.flags.iter().any(|flag| flag == "ro");
     if flags.contains(FsFlags::ST_RDONLY) && !asked {
         return Err(MountProblem::Layers {
-            problem: "the overlay over mapped layers cannot write to its upper directory".to_owned(),
+            problem: "the overlay over mapped layers cannot write to its upper directory"
+                .to_owned(),
         });
     }
     Ok(tree)
@@ -83,7 +112,13 @@ pub(super) fn part(tree: BorrowedFd<'_>, path: &Path) -> Outcome<OwnedFd> {
 fn below(tree: BorrowedFd<'_>, path: &Path) -> io::Result<OwnedFd> {
     let path = c_string(path.as_os_str().as_bytes())?;
     let flags = libc::O_PATH | libc::O_DIRECTORY;
-    sys::openat2(tree, &path, flags, 0, resolve::BENEATH | resolve::NO_SYMLINKS)
+    sys::openat2(
+        tree,
+        &path,
+        flags,
+        0,
+        resolve::BENEATH | resolve::NO_SYMLINKS,
+    )
 }
 
 /// A mapped copy of a layer's mount. Engines name layers by links of their own, so those are followed.
@@ -94,8 +129,8 @@ fn layer(path: &Path, user: BorrowedFd<'_>) -> Outcome<OwnedFd> {
         detail: format!(" {}", path.display()),
         source,
     };
-    let directory = open(path, flags, Mode::empty())
-        .map_err(|errno| failed("open the layer", errno.into()))?;
+    let directory =
+        open(path, flags, Mode::empty()).map_err(|errno| failed("open the layer", errno.into()))?;
     let tree = sys::clone_tree(directory.as_fd(), false)
         .map_err(|source| failed("copy the mount of the layer", source))?;
     idmap::set(tree.as_fd(), false, user)?;
@@ -103,26 +138,17 @@ fn layer(path: &Path, user: BorrowedFd<'_>) -> Outcome<OwnedFd> {
 }
 
 /// The upper directory and the work directory must be on one mount: that of what holds both.
-fn writable(
-    overlay: &Overlay,
-    upper: &Path,
-    work: &Path,
-    user: BorrowedFd<'_>,
-) -> Outcome<Writable> {
+fn writable(upper: &Path, work: &Path, user: BorrowedFd<'_>, name: &str) -> Outcome<Writable> {
     let Some(both) = common(upper, work) else {
         return Err(MountProblem::Layers {
             problem: format!("{} is inside of {}", work.display(), upper.display()),
         });
     };
     let rest = |path: &Path| path.strip_prefix(both).unwrap_or(path).to_owned();
-    // A volatile overlay marks its work directory and is not mounted again with one that is marked
-    // (Documentation/filesystems/overlayfs.rst, "Volatile mount").
-    let volatile = overlay.options.iter().any(|(name, _)| name == "volatile");
-    let work = if volatile {
-        fresh_work(both)?
-    } else {
-        work.to_owned()
-    };
+    // An overlay makes what it needs in its work directory anew when it is mounted: with the engine's,
+    // the engine's own mount could not copy a file up any more. And a volatile overlay marks it, and is
+    // not mounted again with one that is marked.
+    let work = fresh_work(both, name)?;
     Ok(Writable {
         tree: layer(both, user)?,
         upper: rest(upper),
@@ -130,15 +156,15 @@ fn writable(
     })
 }
 
-/// A work directory of our own beside the engine's, which goes with the container's layer.
-fn fresh_work(both: &Path) -> Outcome<PathBuf> {
-    let path = both.join("cofferdam-work");
+/// A work directory of the container's own beside the engine's.
+fn fresh_work(both: &Path, name: &str) -> Outcome<PathBuf> {
+    let path = both.join(name);
     let failed = |source| MountProblem::System {
         action: "make the work directory",
         detail: format!(" {}", path.display()),
         source,
     };
-    // That of an earlier start of the same container.
+    // That of a container that had the same ids, and was not deleted.
     match fs::remove_dir_all(&path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
         _ => {}
@@ -156,14 +182,19 @@ fn by_descriptors(overlay: &Overlay, mapped: &Mapped) -> Outcome<OwnedFd> {
     context.source(b"overlay")?;
     let lower = mapped.lower.len() - overlay.data_only;
     for (index, layer) in mapped.lower.iter().enumerate() {
-        let key = if index < lower { c"lowerdir+" } else { c"datadir+" };
+        let key = if index < lower {
+            c"lowerdir+"
+        } else {
+            c"datadir+"
+        };
         context.set_descriptor(key, layer.as_fd())?;
     }
     if let Some(writable) = &mapped.writable {
         let tree = writable.tree.as_fd();
         for (key, path) in [(c"upperdir", &writable.upper), (c"workdir", &writable.work)] {
-            let directory = below(tree, path)
-                .map_err(MountProblem::system("open the directory that takes changes"))?;
+            let directory = below(tree, path).map_err(MountProblem::system(
+                "open the directory that takes changes",
+            ))?;
             context.set_descriptor(key, directory.as_fd())?;
         }
     }

@@ -60,7 +60,10 @@ fn plain(path: &Path) -> Outcome<&str> {
     match path.to_str() {
         Some(text) if !text.contains([',', ':', '\\', '"']) => Ok(text),
         _ => Err(MountProblem::Layers {
-            problem: format!("{} has a character that options cannot hold", path.display()),
+            problem: format!(
+                "{} has a character that options cannot hold",
+                path.display()
+            ),
         }),
     }
 }
@@ -129,7 +132,8 @@ fn inside(overlay: &Overlay, mapped: &Mapped) -> Outcome<OwnedFd> {
         .map_err(failed("mount the overlay over mapped layers"))?;
     let merged = open("merged", OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty())
         .map_err(failed("open the overlay"))?;
-    let tree = sys::clone_tree(merged.as_fd(), false).map_err(failed("copy the overlay's mount"))?;
+    let tree =
+        sys::clone_tree(merged.as_fd(), false).map_err(failed("copy the overlay's mount"))?;
     let wanted = MountAttr {
         set: attributes(&overlay.flags),
         ..MountAttr::default()
