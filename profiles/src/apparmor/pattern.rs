@@ -69,8 +69,7 @@ mod tests {
     #[test]
     fn what_means_something_in_a_pattern_is_written_as_digits() {
         let text = files(&Place::exact(path(b"/a *?[]{}^,\"\\@{x}\n\xff"))).expect("a pattern");
-        let expected =
-            concat!(r#""/a\040\052\077\133\135\173\175\136\054\042\134\100\173x\175\012\377""#);
+        let expected = r#""/a\040\052\077\133\135\173\175\136\054\042\134\100\173x\175\012\377""#;
         assert_eq!(text, expected);
         assert_eq!(files(&Place::exact(AccessPath::root())), None);
         let root = Place::subtree(AccessPath::root());
