@@ -4,6 +4,7 @@ use oci_spec::runtime::{LinuxSeccomp, Spec};
 use serde::{Deserialize, Serialize};
 
 use super::{Policy, Report};
+use crate::apparmor::Profile;
 
 /// A value that went through the policy; only such a value can be started.
 #[derive(Debug, Clone)]
@@ -13,6 +14,8 @@ pub struct Hardened<T> {
     report: Report,
     /// A second filter, when the engine's profile and the policy's have no common single form.
     stacked_seccomp: Option<LinuxSeccomp>,
+    /// The AppArmor profile that was made for it.
+    apparmor: Option<Profile>,
 }
 
 impl<T> Hardened<T> {
@@ -27,7 +30,18 @@ impl<T> Hardened<T> {
             policy,
             report,
             stacked_seccomp,
+            apparmor: None,
         }
+    }
+
+    pub(super) fn with_apparmor(mut self, profile: Option<Profile>) -> Self {
+        self.apparmor = profile;
+        self
+    }
+
+    /// The AppArmor profile that was made for it, which must be loaded before it starts.
+    pub fn apparmor(&self) -> Option<&Profile> {
+        self.apparmor.as_ref()
     }
 
     /// The hardened value.

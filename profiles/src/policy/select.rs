@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use oci_spec::runtime::Spec;
 
 use super::facts::Wanted;
-use super::model::{Denials, SeccompChoice};
+use super::model::{ApparmorChoice, Denials, SeccompChoice};
 use super::recording::RECORD_ANNOTATION;
 use super::text::harmless;
 use super::{Policy, PolicyFile, Refusal, Selection};
@@ -50,6 +50,12 @@ impl PolicyFile {
         Ok(wants.then_some(Wanted {
             recordings: policy.seccomp_recordings,
         }))
+    }
+
+    /// Whether the policy in force may want an AppArmor profile made.
+    pub fn wants_apparmor(&self, selection: &Selection, spec: &Spec) -> Result<bool, Refusal> {
+        let (policy, _) = self.choose(selection, spec.annotations().as_ref())?;
+        Ok(policy.apparmor == ApparmorChoice::Generate)
     }
 
     fn choose(
