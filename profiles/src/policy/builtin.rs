@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::landlock::LandlockRules;
 use super::model::{
     BestEffort, CapabilityRules, Denials, DeviceRules, HostNamespaces, Isolation, MountRules,
     Policy, ReadOnlyRootfs, SeccompChoice, SysctlRules, Verdict,
@@ -34,6 +35,7 @@ pub(crate) fn baseline() -> Policy {
         apparmor_unconfined: Verdict::Deny,
         selinux_unconfined: Verdict::Deny,
         selinux_types: BTreeSet::new(),
+        landlock: LandlockRules::default(),
         hooks: Verdict::Allow,
         capabilities: CapabilityRules {
             bounding: capability::BASELINE,

@@ -11,8 +11,8 @@ use super::recording;
 use super::refusal::Refusal;
 use super::report::{Action, Report, Rule, Summary};
 use super::rules::{
-    capabilities, denials, devices, hooks, labels, mounts, namespaces, paths, privileged, process,
-    seccomp, sysctls,
+    capabilities, denials, devices, hooks, labels, landlock, mounts, namespaces, paths, privileged,
+    process, seccomp, sysctls,
 };
 use super::spec::{self, SpecError};
 use super::{Policy, Selection};
@@ -91,6 +91,7 @@ fn harden_under(
         );
     }
     summary.recording = recording;
+    let landlock = landlock::harden(&spec, host, &mut judge);
     hooks::harden(&mut spec, &mut judge);
 
     let findings = judge.so_far()?.findings;
@@ -100,7 +101,7 @@ fn harden_under(
         summary,
         findings,
     };
-    Ok(Hardened::new(spec, policy, report, seccomp.stacked))
+    Ok(Hardened::new(spec, policy, report, seccomp.stacked).with_landlock(landlock))
 }
 
 /// Hardens a process that joins a running container: never more than the container's init may.
@@ -140,7 +141,8 @@ pub fn harden_exec(
         findings,
     };
     let stacked = container.stacked_seccomp.clone();
-    Ok(Hardened::new(process, policy.clone(), report, stacked))
+    Ok(Hardened::new(process, policy.clone(), report, stacked)
+        .with_landlock(container.landlock.clone()))
 }
 
 fn user_and_group(process: &Process) -> String {
