@@ -9,6 +9,9 @@ pub mod policy;
 /// What a container may do with files, ports and its neighbours: the model behind Landlock and AppArmor.
 pub mod access;
 
+/// Landlock: what the kernel is told of the model, and what it cannot enforce.
+pub mod landlock;
+
 /// Profiles that are made of a container's files when it starts, and their cache.
 pub mod generated;
 

@@ -2,9 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::landlock::LandlockRules;
 use super::model::{
-    ApparmorChoice, BestEffort, CapabilityRules, Denials, DeviceRules, HostNamespaces, Isolation, MountRules,
-    Policy, ReadOnlyRootfs, SeccompChoice, SysctlRules, Verdict,
+    ApparmorChoice, BestEffort, CapabilityRules, Denials, DeviceRules, HostNamespaces, Isolation,
+    MountRules, Policy, ReadOnlyRootfs, SeccompChoice, SysctlRules, Verdict,
 };
 use crate::apparmor::Mode;
 use crate::capability::{self, Capability};
@@ -38,6 +39,7 @@ pub(crate) fn baseline() -> Policy {
         apparmor_unconfined: Verdict::Deny,
         selinux_unconfined: Verdict::Deny,
         selinux_types: BTreeSet::new(),
+        landlock: LandlockRules::default(),
         hooks: Verdict::Allow,
         capabilities: CapabilityRules {
             bounding: capability::BASELINE,

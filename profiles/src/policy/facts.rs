@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
+use crate::access::Access;
 use crate::apparmor::Stream;
 use crate::generated::Outcome;
 use oci_spec::runtime::{Hook, Hooks, Mount, Spec};
@@ -45,6 +46,11 @@ pub struct HostFacts {
     /// [`PolicyFile::wants_generated`](super::PolicyFile::wants_generated) says that one is wanted.
     /// One that is missing here counts as one that cannot be made.
     pub generated: Option<Outcome>,
+    /// The ABI version of the kernel's Landlock; `None` if it has none.
+    pub landlock_abi: Option<u32>,
+    /// The access documents that [`PolicyFile::wants_access`](super::PolicyFile::wants_access) names,
+    /// or why one cannot be used. One that is missing here is refused.
+    pub access: BTreeMap<PathBuf, Result<Access, String>>,
 }
 
 /// A profile that must be made of a container's files before its spec can be judged.

@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use super::model::{
-    ApparmorChoice, CapabilityRules, DeviceRules, HostNamespaces, MountRules, Policy, SeccompChoice, SysctlRules,
+    ApparmorChoice, CapabilityRules, DeviceRules, HostNamespaces, MountRules, Policy,
+    SeccompChoice, SysctlRules,
 };
 
 impl Policy {
@@ -33,6 +34,7 @@ impl Policy {
             apparmor_unconfined: a.apparmor_unconfined.min(b.apparmor_unconfined),
             selinux_unconfined: a.selinux_unconfined.min(b.selinux_unconfined),
             selinux_types: &a.selinux_types & &b.selinux_types,
+            landlock: a.landlock.meet(&b.landlock),
             hooks: a.hooks.min(b.hooks),
             capabilities: a.capabilities.meet(&b.capabilities),
             host_namespaces: a.host_namespaces.meet(&b.host_namespaces),

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::device::DeviceMatch;
+use super::landlock::LandlockRules;
 use crate::apparmor::Mode;
 use crate::capability::Set;
 use crate::seccomp::Compat32;
@@ -92,6 +93,8 @@ pub enum BestEffort {
     Apparmor,
     /// SELinux labels where the kernel has no SELinux.
     Selinux,
+    /// Landlock, or the parts of it that the policy asks for and the kernel does not have.
+    Landlock,
     /// A profile made of the container's files, where none can be made: the container then gets
     /// what [`SeccompChoice::Intersect`] gives.
     GeneratedSeccomp,
@@ -212,6 +215,9 @@ pub struct Policy {
     /// it.
     #[serde(default)]
     pub selinux_types: BTreeSet<String>,
+    /// What Landlock bounds. Records of older versions do not have it.
+    #[serde(default)]
+    pub landlock: LandlockRules,
     /// OCI hooks, which run on the host with the engine's rights.
     pub hooks: Verdict,
     /// Which capabilities a container may have.

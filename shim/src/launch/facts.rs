@@ -5,7 +5,11 @@ use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-use cofferdam_profiles::policy::{HostFacts, NamespaceOwner, Questions, is_engine_profile};
+use cofferdam_container::doctor::landlock_abi;
+use cofferdam_profiles::access::{Access, MAX_DOCUMENT_BYTES};
+use cofferdam_profiles::policy::{
+    HostFacts, NamespaceOwner, Questions, is_engine_profile, read_trusted,
+};
 use nix::sys::resource::{Resource, getrlimit};
 use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, statfs};
 use oci_spec::runtime::Spec;
@@ -42,7 +46,27 @@ pub(super) fn find(
         limits: limits(),
         masked_paths: thermal_throttle(),
         generated: None,
+        landlock_abi: landlock_abi(),
+        access: BTreeMap::new(),
     })
+}
+
+/// Reads access documents that the policy names.
+pub(super) fn documents(
+    paths: impl IntoIterator<Item = PathBuf>,
+) -> BTreeMap<PathBuf, Result<Access, String>> {
+    let read = |path: &Path| {
+        let text = read_trusted(path, MAX_DOCUMENT_BYTES)?;
+        Access::from_json(&text).map_err(|error| {
+            let error: &dyn std::error::Error = &error;
+            let source = error
+                .source()
+                .map_or_else(String::new, |s| format!(": {s}"));
+            format!("{}: {error}{source}", path.display())
+        })
+    };
+    let paths = paths.into_iter();
+    paths.map(|path| (path.clone(), read(&path))).collect()
 }
 
 /// Engines' default profiles among those that the kernel lists as `NAME (MODE)`.

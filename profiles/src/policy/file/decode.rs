@@ -297,11 +297,12 @@ fn top_level(policy: &mut Policy, table: &mut Table<'_>) -> Result<(), Problem> 
     table.set("best_effort", &mut policy.best_effort, |text| match text {
         "apparmor" => Ok(BestEffort::Apparmor),
         "generated-seccomp" => Ok(BestEffort::GeneratedSeccomp),
+        "landlock" => Ok(BestEffort::Landlock),
         "selinux" => Ok(BestEffort::Selinux),
         other => Err(unknown(
             "feature",
             other,
-            ["apparmor", "generated-seccomp", "selinux"].into_iter(),
+            ["apparmor", "generated-seccomp", "landlock", "selinux"].into_iter(),
         )),
     })?;
     let choices = [
@@ -322,8 +323,8 @@ fn top_level(policy: &mut Policy, table: &mut Table<'_>) -> Result<(), Problem> 
     let key = "selinux_types";
     table.set(key, &mut policy.selinux_types, labels::selinux_type)?;
     table.choice("hooks", VERDICTS, &mut policy.hooks)?;
-    table.later("user_namespace")?;
-    table.later("landlock")
+    super::landlock::decode(&mut policy.landlock, table)?;
+    table.later("user_namespace")
 }
 
 fn isolation(policy: &mut Policy, table: &mut Table<'_>) -> Result<(), Problem> {
@@ -365,7 +366,7 @@ fn container_path(text: &str) -> Result<String, String> {
         .into_owned())
 }
 
-fn absolute(text: &str) -> Result<(), String> {
+pub(super) fn absolute(text: &str) -> Result<(), String> {
     let path = Path::new(text);
     let parents = path.components().any(|c| c == Component::ParentDir);
     if !path.is_absolute() || parents || text.contains('\0') {

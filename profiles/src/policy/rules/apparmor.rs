@@ -159,7 +159,14 @@ fn note(asked: &str, profile: &Profile, judge: &mut Judge<'_>) {
         let asked = "all that the access documents say";
         let got = format!("not: {}", profile.left_out.join("; "));
         let reason = "Landlock, where the policy has the same documents there, bounds some of it";
-        judge.note(Rule::Apparmor, FIELD, Action::Unenforced, asked, got, reason);
+        judge.note(
+            Rule::Apparmor,
+            FIELD,
+            Action::Unenforced,
+            asked,
+            got,
+            reason,
+        );
     }
 }
 

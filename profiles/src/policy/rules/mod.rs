@@ -14,6 +14,8 @@ mod generated;
 pub(crate) mod hooks;
 /// AppArmor profiles and SELinux labels.
 pub(crate) mod labels;
+/// What Landlock is told.
+pub(crate) mod landlock;
 /// Mounts: where they come from, and what the container may do through them.
 pub(crate) mod mounts;
 /// Namespaces shared with the host.

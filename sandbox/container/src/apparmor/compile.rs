@@ -35,7 +35,10 @@ const MAX_FILES: usize = 256;
 
 /// The compiler, if there is one.
 pub fn find_parser() -> Option<PathBuf> {
-    PARSERS.iter().map(PathBuf::from).find(|path| path.is_file())
+    PARSERS
+        .iter()
+        .map(PathBuf::from)
+        .find(|path| path.is_file())
 }
 
 /// What the kernel takes for `profile`.
@@ -103,9 +106,15 @@ fn kept(path: &Path, key: &[u8; DIGEST]) -> Option<Vec<u8>> {
 }
 
 fn keep(place: &Path, path: &Path, key: &[u8; DIGEST], compiled: &[u8]) -> io::Result<()> {
-    DirBuilder::new().recursive(true).mode(0o700).create(place)?;
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(place)?;
     let found = fs::symlink_metadata(place)?;
-    if !found.is_dir() || found.uid() != nix::unistd::geteuid().as_raw() || found.mode() & 0o022 != 0 {
+    if !found.is_dir()
+        || found.uid() != nix::unistd::geteuid().as_raw()
+        || found.mode() & 0o022 != 0
+    {
         return Err(io::Error::other("others can write the directory"));
     }
     prune(place)?;
@@ -147,9 +156,8 @@ fn run(profile: &Profile, program: &Path) -> Result<Vec<u8>, ApparmorError> {
         source,
     };
     // Files in memory: nobody waits for a pipe, whoever writes first.
-    let memory = || -> io::Result<File> {
-        Ok(memfd_create(c"apparmor", MFdFlags::MFD_CLOEXEC)?.into())
-    };
+    let memory =
+        || -> io::Result<File> { Ok(memfd_create(c"apparmor", MFdFlags::MFD_CLOEXEC)?.into()) };
     let (mut text, mut compiled, mut complaint) = (
         memory().map_err(failed)?,
         memory().map_err(failed)?,

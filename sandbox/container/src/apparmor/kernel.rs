@@ -36,7 +36,8 @@ impl Kernel {
     /// Whether a profile of this name is loaded.
     pub(super) fn has(&self, name: &str) -> Result<bool, ApparmorError> {
         let path = self.interface.join("profiles");
-        let listed = fs::read_to_string(&path).map_err(failed("list AppArmor's profiles in", &path))?;
+        let listed =
+            fs::read_to_string(&path).map_err(failed("list AppArmor's profiles in", &path))?;
         let mut names = listed.lines().filter_map(|line| line.rsplit_once(" ("));
         Ok(names.any(|(loaded, _)| loaded == name))
     }
@@ -44,8 +45,10 @@ impl Kernel {
     /// Loads what the compiler made; a profile of the same name is replaced.
     pub(super) fn load(&self, compiled: &[u8]) -> Result<(), ApparmorError> {
         // In one write: the kernel takes what one call brings as the whole.
-        self.write(".replace", compiled)
-            .map_err(failed("load an AppArmor profile by", &self.interface.join(".replace")))
+        self.write(".replace", compiled).map_err(failed(
+            "load an AppArmor profile by",
+            &self.interface.join(".replace"),
+        ))
     }
 
     /// Unloads a profile, unless a process runs under it: that one would be unconfined. Whether it is
@@ -65,7 +68,9 @@ impl Kernel {
     }
 
     fn write(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
-        let mut file = OpenOptions::new().write(true).open(self.interface.join(name))?;
+        let mut file = OpenOptions::new()
+            .write(true)
+            .open(self.interface.join(name))?;
         let written = file.write(bytes)?;
         if written == bytes.len() {
             return Ok(());
@@ -90,7 +95,9 @@ impl Kernel {
             let Some(label) = label else {
                 return false;
             };
-            label.windows(name.len()).any(|part| part == name.as_bytes())
+            label
+                .windows(name.len())
+                .any(|part| part == name.as_bytes())
                 && !matches!(state::process_stat(pid), Ok((b'Z' | b'X', _)))
         })
     }

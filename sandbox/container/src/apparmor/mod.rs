@@ -77,7 +77,10 @@ pub enum ApparmorError {
     },
 }
 
-fn failed<'a>(action: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> ApparmorError + 'a {
+fn failed<'a>(
+    action: &'static str,
+    path: &'a Path,
+) -> impl FnOnce(io::Error) -> ApparmorError + 'a {
     move |source| ApparmorError::Io {
         action,
         path: path.to_owned(),

@@ -31,9 +31,15 @@ impl Users {
     pub(super) fn lock(directory: &Path) -> Result<Self, ApparmorError> {
         let lock = || {
             if let Some(parent) = directory.parent() {
-                DirBuilder::new().recursive(true).mode(0o711).create(parent)?;
+                DirBuilder::new()
+                    .recursive(true)
+                    .mode(0o711)
+                    .create(parent)?;
             }
-            DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
+            DirBuilder::new()
+                .recursive(true)
+                .mode(0o700)
+                .create(directory)?;
             let file = OpenOptions::new()
                 .write(true)
                 .create(true)
@@ -92,7 +98,10 @@ impl Users {
 
     /// The directories of profiles.
     fn profiles(&self) -> Vec<PathBuf> {
-        let entries = fs::read_dir(&self.directory).into_iter().flatten().flatten();
+        let entries = fs::read_dir(&self.directory)
+            .into_iter()
+            .flatten()
+            .flatten();
         let named = |name: &std::ffi::OsStr| name.to_str().is_some_and(apparmor::is_ours);
         entries
             .filter(|entry| named(&entry.file_name()))

@@ -103,12 +103,32 @@ fn seccomp() -> Vec<Check> {
 }
 
 fn landlock() -> Check {
-    match probe::landlock() {
-        Ok(version) => Check::ok(
-            "Landlock",
-            format!("ABI {version}"),
-            "file access can be bounded without AppArmor or SELinux",
-        ),
+    /// From which ABI version something can be bounded.
+    const SINCE: [(u32, &str); 5] = [
+        (1, "files"),
+        (3, "truncation"),
+        (4, "TCP ports"),
+        (5, "commands to devices"),
+        (6, "signals and abstract sockets"),
+    ];
+    match landlock::abi() {
+        Ok(version) => {
+            let (has, lacks): (Vec<_>, Vec<_>) =
+                SINCE.iter().partition(|(since, _)| *since <= version);
+            let words = |list: Vec<&(u32, &str)>| {
+                let words: Vec<&str> = list.iter().map(|(_, word)| *word).collect();
+                words.join(", ")
+            };
+            let value = format!("ABI {version}");
+            if lacks.is_empty() {
+                let effect = format!("policies can bound {}", words(has));
+                return Check::ok("Landlock", value, effect);
+            }
+            let (has, lacks) = (words(has), words(lacks));
+            let effect =
+                format!("policies can bound {has}; a newer kernel is needed to bound {lacks}");
+            Check::degraded("Landlock", value, effect)
+        }
         Err(e) => Check::degraded(
             "Landlock",
             e.to_string(),

@@ -222,6 +222,7 @@ fn spawn(
                 cgroup: making.cgroup.as_ref(),
                 rootfs,
                 filters: &recipe.filters,
+                landlock: recipe.landlock,
                 handover: choices.handover.as_ref(),
                 fifo,
                 console_socket,
