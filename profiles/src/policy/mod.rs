@@ -38,6 +38,8 @@ pub mod spec;
 pub(crate) mod text;
 
 #[cfg(test)]
+mod apparmor_tests;
+#[cfg(test)]
 mod generated_tests;
 #[cfg(test)]
 mod harden_tests;
