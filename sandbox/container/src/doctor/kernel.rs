@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use super::{Check, probe};
+use crate::sys::landlock;
 
 pub(super) fn checks() -> Vec<Check> {
     let mut checks = vec![
@@ -40,7 +41,7 @@ pub(super) fn checks() -> Vec<Check> {
         open_tree(),
     ];
     checks.extend(seccomp());
-    checks.push(landlock());
+    checks.push(bounds());
     checks.extend(user_namespaces());
     checks.extend(security_modules());
     checks.push(overlay());
@@ -102,7 +103,7 @@ fn seccomp() -> Vec<Check> {
     vec![filter, notify]
 }
 
-fn landlock() -> Check {
+fn bounds() -> Check {
     /// From which ABI version something can be bounded.
     const SINCE: [(u32, &str); 5] = [
         (1, "files"),
@@ -122,12 +123,12 @@ fn landlock() -> Check {
             let value = format!("ABI {version}");
             if lacks.is_empty() {
                 let effect = format!("policies can bound {}", words(has));
-                return Check::ok("Landlock", value, effect);
+                return Check::ok("Landlock", value, &effect);
             }
             let (has, lacks) = (words(has), words(lacks));
             let effect =
                 format!("policies can bound {has}; a newer kernel is needed to bound {lacks}");
-            Check::degraded("Landlock", value, effect)
+            Check::degraded("Landlock", value, &effect)
         }
         Err(e) => Check::degraded(
             "Landlock",
