@@ -6,6 +6,9 @@
 /// Turns a named policy and an OCI spec into a hardened spec and a report of every change.
 pub mod policy;
 
+/// What a container may do with files, ports and its neighbours: the model behind Landlock and AppArmor.
+pub mod access;
+
 /// Profiles that are made of a container's files when it starts, and their cache.
 pub mod generated;
 
