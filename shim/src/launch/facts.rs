@@ -49,6 +49,9 @@ pub(super) fn find(
         limits: limits(),
         masked_paths: thermal_throttle(),
         generated: None,
+        apparmor_compiler: false,
+        apparmor_own: None,
+        streams: Vec::new(),
         landlock_abi: landlock_abi(),
         access: BTreeMap::new(),
     })
