@@ -8,8 +8,8 @@ use std::path::PathBuf;
 use cofferdam_integration::{
     binaries::Runtime,
     bundle::Bundle,
-    command::Cmd,
-    error::{At, Result},
+    command::{Cmd, Done},
+    error::{At, Error, Result},
 };
 use serde_json::{Value, json};
 
@@ -93,10 +93,9 @@ impl Place {
         for (at, source) in [("/vol", &self.volume), ("/secret", &self.secret)] {
             let mount = json!({"destination": at, "type": "bind", "source": source,
                 "options": ["rbind", "rw"]});
-            bundle.spec["mounts"]
-                .as_array_mut()
-                .expect("a list")
-                .push(mount);
+            if let Some(mounts) = bundle.spec["mounts"].as_array_mut() {
+                mounts.push(mount);
+            }
         }
         let link = bundle.rootfs().join("data");
         symlink("/secret", &link).at("link", link)?;
@@ -137,8 +136,18 @@ impl Place {
             .oci("baseline")?
             .args(["exec", id, "attack-probe", verb, argument])
             .ok()?;
-        Ok(outcome(&done.stdout).expect("the probe answers"))
+        answer(done)
     }
+}
+
+/// What the probe says.
+fn answer(done: Done) -> Result<Outcome> {
+    outcome(&done.stdout).ok_or(Error::Command {
+        command: done.command,
+        status: done.status,
+        stdout: done.stdout,
+        stderr: done.stderr,
+    })
 }
 
 /// Runs the probe as the container's own process.
@@ -151,7 +160,7 @@ fn run(place: &Place, policy: &str, verb: &str, argument: &str, id: &str) -> Res
         .arg(bundle.dir())
         .arg(format!("{}-{id}", place.arena.enclave.tag()))
         .ok()?;
-    Ok(outcome(&done.stdout).expect("the probe answers"))
+    answer(done)
 }
 
 #[test]
