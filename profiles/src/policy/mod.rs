@@ -46,6 +46,8 @@ mod harden_tests;
 #[cfg(test)]
 mod host_tests;
 #[cfg(test)]
+mod landlock_tests;
+#[cfg(test)]
 mod meet_tests;
 #[cfg(test)]
 mod rule_tests;
