@@ -22,8 +22,29 @@ pub struct Meaning {
     pub add: Option<Value>,
 }
 
-/// What the kernel denies by name in every profile of ours; see `text.rs`.
-const KERNEL: &[&[u8]] = &[b"/proc/", b"/sys/"];
+/// What every profile of ours denies by name, whatever is done with it; see `text.rs`.
+const HIDDEN: &[&str] = &[
+    "/proc/kcore",
+    "/proc/kmem",
+    "/proc/mem",
+    "/proc/sysrq-trigger",
+    "/sys/firmware/",
+    "/sys/devices/virtual/powercap/",
+    "/sys/kernel/security/",
+];
+
+/// What is below these is denied by name only for writing.
+const KERNEL: &[&str] = &["/proc/", "/sys/"];
+
+/// What of it is not.
+const OPEN: &[&str] = &[
+    "/sys/fs/cgroup/",
+    "/proc/sys/net/",
+    "/proc/sys/fs/mqueue/",
+    "/proc/sys/kernel/msg",
+    "/proc/sys/kernel/sem",
+    "/proc/sys/kernel/shm",
+];
 
 /// Says what a message means.
 pub fn explain(message: &Message) -> Meaning {
@@ -134,16 +155,15 @@ fn rights(letters: &str, directory: bool) -> Rights {
 
 fn file(message: &Message, name: &[u8]) -> Meaning {
     let tried = format!("{} {} ({})", message.operation, shown(name), message.denied);
-    if KERNEL.iter().any(|kernel| name.starts_with(kernel)) {
-        let why = "it is one of the kernel's own files, which no container may use so, or no rule \
-                   of the profile allows it"
-            .to_owned();
-        let edit = "a rule of an access document, unless the profile denies it by name".to_owned();
+    if by_name(name, &message.denied) {
         return Meaning {
             tried,
-            why,
-            edit,
-            add: rule(message, name),
+            why: "it is one of the kernel's own files, which generated profiles deny by name"
+                .to_owned(),
+            edit: "no rule of an access document allows it; an engine can name a profile of yours \
+                   (--security-opt apparmor=NAME)"
+                .to_owned(),
+            add: None,
         };
     }
     let why = match message.verdict {
@@ -161,6 +181,20 @@ fn file(message: &Message, name: &[u8]) -> Meaning {
         edit: edit.to_owned(),
         add,
     }
+}
+
+/// Whether every profile of ours denies it, whatever a document says.
+fn by_name(name: &[u8], letters: &str) -> bool {
+    let begins = |list: &[&str]| list.iter().any(|p| name.starts_with(p.as_bytes()));
+    if begins(HIDDEN) {
+        return true;
+    }
+    let of_process = name
+        .strip_prefix(b"/proc/")
+        .and_then(<[u8]>::first)
+        .is_some_and(u8::is_ascii_digit);
+    let writes = letters.contains(['w', 'a', 'c', 'd', 'l']);
+    writes && begins(KERNEL) && !begins(OPEN) && !of_process
 }
 
 /// The smallest rule that allows it.
@@ -237,6 +271,23 @@ mod tests {
         assert!(raw.edit.contains("\"raw\": true"), "{raw:?}");
         for meaning in [capable, signal, mount, raw] {
             assert_eq!(meaning.add, None);
+        }
+    }
+
+    #[test]
+    fn what_is_denied_by_name_has_no_rule_that_would_allow_it() {
+        for (name, letters, by_name) in [
+            ("/proc/kcore", "r", true),
+            ("/sys/firmware/x", "r", true),
+            ("/sys/kernel/y", "wc", true),
+            ("/proc/sys/vm/z", "w", true),
+            ("/sys/kernel/y", "r", false),
+            ("/sys/fs/cgroup/a", "w", false),
+            ("/proc/7/oom_score_adj", "w", false),
+            ("/proc/sys/net/core/somaxconn", "w", false),
+        ] {
+            let words = format!("operation=\"open\" name=\"{name}\" denied_mask=\"{letters}\"");
+            assert_eq!(meaning(&words).add.is_none(), by_name, "{name} {letters}");
         }
     }
 

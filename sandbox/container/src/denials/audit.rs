@@ -218,7 +218,7 @@ mod tests {
     fn what_comes_too_often_is_counted() {
         let mut watch = watch();
         let ours = datagram(AVC, &denied("cofferdam-1"));
-        let mut lines = |watch: &mut Watch, now| {
+        let lines = |watch: &mut Watch, now| {
             (0..200)
                 .filter(|_| watch.take(&ours, now).is_some())
                 .count()
