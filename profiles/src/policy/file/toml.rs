@@ -7,6 +7,8 @@ use std::ops::Range;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use crate::access::Ports;
+
 /// Something wrong at a place of the text.
 #[derive(Debug)]
 pub(super) struct Problem {
@@ -143,6 +145,25 @@ impl<'t> Table<'t> {
             .ok_or_else(|| wrong_type(key, value, wanted))
     }
 
+    /// Takes `"any"` or a list of ports into `target`.
+    pub(super) fn ports(&mut self, key: &'static str, target: &mut Ports) -> Result<(), Problem> {
+        let wanted = "\"any\" or a list of ports from 0 to 65535, such as [80, 443]";
+        let Some(value) = self.take(key) else {
+            return Ok(());
+        };
+        let port = |item: &Spanned<DeValue<'_>>| {
+            let number = item.get_ref().as_integer();
+            let number = number.and_then(|n| u16::from_str_radix(n.as_str(), n.radix()).ok());
+            number.ok_or_else(|| wrong_type(key, item, wanted))
+        };
+        *target = match (value.get_ref().as_array(), value.get_ref().as_str()) {
+            (Some(list), _) => Ports::Only(list.iter().map(port).collect::<Result<_, _>>()?),
+            (None, Some("any")) => Ports::Any,
+            _ => return Err(wrong_type(key, value, wanted)),
+        };
+        Ok(())
+    }
+
     /// Takes one of some words into `target`.
     pub(super) fn choice<T: Copy>(
         &mut self,
@@ -163,19 +184,6 @@ impl<'t> Table<'t> {
         })?;
         *target = *value;
         Ok(())
-    }
-
-    /// Refuses a key that the design has and this version has not.
-    pub(super) fn later(&mut self, key: &'static str) -> Result<(), Problem> {
-        match self.items.get(key) {
-            Some((span, _)) => Err(Problem::at(
-                span,
-                format!(
-                    "{key:?} is not built in this version and would not be enforced; remove it"
-                ),
-            )),
-            None => Ok(()),
-        }
     }
 
     /// Fails if a key is left that nobody looked for.

@@ -97,6 +97,9 @@ pub enum CreateError {
     /// No user ids of its own.
     #[error(transparent)]
     Ids(#[from] crate::ids::IdsError),
+    /// The AppArmor profile could not be loaded.
+    #[error(transparent)]
+    Apparmor(#[from] crate::apparmor::ApparmorError),
     /// The cgroup could not be made.
     #[error("cannot set up the cgroup")]
     Cgroup(#[from] cgroup::Error),
@@ -278,6 +281,9 @@ pub enum DeleteError {
     /// The cgroup could not be removed.
     #[error("cannot remove the cgroup")]
     Cgroup(#[from] cgroup::Error),
+    /// The list of who has which AppArmor profile could not be changed.
+    #[error(transparent)]
+    Apparmor(#[from] crate::apparmor::ApparmorError),
     /// The kernel refused.
     #[error("cannot {action}")]
     System {

@@ -29,13 +29,14 @@ pub fn prepare_network(
     network: BorrowedFd<'_>,
     first: u32,
 ) -> Result<Vec<(String, String)>> {
-    let asked = sysctl::Checked::network(spec, first)?;
     let failed = |key: &str, value: &str, source| RootfsError::Sysctl {
         key: key.to_owned(),
         value: value.to_owned(),
         source,
     };
     let _inside = InNetwork::enter(network).map_err(|source| failed("net", "", source))?;
+    // In there: what is the host's own is told by comparing with this process's.
+    let asked = sysctl::Checked::network(spec, first)?;
     let proc = detached_proc()
         .map_err(|problem| failed("net", "", io::Error::other(problem.to_string())))?;
     let proc = proc.as_fd();
