@@ -117,7 +117,7 @@ impl Network {
         }
     }
 
-    pub(super) fn intersection(&self, other: &Self) -> Self {
+    pub(crate) fn intersection(&self, other: &Self) -> Self {
         Self {
             tcp_bind: self.tcp_bind.intersection(&other.tcp_bind),
             tcp_connect: self.tcp_connect.intersection(&other.tcp_connect),
