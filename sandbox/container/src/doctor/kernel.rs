@@ -43,6 +43,7 @@ pub(super) fn checks() -> Vec<Check> {
     checks.extend(seccomp());
     checks.push(bounds());
     checks.extend(user_namespaces());
+    checks.push(user_ids());
     checks.extend(security_modules());
     checks.push(overlay());
     checks.push(kvm());
@@ -134,6 +135,30 @@ fn bounds() -> Check {
             "Landlock",
             e.to_string(),
             "file access is bounded by mounts and permissions only; boot with lsm=landlock,...",
+        ),
+    }
+}
+
+/// Where the user ids of containers come from.
+fn user_ids() -> Check {
+    const NAME: &str = "user ids for containers";
+    match crate::ids::ranges() {
+        Ok(ranges) => {
+            let from = if ranges.is_default() {
+                "numbers that nobody uses; `make install` writes them into /etc/subuid"
+            } else {
+                "from /etc/subuid and /etc/subgid"
+            };
+            Check::ok(
+                NAME,
+                format!("{} ranges, {from}", ranges.count()),
+                "so many containers at a time have ids of their own",
+            )
+        }
+        Err(e) => Check::degraded(
+            NAME,
+            e.to_string(),
+            "containers are refused under policies with user_namespace = \"own\"",
         ),
     }
 }
