@@ -56,8 +56,7 @@ fn limits_are_systemds_and_survive_a_reload() -> Result<()> {
         ("MemorySwapMax", "0"),
         ("MemoryLow", "16777216"),
         ("CPUQuotaPerSecUSec", "300ms"),
-        ("CPUWeight", "79"),
-        ("AllowedCPUs", "0"),
+        ("CPUWeight", "174"),
         ("TasksMax", "64"),
     ] {
         assert_eq!(property("lab-limited.scope", name)?, value, "{name}");

@@ -188,7 +188,7 @@ pub(crate) fn limits() -> (Value, &'static [(&'static str, &'static str)]) {
         ("memory.swap.max", "0"),
         ("memory.low", "16777216"),
         ("cpu.max", "30000 100000"),
-        ("cpu.weight", "79"),
+        ("cpu.weight", "174"),
         ("cpuset.cpus", "0"),
         ("pids.max", "64"),
     ];

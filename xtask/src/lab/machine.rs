@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// How long a guest may take to start; under emulation on a busy machine it takes a minute at most.
-const START_LIMIT: Duration = Duration::from_secs(240);
+const START_LIMIT: Duration = Duration::from_secs(150);
 
 /// A guest that takes commands. It ends when this is dropped, and what it wrote is gone.
 #[derive(Debug)]
@@ -40,11 +40,26 @@ const ENVIRONMENT: [(&str, &str); 4] = [
 ];
 
 impl Machine {
-    /// Starts a guest and waits until its agent is there.
+    /// Starts a guest and waits until its agent is there. One that does not get ready is started once
+    /// more, and that is said.
     ///
     /// # Errors
     /// If QEMU cannot be started or the guest does not get ready.
+    #[expect(
+        clippy::print_stderr,
+        reason = "who looks at a slow start must see why"
+    )]
     pub fn boot(lab: &Lab, init: Init, job: &Disk) -> Result<Self> {
+        match Self::start(lab, init, job) {
+            Err(Error::NotReady { console }) => {
+                eprintln!("lab ({init}): not ready, is started once more; its console:\n{console}");
+                Self::start(lab, init, job)
+            }
+            other => other,
+        }
+    }
+
+    fn start(lab: &Lab, init: Init, job: &Disk) -> Result<Self> {
         let dir = tempfile::tempdir().at("make", std::env::temp_dir())?;
         let socket = dir.path().join("port");
         let log = dir.path().join("qemu.log");
@@ -52,10 +67,14 @@ impl Machine {
         let drive = |file: PathBuf, id: &str, rest: &str| {
             format!("file={},format=raw,if=none,id={id},{rest}", file.display())
         };
-        let append = format!("console=ttyS0 panic=-1 quiet apparmor=1 lab.init={init}");
+        let accelerator = accelerator::choose(lab)?;
+        let append = format!(
+            "console=ttyS0 panic=-1 quiet apparmor=1 lab.init={init} {}",
+            accelerator.kernel
+        );
         let mut command = lab.qemu();
         command
-            .args(accelerator::arguments(lab)?)
+            .args(accelerator.qemu)
             .args(["-smp", "1", "-m", "2048", "-append", &append, "-serial"])
             .arg(format!("file:{}", dir.path().join("console").display()))
             .arg("-drive")

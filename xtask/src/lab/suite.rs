@@ -1,6 +1,5 @@
 use std::{
     fs,
-    io::Write,
     path::{Path, PathBuf},
     thread,
     time::Instant,
@@ -49,9 +48,11 @@ pub fn run(wanted: &str, target: &Path) -> Result<usize> {
     };
     thread::scope(|scope| {
         let other = scope.spawn(|| guest(Init::Systemd));
-        let failed = guest(Init::Script)?;
-        let others = other.join().unwrap_or(Err(Error::Panicked))?;
-        Ok(failed + others)
+        let ended = [
+            guest(Init::Script),
+            other.join().unwrap_or(Err(Error::Panicked)),
+        ];
+        ended.into_iter().sum()
     })
 }
 
@@ -93,9 +94,8 @@ impl Guest<'_> {
         let mut failed = 0;
         for step in steps {
             let started = Instant::now();
-            let printed = self.step(&mut machine, artifacts.test(step)?, step)?;
+            let printed = self.step(&mut machine, artifacts.test(step)?, step, &mut log)?;
             let took = started.elapsed().as_secs();
-            log.write_all(&printed.text).at("write", &self.log)?;
             let what = format!("{} {}", step.target, step.args.join(" "));
             match printed.verdict() {
                 Ok(count) => self.say(&format!("{what}: {count} tests passed ({took} s)")),
@@ -109,16 +109,27 @@ impl Guest<'_> {
         Ok(failed)
     }
 
-    fn step(&self, machine: &mut Machine, test: &Path, step: &Step) -> Result<Printed> {
-        let mut text = Vec::new();
-        let mut complaints = Vec::new();
+    /// Everything goes to the log as it comes.
+    fn step(
+        &self,
+        machine: &mut Machine,
+        test: &Path,
+        step: &Step,
+        log: &mut fs::File,
+    ) -> Result<Printed> {
+        let before = log.metadata().at("look at", &self.log)?.len();
         let mut argv = vec![test.display().to_string()];
         argv.extend(step.args.iter().map(|&arg| arg.to_owned()));
         // In order: what waits for time suffers when others want the one processor.
         argv.extend(["--nocapture", "--test-threads=1"].map(str::to_owned));
-        let status = machine.run(&argv, step.limit, &mut text, &mut complaints)?;
-        text.extend(complaints);
-        Ok(Printed { status, text })
+        let mut copy = log.try_clone().at("write", &self.log)?;
+        let status = machine.run(&argv, step.limit, log, &mut copy)?;
+        let text = fs::read(&self.log).at("read", &self.log)?;
+        let before = usize::try_from(before).unwrap_or_default();
+        Ok(Printed {
+            status,
+            text: text.get(before..).unwrap_or_default().to_vec(),
+        })
     }
 
     #[expect(clippy::print_stderr, reason = "this is a test's report")]
