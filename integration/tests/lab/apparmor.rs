@@ -401,15 +401,16 @@ fn the_profile_that_an_engine_names_is_honoured() -> Result<()> {
         .args(["--replace", "--skip-cache"])
         .arg(&profile)
         .ok()?;
-    let result = under_containerd();
+    let result = under_containerd(&place);
     Cmd::new(&parser).arg("--remove").arg(&profile).ok()?;
     result
 }
 
-fn under_containerd() -> Result<()> {
-    let policies = "default = \"made\"\n[policy.made]\napparmor = \"generate\"\nbest_effort = []\n";
+fn under_containerd(place: &Place) -> Result<()> {
+    let here = place.dir.path().display().to_string();
+    let policies = format!("default = \"made\"\n{}", POLICIES.replace("DIR", &here));
     let options = containerd::Options {
-        files: vec![("policy.toml".to_owned(), policies.to_owned())],
+        files: vec![("policy.toml".to_owned(), policies)],
         ..Default::default()
     };
     let engine = Containerd::start_with(containerd::Version::V1_6, Runtime::Cofferdam, &options)?;
@@ -429,6 +430,22 @@ fn under_containerd() -> Result<()> {
     );
     let name = made.split(' ').next().unwrap_or_default();
     assert!(!is_loaded(name)?);
+    // Under documents the streams are kept, which are FIFOs of containerd's, those of an exec too.
+    let flags = ["--rm", "--annotation", "cofferdam.dev/policy=rules"];
+    let bound = "echo in; echo x >/tmp/file; echo err >&2";
+    let done = engine
+        .ctr_run(&flags, "bound", &["sh", "-c", bound])
+        .run()?;
+    assert_eq!(done.stdout, "in\n", "{done:?}");
+    assert!(
+        done.stderr.contains("denied") && done.stderr.contains("err\n"),
+        "{done:?}"
+    );
+    let flags = ["--annotation", "cofferdam.dev/policy=rules"];
+    let running = engine.detached(&flags, "joined", &["sleep", "1000"])?;
+    let done = engine.exec("joined", &["sh", "-c", "cat /proc/self/attr/current"])?;
+    assert!(done.stdout.starts_with("cofferdam-"), "{done:?}");
+    running.remove()?;
     // One that is not loaded is an error.
     let flags = ["--rm", "--apparmor-profile", "lab-absent"];
     let done = engine.ctr_run(&flags, "absent", &["true"]).run()?;
