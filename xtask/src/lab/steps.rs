@@ -56,6 +56,7 @@ pub const ALL: &[Step] = &[
         4,
     ),
     step(Init::Script, INTEGRATION, "lab", &["script::"], 10),
+    step(Init::Script, INTEGRATION, "lab", &["apparmor::"], 10),
     step(Init::Script, CONTAINER, "life", LIFE, 8),
     step(Init::Script, INTEGRATION, "attacks", ATTACKS, 10),
     step(Init::Systemd, INTEGRATION, "lab", &["systemd::"], 10),
