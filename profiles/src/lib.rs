@@ -18,5 +18,8 @@ pub mod generated;
 /// Seccomp: the built-in default, OCI JSON in and out, intersection, compilation, the filter cache.
 pub mod seccomp;
 
+/// AppArmor profiles, and what the kernel says when it denies something by one.
+pub mod apparmor;
+
 /// Linux capabilities by name and number, and the sets the field uses as defaults.
 pub mod capability;

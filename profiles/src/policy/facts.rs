@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use crate::access::Access;
+use crate::apparmor::Stream;
 use crate::generated::Outcome;
 use oci_spec::runtime::{Hook, Hooks, Mount, Spec};
 
@@ -16,6 +17,15 @@ pub struct HostFacts {
     /// [`is_engine_profile`](super::is_engine_profile)); asked for only where the spec names none, or
     /// unconfined.
     pub apparmor_profiles: Vec<String>,
+    /// There is a compiler for AppArmor profiles; asked for only where
+    /// [`PolicyFile::wants_apparmor`](super::PolicyFile::wants_apparmor) says so, as are the next two.
+    pub apparmor_compiler: bool,
+    /// The profile that the caller itself runs under, if any.
+    pub apparmor_own: Option<String>,
+    /// The standard streams that the container gets.
+    pub streams: Vec<Stream>,
+    /// The bundle, absolute: tells this container from others that run.
+    pub bundle: PathBuf,
     /// The kernel has SELinux on.
     pub selinux: bool,
     /// Cgroup v2 is the only hierarchy.

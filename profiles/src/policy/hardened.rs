@@ -4,6 +4,7 @@ use oci_spec::runtime::{LinuxSeccomp, Spec};
 use serde::{Deserialize, Serialize};
 
 use super::{Policy, Report};
+use crate::apparmor::Profile;
 use crate::landlock::Ruleset;
 
 /// A value that went through the policy; only such a value can be started.
@@ -14,6 +15,8 @@ pub struct Hardened<T> {
     report: Report,
     /// A second filter, when the engine's profile and the policy's have no common single form.
     stacked_seccomp: Option<LinuxSeccomp>,
+    /// The AppArmor profile that was made for it.
+    apparmor: Option<Profile>,
     landlock: Option<Ruleset>,
 }
 
@@ -29,8 +32,19 @@ impl<T> Hardened<T> {
             policy,
             report,
             stacked_seccomp,
+            apparmor: None,
             landlock: None,
         }
+    }
+
+    pub(super) fn with_apparmor(mut self, profile: Option<Profile>) -> Self {
+        self.apparmor = profile;
+        self
+    }
+
+    /// The AppArmor profile that was made for it, which must be loaded before it starts.
+    pub fn apparmor(&self) -> Option<&Profile> {
+        self.apparmor.as_ref()
     }
 
     pub(super) fn with_landlock(mut self, ruleset: Option<Ruleset>) -> Self {

@@ -35,8 +35,10 @@ mod select;
 /// Reads `config.json` and checks that it makes sense.
 pub mod spec;
 /// Words from specs and annotations, made fit for logs and terminals.
-mod text;
+pub(crate) mod text;
 
+#[cfg(test)]
+mod apparmor_tests;
 #[cfg(test)]
 mod generated_tests;
 #[cfg(test)]

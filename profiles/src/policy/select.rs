@@ -8,7 +8,7 @@ use oci_spec::runtime::Spec;
 
 use super::facts::Wanted;
 use super::landlock::{LANDLOCK_ANNOTATION, LandlockRules};
-use super::model::{Denials, SeccompChoice};
+use super::model::{ApparmorChoice, Denials, SeccompChoice};
 use super::recording::RECORD_ANNOTATION;
 use super::text::harmless;
 use super::{Policy, PolicyFile, Refusal, Selection};
@@ -66,6 +66,12 @@ impl PolicyFile {
         }))
     }
 
+    /// Whether the policy in force may want an AppArmor profile made.
+    pub fn wants_apparmor(&self, selection: &Selection, spec: &Spec) -> Result<bool, Refusal> {
+        let (policy, _) = self.choose(selection, spec.annotations().as_ref())?;
+        Ok(policy.apparmor == ApparmorChoice::Generate)
+    }
+
     /// The access documents that the policy in force names: the caller reads them with
     /// [`read_trusted`](super::read_trusted) for [`HostFacts::access`](super::HostFacts::access).
     pub fn wants_access(
@@ -74,7 +80,11 @@ impl PolicyFile {
         spec: &Spec,
     ) -> Result<BTreeSet<PathBuf>, Refusal> {
         let (policy, _) = self.select(selection, spec.annotations().as_ref())?;
-        Ok(policy.landlock.documents)
+        let mut documents = policy.landlock.documents;
+        if policy.apparmor == ApparmorChoice::Generate {
+            documents.extend(policy.apparmor_documents);
+        }
+        Ok(documents)
     }
 
     fn choose(

@@ -6,10 +6,11 @@ use std::path::{Component, Path, PathBuf};
 use toml::de::DeTable;
 
 use super::toml::{Problem, Table, Text, unknown};
+use crate::apparmor::Mode;
 use crate::capability;
 use crate::policy::builtin::BASELINE;
 use crate::policy::model::{
-    BestEffort, Denials, Isolation, Policy, ReadOnlyRootfs, SeccompChoice, Verdict,
+    ApparmorChoice, BestEffort, Denials, Isolation, Policy, ReadOnlyRootfs, SeccompChoice, Verdict,
 };
 use crate::policy::rules::{labels, process, sensitive, sysctls};
 use crate::policy::select::ANNOTATIONS;
@@ -304,6 +305,17 @@ fn top_level(policy: &mut Policy, table: &mut Table<'_>) -> Result<(), Problem> 
             ["apparmor", "generated-seccomp", "landlock", "selinux"].into_iter(),
         )),
     })?;
+    let choices = [
+        ("generate", ApparmorChoice::Generate),
+        ("engine", ApparmorChoice::Engine),
+    ];
+    table.choice("apparmor", &choices, &mut policy.apparmor)?;
+    let documents = &mut policy.apparmor_documents;
+    table.set("apparmor_documents", documents, |text| {
+        absolute(text).map(|()| text.into())
+    })?;
+    let choices = [("enforce", Mode::Enforce), ("complain", Mode::Complain)];
+    table.choice("apparmor_mode", &choices, &mut policy.apparmor_mode)?;
     let key = "apparmor_unconfined";
     table.choice(key, DENY_OR_ALLOW, &mut policy.apparmor_unconfined)?;
     let key = "selinux_unconfined";

@@ -1,5 +1,7 @@
 //! The rules, a module for each concept; each reads the policy and changes the spec.
 
+/// The AppArmor profile that is made for the container.
+pub(crate) mod apparmor;
 /// Capability sets.
 pub(crate) mod capabilities;
 /// Whether denied system calls are explained.
