@@ -36,6 +36,23 @@ pub enum Error {
     /// A program's output was not what it should be.
     #[error("cannot read what cargo says of its artifacts")]
     Artifacts(#[source] serde_json::Error),
+    /// A step names a test that the workspace has not.
+    #[error("{package} has no test called {target}; mend xtask/src/lab/steps.rs")]
+    NoTest {
+        /// The package.
+        package: &'static str,
+        /// The test's target.
+        target: &'static str,
+    },
+    /// A program that the guest's tests run is not there.
+    #[error("{program} is not built; run make build")]
+    NotBuilt {
+        /// The program.
+        program: &'static str,
+    },
+    /// A guest's thread ended badly.
+    #[error("the thread of a guest panicked; its message is above")]
+    Panicked,
     /// The guest did not get ready.
     #[error("the guest did not get ready; the end of its console:\n{console}")]
     NotReady {

@@ -10,7 +10,7 @@ use std::{
 use cofferdam_xtask::{
     agent,
     error::{At, Error, Result},
-    lab::{Init, Lab, job::Job, machine::Machine},
+    lab::{Init, Lab, PROGRAMS, job::Job, machine::Machine, suite},
 };
 
 const HELP: &str = "\
@@ -18,8 +18,8 @@ cargo xtask lab [--systemd] [--with PATH]... [--limit SECONDS] -- COMMAND [ARG].
     Boots the lab guest, runs the command in it, returns its output and status (255: the lab failed).
     This build's binaries are on the guest's PATH. PATH, a file or directory, is there as /job/with/NAME.
     --systemd boots with systemd as the first process, --limit (600) is the command's time.
-cargo xtask test-lab
-    What `make test-lab` runs.
+cargo xtask test-lab [NAME]
+    Runs the tests that want the lab, or those of the test binaries with NAME in their name.
 ";
 
 fn main() -> ExitCode {
@@ -47,6 +47,12 @@ fn complain(error: &dyn std::error::Error) {
 fn run(args: &[String]) -> Result<i32> {
     match args.split_first() {
         Some((verb, rest)) if verb == "lab" => lab(rest),
+        Some((verb, rest)) if verb == "test-lab" && rest.len() < 2 => {
+            let this = std::env::current_exe().at("find", "this executable")?;
+            let wanted = rest.first().map_or("", String::as_str);
+            let failed = suite::run(wanted, target(&this))?;
+            Ok(i32::from(failed > 0))
+        }
         // In the guest; not for people.
         Some((verb, [])) if verb == "agent" => {
             let Err(error) = agent::serve();
@@ -110,11 +116,12 @@ fn lab(args: &[String]) -> Result<i32> {
     let lab = Lab::fetch()?;
     let this = std::env::current_exe().at("find", "this executable")?;
     let job = Job::new(&this)?;
+    let target = target(&this);
     // The release build, as the tests prefer; what was not built is not there.
-    for name in BINARIES {
+    for name in PROGRAMS {
         let found = ["release", "debug"]
             .iter()
-            .filter_map(|profile| Some(this.parent()?.with_file_name(profile).join(name)))
+            .map(|profile| target.join(profile).join(name))
             .find(|file| file.exists());
         if let Some(file) = found {
             job.add(&file, &format!("bin/{name}"))?;
@@ -128,16 +135,13 @@ fn lab(args: &[String]) -> Result<i32> {
     let mut machine = Machine::boot(&lab, wanted.init, &disk)?;
     machine.run(
         &wanted.command,
-        &cofferdam_xtask::lab::ENVIRONMENT,
         wanted.limit,
         &mut io::stdout(),
         &mut io::stderr(),
     )
 }
 
-/// What users run, on the guest's PATH.
-const BINARIES: [&str; 3] = [
-    "cofferdam",
-    "containerd-shim-cofferdam-v2",
-    "cofferdam-profile",
-];
+/// The directory of this build's profiles, `target/TRIPLE`; this program is in one of them.
+fn target(this: &Path) -> &Path {
+    this.parent().and_then(Path::parent).unwrap_or(this)
+}

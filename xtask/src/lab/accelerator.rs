@@ -12,18 +12,33 @@ use crate::error::{At, Error, Result};
 /// works; where `/dev/kvm` is there and does not, QEMU fails or hangs.
 const LIMIT: Duration = Duration::from_secs(6);
 
-/// QEMU's arguments for the fastest way to run a guest here that was seen to work. What was seen is kept
-/// for this boot of the machine.
+/// A way to run a guest.
+pub(super) struct Accelerator {
+    /// QEMU's arguments.
+    pub(super) qemu: [&'static str; 4],
+    /// What the kernel is told.
+    pub(super) kernel: &'static str,
+}
+
+const KVM: Accelerator = Accelerator {
+    qemu: ["-machine", "q35,accel=kvm", "-cpu", "host"],
+    kernel: "",
+};
+
+/// Emulated, the guest's time stamp counter is the machine's, of whichever processor runs QEMU's thread:
+/// where those differ time would stand still in the guest. Its kernel takes the HPET instead.
+const EMULATION: Accelerator = Accelerator {
+    qemu: ["-machine", "q35,accel=tcg", "-cpu", "EPYC-Rome,+svm"],
+    kernel: "tsc=unstable",
+};
+
+/// The fastest way to run a guest here that was seen to work. What was seen is kept for this boot of the
+/// machine.
 ///
 /// # Errors
 /// If the answer cannot be kept, or QEMU is not there.
-pub(super) fn arguments(lab: &Lab) -> Result<[&'static str; 4]> {
-    let arguments = if kvm_works(lab)? {
-        ["-machine", "q35,accel=kvm", "-cpu", "host"]
-    } else {
-        ["-machine", "q35,accel=tcg", "-cpu", "EPYC-Rome,+svm"]
-    };
-    Ok(arguments)
+pub(super) fn choose(lab: &Lab) -> Result<Accelerator> {
+    Ok(if kvm_works(lab)? { KVM } else { EMULATION })
 }
 
 fn kvm_works(lab: &Lab) -> Result<bool> {
@@ -45,7 +60,8 @@ fn boots(lab: &Lab) -> Result<bool> {
     let console = dir.path().join("console");
     let mut command = lab.qemu();
     command
-        .args(["-machine", "q35,accel=kvm", "-cpu", "host", "-m", "512"])
+        .args(KVM.qemu)
+        .args(["-m", "512"])
         .args(["-append", "console=ttyS0 panic=-1 lab.probe"])
         .arg("-serial")
         .arg(format!("file:{}", console.display()))

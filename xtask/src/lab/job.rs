@@ -3,7 +3,7 @@
 
 use std::{
     fs,
-    os::unix::fs::PermissionsExt,
+    os::unix::fs::{PermissionsExt, symlink},
     path::{Path, PathBuf},
     process::Command,
 };
@@ -57,6 +57,15 @@ impl Job {
         fs::write(&target, text).at("write", &target)?;
         let mode = fs::Permissions::from_mode(mode);
         fs::set_permissions(&target, mode).at("set the mode of", &target)
+    }
+
+    /// Makes a symbolic link there.
+    ///
+    /// # Errors
+    /// If it cannot be made.
+    pub fn link(&self, below: &str, to: &str) -> Result<()> {
+        let target = self.target(below)?;
+        symlink(to, &target).at("link", target)
     }
 
     fn target(&self, below: &str) -> Result<PathBuf> {

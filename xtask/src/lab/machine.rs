@@ -2,7 +2,7 @@ use std::{
     fs,
     io::Write,
     os::unix::net::UnixStream,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Child, Stdio},
     thread,
     time::{Duration, Instant},
@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// How long a guest may take to start; under emulation on a busy machine it takes a minute at most.
-const START_LIMIT: Duration = Duration::from_secs(240);
+const START_LIMIT: Duration = Duration::from_secs(150);
 
 /// A guest that takes commands. It ends when this is dropped, and what it wrote is gone.
 #[derive(Debug)]
@@ -25,14 +25,41 @@ pub struct Machine {
     qemu: Child,
     port: UnixStream,
     dir: TempDir,
+    init: Init,
 }
 
+/// Variables that every command in the guest gets, besides `COFFERDAM_LAB`: the first process's kind.
+const ENVIRONMENT: [(&str, &str); 4] = [
+    (
+        "PATH",
+        "/job/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+    ),
+    ("HOME", "/root"),
+    ("LANG", "C.UTF-8"),
+    ("COFFERDAM_REQUIRE_ROOT", "1"),
+];
+
 impl Machine {
-    /// Starts a guest and waits until its agent is there.
+    /// Starts a guest and waits until its agent is there. One that does not get ready is started once
+    /// more, and that is said.
     ///
     /// # Errors
     /// If QEMU cannot be started or the guest does not get ready.
+    #[expect(
+        clippy::print_stderr,
+        reason = "who looks at a slow start must see why"
+    )]
     pub fn boot(lab: &Lab, init: Init, job: &Disk) -> Result<Self> {
+        match Self::start(lab, init, job) {
+            Err(Error::NotReady { console }) => {
+                eprintln!("lab ({init}): not ready, is started once more; its console:\n{console}");
+                Self::start(lab, init, job)
+            }
+            other => other,
+        }
+    }
+
+    fn start(lab: &Lab, init: Init, job: &Disk) -> Result<Self> {
         let dir = tempfile::tempdir().at("make", std::env::temp_dir())?;
         let socket = dir.path().join("port");
         let log = dir.path().join("qemu.log");
@@ -40,14 +67,15 @@ impl Machine {
         let drive = |file: PathBuf, id: &str, rest: &str| {
             format!("file={},format=raw,if=none,id={id},{rest}", file.display())
         };
-        let append = match init {
-            Init::Script => "console=ttyS0 panic=-1 quiet apparmor=1 lab.init=script",
-            Init::Systemd => "console=ttyS0 panic=-1 quiet apparmor=1 lab.init=systemd",
-        };
+        let accelerator = accelerator::choose(lab)?;
+        let append = format!(
+            "console=ttyS0 panic=-1 quiet apparmor=1 lab.init={init} {}",
+            accelerator.kernel
+        );
         let mut command = lab.qemu();
         command
-            .args(accelerator::arguments(lab)?)
-            .args(["-smp", "1", "-m", "2048", "-append", append, "-serial"])
+            .args(accelerator.qemu)
+            .args(["-smp", "1", "-m", "2048", "-append", &append, "-serial"])
             .arg(format!("file:{}", dir.path().join("console").display()))
             .arg("-drive")
             .arg(drive(lab.file("root.ext4"), "root", "snapshot=on"))
@@ -69,10 +97,10 @@ impl Machine {
             program: "setpriv".to_owned(),
             source,
         })?;
-        Self::greet(qemu, dir)
+        Self::greet(qemu, dir, init)
     }
 
-    fn greet(mut qemu: Child, dir: TempDir) -> Result<Self> {
+    fn greet(mut qemu: Child, dir: TempDir, init: Init) -> Result<Self> {
         let socket = dir.path().join("port");
         let deadline = Instant::now() + START_LIMIT;
         let port = loop {
@@ -88,7 +116,12 @@ impl Machine {
             }
             thread::sleep(Duration::from_millis(20));
         };
-        let mut machine = Self { qemu, port, dir };
+        let mut machine = Self {
+            qemu,
+            port,
+            dir,
+            init,
+        };
         let limited = Some(START_LIMIT);
         machine
             .port
@@ -116,7 +149,6 @@ impl Machine {
     pub fn run(
         &mut self,
         argv: &[String],
-        env: &[(&str, &str)],
         limit: Duration,
         out: &mut dyn Write,
         err: &mut dyn Write,
@@ -125,10 +157,7 @@ impl Machine {
         let killed = ["timeout", "--signal=KILL", &seconds].map(str::to_owned);
         let request = Request {
             argv: killed.into_iter().chain(argv.iter().cloned()).collect(),
-            env: env
-                .iter()
-                .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
-                .collect(),
+            env: self.environment(),
         };
         // The guest itself may hang.
         let silence = Some(limit + Duration::from_secs(60));
@@ -151,6 +180,33 @@ impl Machine {
                 }
             }
         }
+    }
+
+    /// Lets the guest have this machine's target directory where it is here, for tests know by their path
+    /// what was built with them.
+    ///
+    /// # Errors
+    /// If the link cannot be made.
+    pub fn link_target(&mut self, target: &Path) -> Result<()> {
+        let script = r#"mkdir -p "${1%/*}" && ln -sfn /job/target "$1""#;
+        let mut argv = ["sh", "-c", script, "sh"].map(str::to_owned).to_vec();
+        argv.push(target.display().to_string());
+        let mut said = Vec::new();
+        match self.run(&argv, START_LIMIT, &mut std::io::sink(), &mut said)? {
+            0 => Ok(()),
+            status => Err(Error::Unexpected {
+                answer: format!("{status} ({})", String::from_utf8_lossy(&said)),
+            }),
+        }
+    }
+
+    fn environment(&self) -> Vec<(String, String)> {
+        let init = self.init.to_string();
+        ENVIRONMENT
+            .into_iter()
+            .chain([("COFFERDAM_LAB", init.as_str())])
+            .map(|(key, value)| (key.to_owned(), value.to_owned()))
+            .collect()
     }
 
     fn lost(&self, source: wire::Error) -> Error {

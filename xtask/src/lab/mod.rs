@@ -7,10 +7,16 @@ use crate::error::{At, Error, Result};
 
 /// Whether QEMU may use the machine's KVM.
 mod accelerator;
+/// What cargo built.
+mod artifacts;
 /// What the guest gets of the work tree, as a disk.
 pub mod job;
 /// A running guest.
 pub mod machine;
+/// What is tested in which guest.
+pub mod steps;
+/// The tests that run in the guest.
+pub mod suite;
 
 /// What `scripts/fetch-lab` made: QEMU, a kernel, an initramfs and a root file system.
 #[derive(Debug, Clone)]
@@ -18,16 +24,11 @@ pub struct Lab {
     place: PathBuf,
 }
 
-/// Variables that every command in the guest gets.
-pub const ENVIRONMENT: [(&str, &str); 5] = [
-    (
-        "PATH",
-        "/job/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-    ),
-    ("HOME", "/root"),
-    ("LANG", "C.UTF-8"),
-    ("COFFERDAM_BIN_DIR", "/job/bin"),
-    ("COFFERDAM_LAB", "1"),
+/// What users run: on the guest's PATH.
+pub const PROGRAMS: [&str; 3] = [
+    "cofferdam",
+    "containerd-shim-cofferdam-v2",
+    "cofferdam-profile",
 ];
 
 /// What the guest's first process is.
@@ -37,6 +38,15 @@ pub enum Init {
     Script,
     /// Debian's systemd.
     Systemd,
+}
+
+impl std::fmt::Display for Init {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Script => "script",
+            Self::Systemd => "systemd",
+        })
+    }
 }
 
 /// The work tree that this was built from.
