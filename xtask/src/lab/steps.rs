@@ -50,6 +50,7 @@ pub const ALL: &[Step] = &[
         4,
     ),
     step(Init::Script, INTEGRATION, "lab", &["script::"], 10),
+    step(Init::Script, INTEGRATION, "lab", &["apparmor::"], 10),
     step(Init::Script, CONTAINER, "rootfs", &[], 5),
     step(Init::Script, CONTAINER, "life", &[], 8),
     step(Init::Script, INTEGRATION, "attacks", &[], 10),
