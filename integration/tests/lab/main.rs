@@ -1,6 +1,8 @@
 //! What only the lab's guests can show (docs/lab.md): `cargo xtask test-lab lab` runs these alone. A
 //! module is for one guest, and each of its tests begins with `gate::lab`.
 
+/// AppArmor profiles that are made for a container.
+mod apparmor;
 /// cgroup v2 with every controller, and nothing else.
 mod script;
 /// Cgroups that systemd makes.

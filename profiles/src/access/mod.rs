@@ -106,8 +106,8 @@ pub struct Access {
     pub scope: Scope,
     /// How far it can be relied on; `None` where nobody said.
     pub confidence: Option<Confidence>,
-    /// What a reader should know, for people.
-    pub notes: Vec<String>,
+    /// What a reader should know, for people; in order, so that it does not matter whose came first.
+    notes: Vec<String>,
 }
 
 impl Access {
@@ -142,6 +142,11 @@ impl Access {
     /// Every rule, ordered by path, the path alone before its subtree.
     pub fn files(&self) -> impl Iterator<Item = (&Place, &Grant)> {
         self.files.iter()
+    }
+
+    /// What a reader should know.
+    pub fn notes(&self) -> &[String] {
+        &self.notes
     }
 
     /// How many rules there are.
@@ -229,10 +234,13 @@ impl Access {
         }
     }
 
-    /// Adds a note, unless it is there or there are [`MAX_NOTES`].
+    /// Adds a note in its place, unless it is there or there are [`MAX_NOTES`].
     pub fn note(&mut self, note: String) {
-        if self.notes.len() < MAX_NOTES && !self.notes.contains(&note) {
-            self.notes.push(document::bounded(note));
+        let note = document::bounded(note);
+        if let Err(at) = self.notes.binary_search(&note)
+            && self.notes.len() < MAX_NOTES
+        {
+            self.notes.insert(at, note);
         }
     }
 }

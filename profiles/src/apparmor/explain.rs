@@ -57,7 +57,7 @@ pub fn explain(message: &Message) -> Meaning {
         "mount" | "umount" | "remount" | "pivotroot" => {
             let place = message.name.as_deref().map(shown).unwrap_or_default();
             Meaning {
-                tried: format!("{} {place}", message.operation),
+                tried: format!("{} {place}", shown(message.operation.as_bytes())),
                 why: "a container without CAP_SYS_ADMIN has no rule to mount".to_owned(),
                 edit:
                     "have the engine mount it, or give the container CAP_SYS_ADMIN (the policy's \
@@ -70,7 +70,7 @@ pub fn explain(message: &Message) -> Meaning {
         _ => match &message.name {
             Some(name) => file(message, name),
             None => Meaning {
-                tried: message.operation.clone(),
+                tried: shown(message.operation.as_bytes()),
                 why: "no rule of the profile allows it".to_owned(),
                 edit: "no edit of an access document allows it".to_owned(),
                 add: None,
@@ -82,12 +82,15 @@ pub fn explain(message: &Message) -> Meaning {
 fn capability_denied(name: &str) -> Meaning {
     let known = capability::parse(name);
     let shown = known.map_or_else(
-        || super::explain::shown(name.as_bytes()),
+        || shown(name.as_bytes()),
         |known: Capability| format!("CAP_{known}"),
     );
     Meaning {
         tried: format!("what takes {shown}"),
-        why: "the container does not have the capability".to_owned(),
+        why:
+            "the container does not have the capability; the profile says so also to processes in \
+              user namespaces that it makes"
+                .to_owned(),
         edit: format!(
             "give the container {shown} (docker run --cap-add); the policy must allow it in \
              capabilities.bounding"
@@ -98,14 +101,10 @@ fn capability_denied(name: &str) -> Meaning {
 
 fn neighbour(message: &Message, what: &str) -> Meaning {
     let peer = message.peer.as_deref().unwrap_or("another process");
-    let kind = message.signal.as_deref().unwrap_or_default();
+    let kind = shown(message.signal.as_deref().unwrap_or_default().as_bytes());
+    let denied = shown(message.denied.as_bytes());
     Meaning {
-        tried: format!(
-            "{what} {kind} ({}), {}",
-            message.denied,
-            shown(peer.as_bytes())
-        )
-        .replace("  ", " "),
+        tried: format!("{what} {kind} ({denied}), {}", shown(peer.as_bytes())).replace("  ", " "),
         why: "the profile allows it among the container's own processes".to_owned(),
         edit: "no edit of an access document allows it; an engine can name a profile of yours \
                (--security-opt apparmor=NAME)"
@@ -116,13 +115,15 @@ fn neighbour(message: &Message, what: &str) -> Meaning {
 
 fn socket(message: &Message) -> Meaning {
     let family = message.family.as_deref().unwrap_or_default();
-    let kind = message.socket.as_deref().unwrap_or_default();
+    let family = shown(family.as_bytes());
+    let kind = shown(message.socket.as_deref().unwrap_or_default().as_bytes());
+    let operation = shown(message.operation.as_bytes());
     Meaning {
-        tried: format!("{} a socket {family} {kind}", message.operation),
+        tried: format!("{operation} a socket {family} {kind}"),
         why: "the access document does not list the family, or says \"raw\": false".to_owned(),
         edit: format!(
             "add {:?} to network.families of the access document{}",
-            shown(family.as_bytes()),
+            family,
             if kind == "raw" || family == "packet" {
                 ", and say \"raw\": true"
             } else {
@@ -154,7 +155,9 @@ fn rights(letters: &str, directory: bool) -> Rights {
 }
 
 fn file(message: &Message, name: &[u8]) -> Meaning {
-    let tried = format!("{} {} ({})", message.operation, shown(name), message.denied);
+    let operation = shown(message.operation.as_bytes());
+    let denied = shown(message.denied.as_bytes());
+    let tried = format!("{operation} {} ({denied})", shown(name));
     if by_name(name, &message.denied) {
         return Meaning {
             tried,

@@ -83,6 +83,22 @@ pub struct Profile {
     pub left_out: Vec<String>,
 }
 
+impl Profile {
+    /// The same profile under another name, which then does not follow from its content.
+    pub fn named(self, name: &str) -> Result<Self, ProfileError> {
+        if !pattern::is_plain_label(name) || name == "unconfined" {
+            let name = name.to_owned();
+            return Err(ProfileError::Name { name });
+        }
+        Ok(Self {
+            // Nothing else can hold the digest of the whole.
+            text: self.text.replace(&self.name, name),
+            name: name.to_owned(),
+            ..self
+        })
+    }
+}
+
 /// Why no profile can be made.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ProfileError {
@@ -92,6 +108,15 @@ pub enum ProfileError {
          instead of their files"
     )]
     TooLong,
+    /// The name cannot be one.
+    #[error(
+        "{name:?} cannot be the name of a profile: letters, digits, dots, dashes, underscores and \
+         slashes can"
+    )]
+    Name {
+        /// The name.
+        name: String,
+    },
     /// The runtime's own profile has a name that no rule can hold.
     #[error("the runtime itself is confined as {label:?}, which no AppArmor rule can name")]
     Runtime {

@@ -65,6 +65,16 @@ fn the_name_is_of_the_content() {
 }
 
 #[test]
+fn it_can_have_another_name() {
+    let named = profile(&Shape::default()).named("web/1").expect("a name");
+    assert!(named.text.contains("profile web/1 flags"));
+    assert!(has(&named, "signal (send, receive) peer=web/1,") && !named.text.contains(PREFIX));
+    for bad in ["", "unconfined", "a b", "a{b}", "a\n", "@{x}"] {
+        assert!(profile(&Shape::default()).named(bad).is_err(), "{bad:?}");
+    }
+}
+
+#[test]
 fn capabilities_are_those_of_the_container_and_mounts_need_one() {
     let few = profile(&Shape {
         capabilities: Set::of(&[Capability::Chown, Capability::NetBindService]),

@@ -7,8 +7,9 @@ use serde_json::json;
 
 use super::generated_tests::made;
 use super::harden_tests::{host, plain, spec, with};
-use super::model::{BestEffort, Denials, ReadOnlyRootfs, SeccompChoice, Verdict};
+use super::model::{ApparmorChoice, BestEffort, Denials, ReadOnlyRootfs, SeccompChoice, Verdict};
 use super::*;
+use crate::apparmor::Mode;
 use crate::capability::{self, Set};
 use crate::seccomp::Compat32;
 
@@ -101,6 +102,19 @@ fn policy() -> impl Strategy<Value = Policy> {
                     masked_paths: lists.0,
                     readonly_paths: lists.1,
                     best_effort: lists.6,
+                    apparmor: match bits & 1 {
+                        0 => ApparmorChoice::Engine,
+                        _ => ApparmorChoice::Generate,
+                    },
+                    apparmor_mode: match bits & 2 {
+                        0 => Mode::Enforce,
+                        _ => Mode::Complain,
+                    },
+                    apparmor_documents: [("/a", 4), ("/b", 8)]
+                        .into_iter()
+                        .filter(|(_, bit)| bits & bit != 0)
+                        .map(|(path, _)| path.into())
+                        .collect(),
                     apparmor_unconfined: v[2],
                     hooks: v[3],
                     rlimits: limit

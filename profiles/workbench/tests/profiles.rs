@@ -210,3 +210,44 @@ fn every_command_has_help_with_an_example() {
         );
     }
 }
+
+#[test]
+fn an_access_document_becomes_an_apparmor_profile() {
+    let files = Files::new();
+    let document = json!({"version": 1, "network": {"tcp_connect": [443]}, "files": [
+        {"path": "/usr", "subtree": true, "rights": ["read", "execute", "map-execute"]}]});
+    let document = files.write("access.json", document.to_string());
+    let done = run(&[
+        &"apparmor",
+        &"--name",
+        &"web",
+        &"--cap-drop",
+        &"ALL",
+        &document,
+    ]);
+    assert_eq!(done.status.code(), Some(0), "{done:?}");
+    let text = String::from_utf8(done.stdout).unwrap();
+    for line in [
+        "profile web flags=(attach_disconnected,mediate_deleted) {",
+        "  \"/usr{,/**?}\" rmix,",
+        "  \"/run/containerd/fifo/*/*\" rw,",
+    ] {
+        assert!(text.lines().any(|l| l == line), "{line} in {text}");
+    }
+    assert!(!text.contains("capability"), "{text}");
+    let said = String::from_utf8(done.stderr).unwrap();
+    assert!(said.contains("TCP ports"), "{said}");
+    let json = json_of(&run(&[
+        &"apparmor",
+        &"--format",
+        &"json",
+        &"--complain",
+        &document,
+    ]));
+    assert_eq!(json["mode"], "complain");
+    assert!(json["name"].as_str().unwrap().starts_with("cofferdam-"));
+
+    let bad = files.write("bad.json", "{}");
+    assert!(error_of(&run(&[&"apparmor", &bad])).contains("access document"));
+    assert!(error_of(&run(&[&"apparmor", &"--name", &"a b", &document])).contains("name"));
+}

@@ -42,6 +42,8 @@ mod shared;
 mod sys;
 /// The records of the thread groups that are followed, shared with the programs.
 mod tasks;
+/// What was done with files and ports.
+mod touched;
 
 pub use asm::BadJump;
 pub use btf::BtfError;
@@ -52,3 +54,4 @@ pub use observed::{
     Abi, CallSite, Lost, Means, Observed, Phase, SeenArgument, SeenCall, SeenCapability,
 };
 pub use recorder::{Capacity, Recorder};
+pub use touched::{Touched, TouchedPlace, touch};

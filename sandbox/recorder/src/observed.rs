@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::program;
+use crate::touched::Touched;
 
 /// When a call was made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -145,6 +146,8 @@ pub struct Lost {
     pub capabilities: u64,
     /// Events for which the kernel did not run a program.
     pub missed: u64,
+    /// Files that found no room.
+    pub files: u64,
 }
 
 impl Lost {
@@ -157,6 +160,7 @@ impl Lost {
             self.executables,
             self.capabilities,
             self.missed,
+            self.files,
         ]
         .iter()
         .fold(0, |sum, one| sum.saturating_add(*one))
@@ -187,6 +191,8 @@ pub struct Observed {
     pub predicted: BTreeSet<u32>,
     /// Whether what was recorded had to give up the right to gain privileges (`no_new_privs`).
     pub lost_privileges: bool,
+    /// What was done with files and ports; none where that was not asked for.
+    pub touched: Option<Touched>,
     /// What could not be kept.
     pub lost: Lost,
 }

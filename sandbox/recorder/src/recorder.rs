@@ -27,6 +27,8 @@ pub struct Capacity {
     pub arguments: u32,
     /// Executables.
     pub executables: u32,
+    /// Files, by notifications only; with 0 what is done with files is not recorded.
+    pub files: u32,
 }
 
 impl Default for Capacity {
@@ -36,6 +38,7 @@ impl Default for Capacity {
             calls: 16_384,
             arguments: 32_768,
             executables: 2_048,
+            files: 0,
         }
     }
 }
@@ -296,6 +299,7 @@ impl Recorder {
             executables: of(Counter::LostExecutables),
             capabilities: of(Counter::LostCapabilities),
             missed,
+            files: 0,
         })
     }
 

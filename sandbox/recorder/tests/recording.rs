@@ -208,6 +208,7 @@ fn what_does_not_fit_is_counted_as_lost() {
         arguments: 1,
         executables: 1,
         tasks: 64,
+        files: 0,
     };
     let observed = record(&small, || {
         for _ in 0..2 {

@@ -102,7 +102,8 @@ impl Artifacts {
                 .profile
                 .as_ref()
                 .is_some_and(|profile| profile.test);
-            (!is_test && target.kind.iter().any(|kind| kind == "bin")).then_some(path)
+            let runs = |kind: &String| kind == "bin" || kind == "example";
+            (!is_test && target.kind.iter().any(runs)).then_some(path)
         })
     }
 

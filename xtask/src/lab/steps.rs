@@ -40,6 +40,12 @@ const fn step(
 const CONTAINER: &str = "cofferdam-container";
 const INTEGRATION: &str = "cofferdam-integration";
 
+/// All but Landlock's, for whose scopes and ports the guest's kernel is too old.
+const ATTACKS: &[&str] = &["calls::", "console::", "escapes::", "mounts::", "races::"];
+
+/// Without the loops of faults, which the emulated processor draws out.
+const LIFE: &[&str] = &["attacks::", "basics::"];
+
 /// Every step, in the order of each guest.
 pub const ALL: &[Step] = &[
     step(
@@ -50,11 +56,11 @@ pub const ALL: &[Step] = &[
         4,
     ),
     step(Init::Script, INTEGRATION, "lab", &["script::"], 10),
-    step(Init::Script, CONTAINER, "rootfs", &[], 5),
-    step(Init::Script, CONTAINER, "life", &[], 8),
-    step(Init::Script, INTEGRATION, "attacks", &[], 10),
+    step(Init::Script, INTEGRATION, "lab", &["apparmor::"], 10),
+    step(Init::Script, CONTAINER, "life", LIFE, 8),
+    step(Init::Script, INTEGRATION, "attacks", ATTACKS, 10),
     step(Init::Systemd, INTEGRATION, "lab", &["systemd::"], 10),
-    step(Init::Systemd, INTEGRATION, "podman", &[], 10),
+    step(Init::Script, INTEGRATION, "podman", &[], 10),
     step(
         Init::Systemd,
         INTEGRATION,

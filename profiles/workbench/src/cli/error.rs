@@ -4,6 +4,8 @@ use std::error::Error;
 use std::io;
 use std::path::PathBuf;
 
+use cofferdam_profiles::access::AccessError;
+use cofferdam_profiles::apparmor::ProfileError;
 use cofferdam_profiles::seccomp::InvalidProfile;
 
 use super::Format;
@@ -43,6 +45,18 @@ pub enum CliError {
         #[source]
         source: DialectError,
     },
+    /// A file that is no access document.
+    #[error("cannot use {} as an access document", path.display())]
+    Access {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: AccessError,
+    },
+    /// No AppArmor profile can be made of it.
+    #[error("cannot make an AppArmor profile")]
+    Apparmor(#[source] ProfileError),
     /// A file that cannot be written.
     #[error("cannot write {}", path.display())]
     Write {

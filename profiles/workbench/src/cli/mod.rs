@@ -1,5 +1,7 @@
 //! The command line: a file per command, one way to print results, errors and progress.
 
+/// AppArmor profiles of access documents.
+mod apparmor;
 /// Profiles made of a container's files when it starts.
 mod at_start;
 /// What a process may take of the machine.
@@ -71,6 +73,7 @@ impl Output {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Apparmor(apparmor::Arguments),
     AtStart(at_start::Arguments),
     Convert(convert::Arguments),
     Diff(diff::Arguments),
@@ -98,6 +101,7 @@ pub fn main() -> ExitCode {
         }
     };
     let done = match line.command {
+        Command::Apparmor(arguments) => apparmor::run(&arguments, line.format),
         Command::AtStart(arguments) => at_start::run(&arguments),
         Command::Convert(arguments) => convert::run(&arguments, line.format),
         Command::Diff(arguments) => diff::run(&arguments, line.format),

@@ -3,6 +3,8 @@
 //! A recording is JSON, version [`VERSION`]; the fields of [`Recording`] are its documentation.
 //! Recordings of several runs or replicas merge into one; the order does not matter.
 
+/// What was done with files and ports.
+mod access;
 /// From what the BPF recorder saw.
 mod observed;
 /// From recordings to a profile.
@@ -12,6 +14,7 @@ pub use synthesis::{Synthesis, SynthesisError, restricted, synthesise};
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use cofferdam_profiles::access::{Access, AccessError};
 use cofferdam_profiles::seccomp::Arch;
 use serde::{Deserialize, Serialize};
 
@@ -72,6 +75,9 @@ pub struct Recording {
     /// Processes that were still running when the recording ended.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub left_running: u64,
+    /// What was done with files and ports, where that was recorded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub access: Option<Access>,
 }
 
 /// How calls were recorded.
@@ -139,6 +145,9 @@ pub enum RecordingError {
         "the recording lost {0} events, so a profile of it would deny what the workload needs; record again"
     )]
     Lost(u64),
+    /// More files than a document holds.
+    #[error("cannot put together what was done with files")]
+    Access(#[from] AccessError),
     /// Numbers mean other calls there.
     #[error("one recording is of {0}, the other of {1}")]
     Architectures(String, String),
@@ -211,6 +220,10 @@ impl Recording {
         for (path, calls) in other.executables {
             self.executables.entry(path).or_default().extend(calls);
         }
+        self.access = match (self.access, other.access) {
+            (Some(one), Some(other)) => Some(one.union(&other)?),
+            (one, other) => one.or(other),
+        };
         add(&mut self.capabilities, other.capabilities);
         add(&mut self.capabilities_denied, other.capabilities_denied);
         Ok(self)

@@ -2,11 +2,12 @@
 
 use std::collections::BTreeSet;
 
+use cofferdam_profiles::access::AccessError;
 use cofferdam_profiles::capability;
 use cofferdam_profiles::seccomp::{self, Arch};
 use cofferdam_recorder::{Abi, CallSite, Means, Observed, Phase, SeenCapability};
 
-use super::{Call, Calls, Method, Phases, Recording, VERSION};
+use super::{Call, Calls, Method, Phases, Recording, VERSION, access};
 
 /// x32's numbers carry this bit (`__X32_SYSCALL_BIT`).
 const X32_BIT: u32 = 0x4000_0000;
@@ -17,7 +18,11 @@ const UNKNOWN_EXECUTABLE: &str = "(unknown)";
 
 impl Recording {
     /// A recording of one run.
-    pub fn of(observed: &Observed, name: &str, filter: Option<String>) -> Self {
+    pub fn of(
+        observed: &Observed,
+        name: &str,
+        filter: Option<String>,
+    ) -> Result<Self, AccessError> {
         let mut recording = Self {
             version: VERSION,
             name: name.to_owned(),
@@ -33,6 +38,11 @@ impl Recording {
             without_new_privileges: u32::from(observed.lost_privileges),
             predicted: observed.predicted.iter().map(native).collect(),
             filters: filter.into_iter().collect(),
+            access: observed
+                .touched
+                .as_ref()
+                .map(access::document)
+                .transpose()?,
             ..Self::default()
         };
         // With a filter, only what came after it is the filter's business; without, who knows.
@@ -57,7 +67,7 @@ impl Recording {
         for seen in &observed.capabilities {
             recording.add_capability(seen, observed.knows_accounting);
         }
-        recording
+        Ok(recording)
     }
 
     fn call(&mut self, site: &CallSite) -> &mut Call {
@@ -175,7 +185,7 @@ mod tests {
 
     #[test]
     fn numbers_become_names_in_their_phase_and_abi() {
-        let recording = Recording::of(&observed(), "x", None);
+        let recording = Recording::of(&observed(), "x", None).expect("room");
         assert_eq!(recording.lost, 1);
         assert_eq!(recording.phases.runtime["mount"].count, 2);
         let socket = &recording.phases.startup["socket"];
@@ -197,9 +207,9 @@ mod tests {
             lost_privileges: true,
             ..Observed::default()
         };
-        let recording = Recording::of(&seen, "x", None);
+        let recording = Recording::of(&seen, "x", None).expect("room");
         let both = recording
-            .merge(Recording::of(&observed(), "x", None))
+            .merge(Recording::of(&observed(), "x", None).expect("room"))
             .expect("merged");
         assert_eq!(
             both.predicted,
@@ -215,7 +225,13 @@ mod tests {
     fn what_came_before_the_filter_is_not_the_filters_business() {
         let mut seen = observed();
         seen.saw_filter = true;
-        assert!(Recording::of(&seen, "x", None).phases.runtime.is_empty());
+        assert!(
+            Recording::of(&seen, "x", None)
+                .expect("room")
+                .phases
+                .runtime
+                .is_empty()
+        );
     }
 
     #[test]
@@ -233,7 +249,7 @@ mod tests {
             capability(0, 92, false, true),    // chown
             capability(21, 165, false, false), // mount, refused
         ];
-        let recording = Recording::of(&seen, "x", None);
+        let recording = Recording::of(&seen, "x", None).expect("room");
         assert_eq!(recording.capabilities, [("CAP_CHOWN".to_owned(), 1)].into());
         let denied = [("CAP_SYS_ADMIN".to_owned(), 1)].into();
         assert_eq!(recording.capabilities_denied, denied);
@@ -244,7 +260,7 @@ mod tests {
             capability(21, u32::MAX, false, true),
             capability(21, 165, false, true),
         ];
-        let recording = Recording::of(&seen, "x", None);
+        let recording = Recording::of(&seen, "x", None).expect("room");
         assert_eq!(
             recording.capabilities,
             [("CAP_SYS_ADMIN".to_owned(), 1)].into()

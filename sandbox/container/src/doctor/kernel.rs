@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use super::{Check, probe};
+use crate::apparmor::find_parser;
 use crate::sys::landlock;
 
 pub(super) fn checks() -> Vec<Check> {
@@ -206,6 +207,11 @@ fn security_modules() -> Vec<Check> {
     let enforcing = fs::read_to_string("/sys/fs/selinux/enforce");
     let name = "AppArmor, SELinux";
     let check = match (apparmor, enforcing.as_deref().map(str::trim)) {
+        (true, _) if find_parser().is_none() => Check::degraded(
+            name,
+            "AppArmor without apparmor_parser",
+            "profiles of engines are enforced, none can be made; install the package apparmor",
+        ),
         (true, _) => Check::ok(name, "AppArmor", "AppArmor profiles are enforced"),
         (_, Ok("1")) => Check::ok(name, "SELinux", "SELinux labels are enforced"),
         (_, Ok(_)) => Check::degraded(

@@ -10,6 +10,8 @@
 //! recorded so. And if the recorder goes before them, the processes' calls fail with ENOSYS: see
 //! [`NotifyRecorder::keep_answering`].
 
+/// What is done with files.
+mod files;
 /// The filter that asks.
 mod filter;
 /// Who asks.
@@ -29,6 +31,7 @@ use std::time::Duration;
 use crate::interest;
 use crate::observed::{Abi, CallSite, Lost, Means, Observed, Phase, SeenArgument, SeenCall};
 use crate::recorder::Capacity;
+use files::Files;
 use filter::NATIVE;
 use processes::{Group, Process, Processes};
 use sys::{Page, Question, Word};
@@ -91,6 +94,7 @@ struct Seen {
     calls: BTreeMap<CallSite, u64>,
     arguments: BTreeSet<(CallSite, u8, u64)>,
     lost: Lost,
+    files: Files,
     /// The recording is over; questions are still answered.
     over: bool,
 }
@@ -109,7 +113,7 @@ impl NotifyRecorder {
             return Err(NotifyError::Machine);
         }
         let mut predicted = predicted.clone();
-        for number in Self::always_asked() {
+        for number in Self::always_asked().chain(Files::asked(capacity.files)) {
             predicted.remove(&number);
         }
         let code = filter::asking(&predicted);
@@ -126,6 +130,7 @@ impl NotifyRecorder {
                 calls: BTreeMap::new(),
                 arguments: BTreeSet::new(),
                 lost: Lost::default(),
+                files: Files::new(capacity.files),
                 over: false,
             }),
             floor: AtomicU8::new(0),
@@ -186,6 +191,7 @@ impl NotifyRecorder {
         let executables = &seen.processes.executables;
         let mut lost = seen.lost;
         lost.executables = seen.processes.unnamed;
+        lost.files = seen.files.touched.lost;
         let calls: Vec<SeenCall> = seen
             .calls
             .iter()
@@ -211,6 +217,7 @@ impl NotifyRecorder {
             arguments: arguments.collect(),
             saw_filter: calls.iter().any(|c| c.site.phase == Phase::Runtime),
             predicted: self.shared.predicted.clone(),
+            touched: (self.shared.capacity.files > 0).then(|| seen.files.touched.clone()),
             lost_privileges: self.page.get(Word::NoNewPrivileges) != 0,
             lost,
             calls,
@@ -312,7 +319,12 @@ impl Shared {
             {
                 process.phase = Phase::Runtime;
             }
+            let payload = process.phase >= Phase::Startup;
             seen.keep(site, interest, question, &self.capacity);
+            match abi {
+                Abi::Native => seen.files.note(question, number, payload),
+                Abi::X32 | Abi::X86 => seen.files.foreign(),
+            }
         }
         if abi != Abi::Native {
             return;

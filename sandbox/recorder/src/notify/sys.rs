@@ -239,6 +239,45 @@ pub(super) fn go_on(listener: BorrowedFd<'_>, id: u64) -> io::Result<Option<()>>
     }
 }
 
+/// `struct open_how`
+#[repr(C)]
+struct OpenHow {
+    flags: u64,
+    mode: u64,
+    resolve: u64,
+}
+
+/// RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS
+const IN_ROOT: u64 = 0x10 | 0x02;
+
+/// A descriptor that only names what `path` leads to with `root` as its root.
+pub(super) fn open_in(root: BorrowedFd<'_>, path: &[u8], follow: bool) -> io::Result<OwnedFd> {
+    let path = std::ffi::CString::new(path).map_err(|_| io::ErrorKind::InvalidInput)?;
+    let last = if follow { 0 } else { libc::O_NOFOLLOW };
+    let flags = libc::O_PATH | libc::O_CLOEXEC | last;
+    let how = OpenHow {
+        flags: flags.unsigned_abs().into(),
+        mode: 0,
+        resolve: IN_ROOT,
+    };
+    // SAFETY: the path is a C string and `how` a struct open_how of its own size; both outlive the call.
+    let fd = unsafe {
+        libc::syscall(
+            libc::SYS_openat2,
+            root.as_raw_fd(),
+            path.as_ptr(),
+            &raw const how,
+            size_of::<OpenHow>(),
+        )
+    };
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    let fd = i32::try_from(fd).map_err(|_| io::ErrorKind::InvalidData)?;
+    // SAFETY: the kernel just made this descriptor for us.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
 fn gone<T>() -> io::Result<Option<T>> {
     let error = io::Error::last_os_error();
     match error.raw_os_error() {

@@ -1,5 +1,7 @@
 //! `generate`: a profile from a program's files, without running them.
 
+/// The files that the analysis saw are used.
+mod access;
 /// Where summaries of files are kept between runs.
 mod cache;
 /// The root file system, and what its container starts with.
@@ -19,6 +21,7 @@ use super::{CliError, Format, bounds, files};
 use crate::dialect::{self, Output};
 use crate::image::ImageError;
 use crate::recording::{self, Recording};
+use cofferdam_profiles::access::{Access, AccessError};
 use cofferdam_profiles::seccomp::Arch;
 use place::Place;
 use summary::{Hole, Summary};
@@ -73,6 +76,10 @@ pub(super) struct Arguments {
     /// Write here why each call is allowed; `report` shows it.
     #[arg(long, value_name = "FILE")]
     evidence: Option<PathBuf>,
+    /// Write here which files the programs use, as far as their files tell: an access document for
+    /// Landlock and AppArmor. Its confidence is low; see `record --emit access`.
+    #[arg(long, value_name = "FILE")]
+    access: Option<PathBuf>,
     /// The dialect to write.
     #[arg(long, value_enum, default_value = "oci")]
     to: To,
@@ -128,6 +135,9 @@ pub enum GenerateError {
     /// The command.
     #[error(transparent)]
     Entry(#[from] EntryError),
+    /// The access document.
+    #[error("cannot make an access document")]
+    Access(#[from] AccessError),
 }
 
 pub(super) fn run(arguments: &Arguments, format: Format) -> Result<ExitCode, CliError> {
@@ -162,6 +172,9 @@ pub(super) fn run(arguments: &Arguments, format: Format) -> Result<ExitCode, Cli
     if let Some(path) = &arguments.evidence {
         files::save_json(path, &made)?;
     }
+    if let Some(path) = &arguments.access {
+        files::save_json(path, &with_files(&made, &recordings)?)?;
+    }
     if let Some(path) = &arguments.output {
         files::save(path, text.as_bytes())?;
     }
@@ -175,6 +188,23 @@ pub(super) fn run(arguments: &Arguments, format: Format) -> Result<ExitCode, Cli
     }
     let needs_a_look = made.confidence == Confidence::Low || !summary.holes.is_empty();
     Ok(ExitCode::from(u8::from(needs_a_look)))
+}
+
+/// The files of the analysis and of the recordings that have some.
+fn with_files(
+    made: &Generated,
+    recordings: &[(PathBuf, Recording)],
+) -> Result<Access, GenerateError> {
+    let mut all = access::document(made)?;
+    for (_, recording) in recordings {
+        if let Some(recorded) = &recording.access {
+            // The analysis says nothing of ports.
+            let network = recorded.network.clone();
+            all = all.union(recorded)?;
+            all.network = network;
+        }
+    }
+    Ok(all)
 }
 
 /// The profile in the dialect that was asked for.

@@ -57,6 +57,12 @@ impl Running {
 
 /// The BPF recorder, unless the user wants the other means, or nothing else is left.
 pub(super) fn bpf(arguments: &Arguments) -> Result<Option<Recorder>, RecordError> {
+    if arguments.wants_files() {
+        return match arguments.by {
+            By::Bpf => Err(RecordError::FilesByBpf),
+            By::Auto | By::Notify => Ok(None),
+        };
+    }
     if arguments.by == By::Notify {
         return Ok(None);
     }
@@ -75,7 +81,7 @@ pub(super) fn bpf(arguments: &Arguments) -> Result<Option<Recorder>, RecordError
 
 /// The BPF recorder, for what runs already.
 pub(super) fn only_bpf(arguments: &Arguments) -> Result<Recorder, RecordError> {
-    if arguments.by == By::Notify {
+    if arguments.by == By::Notify || arguments.wants_files() {
         return Err(RecordError::NotStartedHere);
     }
     Ok(arguments.load()?)

@@ -21,6 +21,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ExitCode};
 use std::time::Duration;
 
+use cofferdam_profiles::access::{AccessError, MAX_RULES};
 use cofferdam_recorder::{Capacity, NotifyError, NotifyRecorder, Recorder, RecorderError};
 use serde::Serialize;
 
@@ -54,6 +55,7 @@ use summary::summary;
   cofferdam profile record --container web --duration 60 --emit seccomp
   cofferdam profile record --by notify --predict nothing -- ./server --selftest
   cofferdam profile record --confirm-capabilities --output run1.json -- ./server --selftest
+  cofferdam profile record --bundle ./bundle --emit access --output web.access.json
   cofferdam profile record --merge run1.json run2.json --emit seccomp --output profile.json")]
 pub(super) struct Arguments {
     /// The command to record, on the host.
@@ -110,6 +112,11 @@ pub(super) struct Arguments {
     /// What to write and, with --format json, print.
     #[arg(long, value_enum, default_value = "recording")]
     emit: Emit,
+    /// Record files and ports, too: which are read, written, executed, made, removed, bound, connected to.
+    /// By notifications only, for each call that takes a path is looked at while it waits: every such call
+    /// is slower. For a command or a bundle.
+    #[arg(long, conflicts_with_all = ["container", "pid"])]
+    files: bool,
     /// How many combinations of executable, phase and call there is room for.
     #[arg(long, default_value_t = Capacity::default().calls, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     capacity: u32,
@@ -124,6 +131,8 @@ enum Emit {
     Recording,
     /// An OCI seccomp profile that allows what was recorded.
     Seccomp,
+    /// The files and ports that were used, as an access document: for Landlock and AppArmor.
+    Access,
 }
 
 /// What can go wrong with a recording only.
@@ -215,6 +224,15 @@ pub enum RecordError {
         /// How many.
         lost: u64,
     },
+    /// Files are recorded by the other means.
+    #[error("files are recorded by notifications only; leave out `--by bpf`")]
+    FilesByBpf,
+    /// The access document.
+    #[error("cannot make an access document of the recording")]
+    Access(#[from] AccessError),
+    /// There is nothing to make one of.
+    #[error("no files were recorded; record with `--files` or `--emit access`")]
+    NoFiles,
     /// No profile can be made.
     #[error("cannot make a profile of the recording")]
     Synthesis(#[from] SynthesisError),
@@ -239,19 +257,28 @@ pub(super) fn run(arguments: &Arguments, format: Format) -> Result<ExitCode, Cli
     };
     let done = done;
     let lost = done.recording.lost;
+    let access = match (arguments.emit, &done.recording.access) {
+        (Emit::Access, None) => return Err(RecordError::NoFiles.into()),
+        (Emit::Access, access) => access.as_ref(),
+        _ => None,
+    };
     let made = match arguments.emit {
-        Emit::Recording => None,
+        Emit::Recording | Emit::Access => None,
         Emit::Seccomp => Some(synthesise(&done.recording).map_err(RecordError::from)?),
     };
     if let Some(path) = &arguments.output {
-        match &made {
-            Some(made) => write(path, &made.profile)?,
-            None => write(path, &done.recording)?,
+        match (&made, access) {
+            (Some(made), _) => write(path, &made.profile)?,
+            (None, Some(access)) => write(path, access)?,
+            (None, None) => write(path, &done.recording)?,
         }
     }
     match (format, &made) {
         (Format::Json, Some(made)) => files::print_json(made)?,
-        (Format::Json, None) => files::print_json(&done.recording)?,
+        (Format::Json, None) => match access {
+            Some(access) => files::print_json(access)?,
+            None => files::print_json(&done.recording)?,
+        },
         (Format::Human, _) => files::print(&summary(&done, made.as_ref()))?,
     }
     if let Some(answering) = done.answering {
@@ -305,9 +332,15 @@ fn keep_answering(recorder: NotifyRecorder, child: Option<Child>) -> Result<(), 
 }
 
 impl Arguments {
+    fn wants_files(&self) -> bool {
+        self.files || (self.emit == Emit::Access && self.merge.is_empty())
+    }
+
     fn capacity(&self) -> Capacity {
+        let files = u32::try_from(MAX_RULES).unwrap_or(u32::MAX);
         Capacity {
             calls: self.capacity,
+            files: if self.wants_files() { files } else { 0 },
             ..Capacity::default()
         }
     }
@@ -331,7 +364,7 @@ impl Arguments {
         let (observed, answering) = running.finish()?;
         let name = self.name.as_deref().unwrap_or(name);
         let filter = self.filter.clone().or(filter);
-        let mut recording = Recording::of(&observed, name, filter);
+        let mut recording = Recording::of(&observed, name, filter)?;
         recording.left_running = left_running.try_into().unwrap_or(u64::MAX);
         Ok(Done {
             recording,

@@ -34,6 +34,7 @@ pub(super) fn summary(done: &Done, made: Option<&Synthesis>) -> String {
         let _ = writeln!(text, "  {path}: {} calls", names.len());
     }
     capabilities(recording, &mut text);
+    files(recording, &mut text);
     for filter in &recording.filters {
         let _ = writeln!(text, "  on meanwhile: {filter}; what it denied is not here");
     }
@@ -67,6 +68,20 @@ fn means(recording: &Recording) -> String {
     match names[..] {
         [] => String::new(),
         _ => format!("; by {}", names.join(" and ")),
+    }
+}
+
+fn files(recording: &Recording, text: &mut String) {
+    let Some(access) = &recording.access else {
+        return;
+    };
+    let _ = writeln!(text, "  files: {} rules", access.len());
+    for (place, grant) in access.files() {
+        let below = if place.subtree { " and below" } else { "" };
+        let _ = writeln!(text, "    {}{below}: {}", place.path, grant.rights);
+    }
+    for note in access.notes() {
+        let _ = writeln!(text, "    note: {note}");
     }
 }
 

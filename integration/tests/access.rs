@@ -1,0 +1,272 @@
+//! What was done with files is recorded, and bounds the next run by Landlock: the same load passes, and
+//! what it never did fails. And Landlock under real engines, which know nothing of it.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use cofferdam_integration::{
+    binaries::{Runtime, build_dir},
+    bundle::Bundle,
+    cases::{self, Case, Engine},
+    client::Client,
+    command::{Cmd, Done},
+    containerd::{self, Containerd},
+    docker::{self, Docker, Door},
+    error::{At, Error, Result},
+    gate,
+    image::Image,
+};
+use serde_json::Value;
+
+/// Reads, writes, makes, moves, removes, lists, locks, links, talks TCP; can be run again.
+const LOAD: &str = "set -e
+  cd /tmp; echo one > first; cat first ./first > second; mv second third; rm third
+  mkdir -p /var/data/deep; echo two > /var/data/deep/file; mv /var/data/deep/file /tmp/moved
+  cat moved >> first; rm moved first; rmdir /var/data/deep; rmdir /var/data
+  cat /etc/passwd > /dev/null; ls /etc > /dev/null; ln -s first link; readlink link; rm link
+  echo three > /tmp/run.$$; rm /tmp/run.$$; cat /proc/self/status > /dev/null
+  timeout 1 nc -l -p 8123 < /dev/null || true; nc -w 1 127.0.0.1 8123 < /dev/null || true
+  echo passed";
+
+/// What the load never did, each alone.
+const ATTACKS: &[&str] = &[
+    "cat /etc/group",
+    "echo x > /etc/passwd",
+    "echo x > /bin/new",
+    "ls /bin",
+    "nc -w 1 127.0.0.1 8124",
+    "rm /etc/group",
+    "mkdir /srv",
+];
+
+struct Place {
+    directory: tempfile::TempDir,
+    policy: PathBuf,
+    document: PathBuf,
+}
+
+impl Place {
+    fn new() -> Result<Self> {
+        let directory = tempfile::tempdir().at("make a directory in", std::env::temp_dir())?;
+        let policy = directory.path().join("policy.toml");
+        let document = directory.path().join("access.json");
+        let text = policy_of(&document);
+        fs::write(&policy, text).at("write", &policy)?;
+        Ok(Self {
+            directory,
+            policy,
+            document,
+        })
+    }
+
+    fn bundle(&self, name: &str, script: &str) -> Result<Bundle> {
+        let path = self.directory.path().join(name);
+        let bundle = Bundle::ordinary(&path, &Image::busybox()?, &["sh", "-c", script])?;
+        // A name that is made in the root would be the root's own right.
+        let var = bundle.rootfs().join("var");
+        fs::create_dir_all(&var).at("make", var)?;
+        let group = bundle.rootfs().join("etc/group");
+        fs::write(&group, "root:x:0:\n").at("write", group)?;
+        bundle.save()?;
+        Ok(bundle)
+    }
+
+    fn cofferdam(&self) -> Result<Cmd> {
+        Ok(Cmd::new(build_dir()?.join("cofferdam"))
+            .env("COFFERDAM_POLICY_FILE", &self.policy)
+            .arg("--root")
+            .arg(self.directory.path().join("state")))
+    }
+
+    fn run(&self, policy: &str, name: &str, script: &str) -> Result<Done> {
+        let bundle = self.bundle(name, script)?;
+        self.cofferdam()?
+            .args(["--policy", policy, "run", "--bundle"])
+            .arg(bundle.dir())
+            .arg(format!("access-{name}-{}", std::process::id()))
+            .run()
+    }
+
+    fn record(&self, script: &str) -> Result<Value> {
+        let bundle = self.bundle("recorded", script)?;
+        let record = self
+            .cofferdam()?
+            .args(["--policy", "baseline", "profile", "record"]);
+        let done = record
+            .args(["--emit", "access", "--bundle"])
+            .arg(bundle.dir())
+            .arg("--output")
+            .arg(&self.document)
+            .ok()?;
+        assert!(done.stdout.contains("passed"), "{done:?}");
+        let text = fs::read_to_string(&self.document).at("read", &self.document)?;
+        serde_json::from_str(&text).map_err(|source| Error::Json {
+            what: "an access document".to_owned(),
+            text,
+            source,
+        })
+    }
+}
+
+fn policy_of(document: &Path) -> String {
+    format!(
+        "[policy.bound.landlock]\ndocuments = [\"{}\"]\n",
+        document.display()
+    )
+}
+
+/// The rights that a document gives exactly at `path`.
+fn rights<'d>(document: &'d Value, path: &str) -> Vec<&'d str> {
+    let files = document["files"].as_array();
+    let rules = files.into_iter().flatten().filter(|r| r["path"] == path);
+    let rights = rules.filter_map(|rule| rule["rights"].as_array());
+    rights.flatten().filter_map(Value::as_str).collect()
+}
+
+#[test]
+fn what_was_recorded_bounds_the_same_load_and_lets_it_pass() -> Result<()> {
+    if gate::root().is_none() {
+        return Ok(());
+    }
+    let place = Place::new()?;
+    let document = place.record(LOAD)?;
+    assert_eq!(rights(&document, "/etc/passwd"), ["read"], "{document:#}");
+    assert_eq!(rights(&document, "/etc"), ["list"], "{document:#}");
+    assert!(rights(&document, "/bin/busybox").contains(&"execute"));
+    assert_eq!(document["network"]["tcp_bind"], serde_json::json!([8123]));
+    let passed = place.run("bound", "same", LOAD)?;
+    assert!(passed.stdout.contains("passed"), "{passed:?}\n{document:#}");
+    // Nor was anything denied whose failure the load does not mind.
+    assert!(!passed.stderr.contains("denied"), "{passed:?}");
+    for (number, attack) in ATTACKS.iter().enumerate() {
+        let script = format!("{attack} && echo worked");
+        let free = place.run("baseline", &format!("free-{number}"), &script)?;
+        // Nobody listens there: a refusal is an answer.
+        let refused = free.stderr.contains("refused");
+        let works = free.stdout.contains("worked") || refused;
+        assert!(works, "control of {attack}: {free:?}");
+        let bound = place.run("bound", &format!("bound-{number}"), &script)?;
+        assert!(!bound.stdout.contains("worked"), "{attack}: {bound:?}");
+        assert!(bound.stderr.contains("ermission denied"), "{bound:?}");
+    }
+    Ok(())
+}
+
+/// A document that somebody else could have written starts nothing.
+#[test]
+fn a_document_that_is_not_roots_own_is_refused() -> Result<()> {
+    if gate::root().is_none() {
+        return Ok(());
+    }
+    let place = Place::new()?;
+    let missing = place.run("bound", "missing", "echo started")?;
+    assert!(missing.stderr.contains("rule landlock"), "{missing:?}");
+    fs::write(&place.document, "{\"version\": 1}").at("write", &place.document)?;
+    std::os::unix::fs::chown(&place.document, Some(1000), None).at("give", &place.document)?;
+    let foreign = place.run("bound", "foreign", "echo started")?;
+    assert!(foreign.stderr.contains("chown"), "{foreign:?}");
+    for done in [missing, foreign] {
+        assert!(!done.stdout.contains("started"), "{done:?}");
+    }
+    Ok(())
+}
+
+/// What an engine's container may do when nobody changed image or configuration of the engine.
+const DOCUMENT: &str = r#"{"version": 1, "files": [
+    {"path": "/bin", "subtree": true, "rights": ["read", "list", "execute", "map-execute"]},
+    {"path": "/dev", "subtree": true, "rights": ["read", "write", "list", "ioctl"]},
+    {"path": "/tmp", "subtree": true, "rights": ["read", "write", "create", "remove", "list"]},
+    {"path": "/etc/hostname", "rights": ["read"]}]}"#;
+
+const TRIAL: &str = "echo x > /tmp/x && cat /tmp/x > /dev/null && echo kept; \
+                     cat /etc/passwd > /dev/null && echo read; echo x > /new && echo written";
+
+/// Puts document and policy where the engine's runtime looks for its policy.
+fn bind(dir: &Path) -> Result<()> {
+    let document = dir.join("access.json");
+    fs::write(&document, DOCUMENT).at("write", &document)?;
+    let text = format!("default = \"bound\"\n{}", policy_of(&document));
+    let policy = dir.join("policy.toml");
+    fs::write(&policy, text).at("write", &policy)
+}
+
+fn free(dir: &Path) -> Result<()> {
+    let policy = dir.join("policy.toml");
+    fs::write(&policy, "").at("write", &policy)
+}
+
+fn assert_bound(done: &Done) {
+    assert!(done.stdout.contains("kept"), "{done:?}");
+    assert!(!done.stdout.contains("read"), "{done:?}");
+    assert!(!done.stdout.contains("written"), "{done:?}");
+}
+
+fn assert_free(done: &Done) {
+    for word in ["kept", "read", "written"] {
+        assert!(done.stdout.contains(word), "{word}: {done:?}");
+    }
+}
+
+#[test]
+fn under_containerd() -> Result<()> {
+    if gate::root().is_none() || Runtime::under_test() != Runtime::Cofferdam {
+        return Ok(());
+    }
+    let options = containerd::Options {
+        files: vec![("policy.toml".to_owned(), String::new())],
+        ..Default::default()
+    };
+    let version = containerd::Version::V1_6;
+    let started = Containerd::start_with(version, Runtime::Cofferdam, &options);
+    let Some(engine) = gate::present(started)? else {
+        return Ok(());
+    };
+    let all: &[Case<Containerd>] = &[("run_and_exec_are_bound", of_containerd)];
+    cases::run(&engine, all)
+}
+
+fn of_containerd(engine: &Containerd) -> Result<()> {
+    let dir = engine.enclave().dir().to_owned();
+    assert_free(
+        &engine
+            .ctr_run(&["--rm"], "free", &["sh", "-c", TRIAL])
+            .run()?,
+    );
+    bind(&dir)?;
+    assert_bound(
+        &engine
+            .ctr_run(&["--rm"], "bound", &["sh", "-c", TRIAL])
+            .run()?,
+    );
+    let sleeper = engine.sleeper("sleeper")?;
+    // What the policy says meanwhile is not asked: exec gets what init got.
+    free(&dir)?;
+    assert_bound(
+        &engine
+            .exec_with(&[], "sleeper", &["sh", "-c", TRIAL])
+            .run()?,
+    );
+    sleeper.remove()
+}
+
+#[test]
+fn under_docker() -> Result<()> {
+    if gate::root().is_none() || Runtime::under_test() != Runtime::Cofferdam {
+        return Ok(());
+    }
+    let version = docker::Version::V20_10;
+    let started = Docker::start_with(version, Door::Path, Runtime::Cofferdam, &[]);
+    let Some(engine) = gate::present(started)? else {
+        return Ok(());
+    };
+    let all: &[Case<Docker>] = &[("run_is_bound", of_docker)];
+    cases::run(&engine, all)
+}
+
+fn of_docker(engine: &Docker) -> Result<()> {
+    let dir = engine.enclave().dir().to_owned();
+    assert_free(&engine.run_with(&["--rm"], &["sh", "-c", TRIAL]).run()?);
+    bind(&dir)?;
+    assert_bound(&engine.run_with(&["--rm"], &["sh", "-c", TRIAL]).run()?);
+    free(&dir)
+}
