@@ -1,0 +1,168 @@
+# What single cases need: set-user-id programs, file capabilities, message queues, users.
+packages='sudo iputils-ping libcap2-bin attr acl python3-minimal libpython3-stdlib util-linux netcat-openbsd acl'
+command='["sleep", "1000"]'
+kills=yes
+build() {
+    useradd -m -u 1000 -G adm user
+    echo 'user ALL=(ALL) NOPASSWD: ALL' | put /etc/sudoers.d/user
+    chmod 440 /etc/sudoers.d/user
+    cp /usr/bin/nc.openbsd /usr/local/bin/low-nc
+    setcap cap_net_bind_service=ep /usr/local/bin/low-nc
+    install -m 6755 -o 1000 -g 1000 /usr/bin/id /usr/local/bin/id-as-user
+    mkdir -p /data
+    for id in 1 33 1000 65534; do
+        echo $id >/data/$id
+        chown $id:$id /data/$id
+    done
+    chmod 600 /data/*
+    setfacl -m u:1000:r /data/33
+    useradd -m -u 60000 high
+}
+as_user() { setpriv --reuid=1000 --regid=1000 --init-groups "$@"; }
+user() {
+    same "$(id -u):$(id -g)" 1000:1000
+    [ ! -w /etc ] && [ -w /tmp ]
+    denied 'Permission denied' cat /data/1
+    same "$(cat /data/1000 /data/33 | xargs)" '1000 33'
+    echo mine >/tmp/mine
+    same "$(stat -c %u:%g /tmp/mine)" 1000:1000
+    denied 'not permitted' chown 1 /tmp/mine
+    grep -q '^CapEff:.0000000000000000$' /proc/self/status
+}
+owners_in_image() {
+    same "$(stat -c '%u:%g' /data/* | xargs)" '1:1 1000:1000 33:33 65534:65534'
+    same "$(stat -c %U:%G /etc/shadow /home/user | xargs)" 'root:shadow user:user'
+    chown 12345:54321 /data/1
+    same "$(stat -c %u:%g /data/1)" 12345:54321
+    as_user cat /data/33 >/dev/null
+    denied 'Permission denied' as_user cat /data/1
+    su high -s /bin/sh -c 'echo x >~/x; stat -c %u ~/x' | grep -qx 60000
+}
+setuid() {
+    same "$(as_user sudo -n id -u)" 0
+    same "$(as_user /usr/local/bin/id-as-user -u)" 1000
+    same "$(setpriv --reuid=33 --regid=33 --clear-groups /usr/local/bin/id-as-user -u)" 1000
+    same "$(setpriv --reuid=33 --regid=33 --clear-groups /usr/local/bin/id-as-user -g)" 1000
+}
+setuid_ignored() {
+    denied 'no new privileges' as_user sudo -n id -u
+    same "$(setpriv --reuid=33 --regid=33 --clear-groups /usr/local/bin/id-as-user -u)" 33
+    # What root gives up itself works as ever.
+    same "$(su user -c 'id -u')" 1000
+    same "$(sudo -n -u user id -u)" 1000
+}
+listens() { as_user "$1" -l 127.0.0.1 80 </dev/null & sleep 0.3; echo hello | nc -N 127.0.0.1 80; wait $!; }
+capabilities() {
+    same "$(getcap /usr/local/bin/low-nc)" '/usr/local/bin/low-nc cap_net_bind_service=ep'
+    denied 'Permission denied' listens /usr/bin/nc.openbsd
+    same "$(listens /usr/local/bin/low-nc)" hello
+}
+capabilities_ignored() {
+    same "$(getcap /usr/local/bin/low-nc)" '/usr/local/bin/low-nc cap_net_bind_service=ep'
+    denied 'Permission denied' as_user /usr/local/bin/low-nc -l 127.0.0.1 80
+    cp /bin/true /tmp/capable
+    setcap cap_net_bind_service=ep /tmp/capable
+    same "$(getcap /tmp/capable)" '/tmp/capable cap_net_bind_service=ep'
+}
+ping_loopback() { ping -c 1 -W 2 127.0.0.1 | grep -q '1 received'; }
+ping_refused() { denied 'not permitted' ping -c 1 -W 2 127.0.0.1; }
+read_only() {
+    for place in /x /etc/x /data/x /usr/x; do
+        denied 'Read-only file system' touch $place
+    done
+    echo x >/tmp/x
+    echo x >/dev/shm/x
+    same "$(cat /data/1)" 1
+}
+memory() {
+    same "$(stat -f -c %T /scratch)" tmpfs
+    same "$(stat -c %a /scratch)" 1777
+    as_user sh -c 'echo x >/scratch/mine'
+    chown 33:33 /scratch/mine
+    same "$(stat -c %u:%g /scratch/mine)" 33:33
+    denied 'No space left' dd if=/dev/zero of=/scratch/big bs=1M count=20
+    mknod /scratch/fifo p
+    denied 'Permission denied' sh -c 'cp /bin/true /scratch/true && /scratch/true'
+}
+shared_memory() {
+    same "$(stat -f -c %T /dev/shm)" tmpfs
+    same "$(stat -c %a:%u /dev/shm)" 1777:0
+    as_user python3 -c 'import mmap, os
+f = os.open("/dev/shm/a", os.O_CREAT | os.O_RDWR, 0o600); os.ftruncate(f, 1 << 20); m = mmap.mmap(f, 1 << 20)
+if os.fork() == 0: m[0:2] = b"hi"; os._exit(0)
+os.wait(); assert m[0:2] == b"hi"; assert os.stat("/dev/shm/a").st_uid == 1000'
+    # System V too.
+    ipcmk -M 1000000 -S 3 -Q >/dev/null
+    same "$(ipcs -m | grep -c 1000000)" 1
+}
+queues() {
+    same "$(stat -f -c %T /dev/mqueue)" mqueue
+    as_user python3 -c 'import ctypes, os
+c = ctypes.CDLL(None, use_errno=True); q = c.mq_open(b"/a", os.O_CREAT | os.O_RDWR, 0o600, None)
+assert q >= 0, os.strerror(ctypes.get_errno()); assert c.mq_send(q, b"hello", 5, 1) == 0
+b = ctypes.create_string_buffer(8192); assert c.mq_receive(q, b, 8192, None) == 5 and b.raw[:5] == b"hello"'
+    same "$(stat -c %u /dev/mqueue/a)" 1000
+    chown 33 /dev/mqueue/a
+    rm /dev/mqueue/a
+}
+# On the host, before the container: files of several owners.
+volume_before() {
+    for id in 0 33 1000 65534; do
+        echo $id >$id
+        chown $id:$id $id
+        chmod 600 $id
+    done
+    mkdir -m 2775 shared
+    chown 1000:33 shared
+}
+volume() {
+    cd /volume
+    same "$(stat -c '%n %u:%g' * | xargs)" '0 0:0 1000 1000:1000 33 33:33 65534 65534:65534 shared 1000:33'
+    same "$(as_user cat 1000)" 1000
+    denied 'Permission denied' as_user cat 0
+    echo root >by-root
+    as_user sh -c 'echo user >shared/by-user'
+    su high -s /bin/sh -c 'echo x >/tmp/high' && cp -p /tmp/high by-high
+    chown 7:8 33
+    chmod 4711 65534
+    mkdir deep && touch deep/file && mv deep/file moved && rmdir deep
+    ln 0 hard
+}
+# The owners are those that the container's users have, as with any runtime.
+volume_after() {
+    same "$(stat -c '%n %u:%g %a' by-root shared/by-user by-high 33 65534 moved hard | xargs)" \
+        'by-root 0:0 644 shared/by-user 1000:33 644 by-high 60000:60000 644 33 7:8 600 65534 65534:65534 4711 moved 0:0 644 hard 0:0 600'
+}
+host_path_before() {
+    echo kept >file
+    chmod 644 file
+    echo secret >secret
+    chmod 600 secret
+    chown 1000 secret
+}
+host_path() {
+    cd /volume
+    same "$(cat file secret | xargs)" 'kept secret'
+    same "$(as_user cat secret)" secret
+    denied 'Read-only file system' sh -c 'echo x >file'
+    denied 'Read-only file system' rm file
+    denied 'Read-only file system' chown 1 file
+    denied '' mount -o remount,rw /volume
+}
+host_path_after() { same "$(cat file)" kept; same "$(stat -c %u file)" 0; }
+# An exec as another user than the image's.
+other_user() {
+    same "$(id -u)" 1000
+    same "$(cat /data/1000)" 1000
+    denied 'Permission denied' cat /data/1
+}
+hosts() {
+    # Cgroups, sysctls and devices as they should be.
+    same "$(cat /proc/sys/kernel/hostname)" "$(hostname)"
+    denied 'Read-only file system' sh -c 'echo 1 >/proc/sys/kernel/panic'
+    head -c 10 /dev/urandom >/dev/null
+    echo x >/dev/null
+    denied 'No space' sh -c 'echo x >/dev/full'
+    exec 3<>/dev/ptmx
+    script -qc 'stat -c %U $(tty)' /dev/null </dev/null | tr -d '\r' | grep -qx root
+}
