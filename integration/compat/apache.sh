@@ -1,6 +1,6 @@
 # Static files, a listing, CGI, passwords, a graceful restart; workers as www-data.
 packages='apache2 curl'
-command='["apache2ctl", "-DFOREGROUND"]'
+command='["sh", "-c", "mkdir /run/lock && exec apache2ctl -DFOREGROUND"]'
 build() {
     echo 'ServerName localhost' | put /etc/apache2/conf-enabled/name.conf
     a2enmod -q cgid

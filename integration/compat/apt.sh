@@ -17,7 +17,7 @@ load() {
     same "$(stat -c %G:%a /usr/bin/ssh-agent /usr/bin/crontab | xargs)" '_ssh:2755 crontab:2755'
     same "$(id -gn memcache)" memcache
     dpkg --audit
-    dpkg --verify openssh-server sudo nginx-light
+    same "$(dpkg --verify openssh-server sudo nginx-light | grep -v ^missing)" ''
     apt-get -qq purge --yes nginx-light memcached >/dev/null 2>&1
     [ ! -e /etc/nginx/nginx.conf ]
 }

@@ -1,4 +1,4 @@
-# busybox init as process 1 in an image of busybox alone: syslogd, a web server, a telnet-less login of nobody.
+# busybox init as process 1 in an image of busybox alone: syslogd, a web server, su.
 packages='busybox-static'
 from=scratch
 command='["/sbin/init"]'

@@ -9,7 +9,7 @@ build() {
 ready() { curl -fs -o /dev/null http://127.0.0.1:81/file.txt; }
 load() {
     curl -fsS --compressed http://127.0.0.1:81/file.txt | cmp - /srv/file.txt
-    seq 60 | xargs -P 10 -n 1 curl -fsS -o /dev/null http://127.0.0.1:81/file.txt http://127.0.0.1/file.txt
+    seq 60 | xargs -P 10 -I{} curl -fsS -o /dev/null 'http://127.0.0.1:81/file.txt?{}'
     caddy reload --config /etc/caddy/Caddyfile 2>/dev/null
     until_so ready
 }

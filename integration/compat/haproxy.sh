@@ -1,6 +1,6 @@
 # A balanced back end, health checks, the control socket, a reload by signal; workers as haproxy, chrooted.
 packages='haproxy curl socat'
-command='["haproxy", "-W", "-db", "-f", "/etc/haproxy/haproxy.cfg"]'
+command='["sh", "-c", "mkdir /run/haproxy && exec haproxy -W -db -f /etc/haproxy/haproxy.cfg"]'
 build() {
     put /etc/haproxy/haproxy.cfg <<'END'
 global
@@ -28,7 +28,7 @@ frontend two
     bind 127.0.0.1:8082
     http-request return status 200 content-type text/plain string "two\n"
 END
-    mkdir -p /run/haproxy /var/lib/haproxy
+    mkdir -p /var/lib/haproxy
 }
 ready() { curl -fs http://127.0.0.1/; }
 load() {

@@ -28,6 +28,6 @@ public class Load {
     }
 }
 END
-    ecj -17 -d . Load.java
+    ecj -17 -proc:none -d . Load.java
     java -Xmx256m -cp . Load | grep -q 'all of it 17'
 }

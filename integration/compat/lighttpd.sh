@@ -20,6 +20,6 @@ load() {
     same "$(curl -fsS http://127.0.0.1/)" hello
     curl -fsS --compressed http://127.0.0.1/file.txt | cmp - /var/www/html/file.txt
     same "$(curl -fsS http://127.0.0.1/run/who)" www-data
-    seq 50 | xargs -P 10 -n 1 curl -fsS -o /dev/null http://127.0.0.1/file.txt http://127.0.0.1/
+    seq 50 | xargs -P 10 -I{} curl -fsS -o /dev/null 'http://127.0.0.1/file.txt?{}'
     same "$(owners lighttpd)" "33 "
 }

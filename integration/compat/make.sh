@@ -12,7 +12,7 @@ load() {
         echo '#include <stdio.h>'
         echo 'int main(void) { long s = 0;'
         for i in $(seq 120); do echo "s += f$i(3);"; done
-        echo 'printf("%ld\n", s); }'
+        echo 'printf("%ld", s); }'
     } >main.c
     printf 'o := $(patsubst %%.c,%%.o,$(wildcard *.c))\nall:\n\t+$(MAKE) --no-print-directory program\nprogram: $(o)\n\t$(CC) -o $@ $^\n%%.o: %%.c\n\t$(CC) -O1 -c $<\n' >Makefile
     make -s -j4

@@ -1,7 +1,6 @@
 # InnoDB under load, a dump and its import, an account; started as root, runs as mysql.
 packages='mariadb-server'
-command='["mariadbd", "--user=mysql"]'
-build() { mkdir -p /run/mysqld && chown mysql /run/mysqld; }
+command='["sh", "-c", "install -d -o mysql /run/mysqld && exec mariadbd --user=mysql"]'
 ready() { mariadb-admin ping; }
 load() {
     mariadb-slap --auto-generate-sql --concurrency=4 --number-of-queries=200 >/dev/null

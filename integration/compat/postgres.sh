@@ -8,10 +8,10 @@ build() {
 set -e
 [ -e /var/lib/postgresql/data/PG_VERSION ] ||
     /usr/lib/postgresql/15/bin/initdb -D /var/lib/postgresql/data -E UTF8 --locale=C.UTF-8 >/dev/null
-exec /usr/lib/postgresql/15/bin/postgres -D /var/lib/postgresql/data
+exec /usr/lib/postgresql/15/bin/postgres -D /var/lib/postgresql/data -k /tmp
 END
 }
-PATH=$PATH:/usr/lib/postgresql/15/bin
+export PGHOST=/tmp PATH=$PATH:/usr/lib/postgresql/15/bin
 ready() { pg_isready -q && psql -qc 'select 1'; }
 load() {
     pgbench -q -i -s 1 2>/dev/null

@@ -1,6 +1,6 @@
 # LDAP: a directory made by the package's script, searches, an addition, memory-mapped storage; as openldap.
 packages='slapd ldap-utils'
-command='["slapd", "-d", "0", "-u", "openldap", "-g", "openldap", "-h", "ldap://127.0.0.1/ ldapi:///"]'
+command='["sh", "-c", "install -d -o openldap /run/slapd && exec slapd -d 0 -u openldap -g openldap -h '\''ldap://127.0.0.1/ ldapi:///'\''"]'
 before() {
     printf 'slapd slapd/password1 password pass\nslapd slapd/password2 password pass\nslapd slapd/domain string test.invalid\nslapd slapd/no_configuration boolean false\n' |
         debconf-set-selections

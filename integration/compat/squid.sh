@@ -1,6 +1,6 @@
 # A proxy with a cache on disk, before a web server; runs as proxy, logs by a helper.
 packages='squid lighttpd curl'
-command='["squid", "-N", "-f", "/etc/squid/squid.conf"]'
+command='["sh", "-c", "squid -z -N 2>/dev/null; exec squid -N"]'
 build() {
     put /etc/squid/squid.conf <<'END'
 http_port 127.0.0.1:3128
@@ -15,10 +15,9 @@ shutdown_lifetime 1 second
 logfile_rotate 0
 acl here dst 127.0.0.0/8
 END
-    squid -z -N -f /etc/squid/squid.conf 2>/dev/null
     text 200000 | put /var/www/html/file.txt
 }
-ready() { squid -k check 2>/dev/null && curl -s -x http://127.0.0.1:3128 -o /dev/null http://127.0.0.1:1/; }
+ready() { curl -s -x http://127.0.0.1:3128 -o /dev/null http://127.0.0.1:1/; }
 load() {
     lighttpd -f /etc/lighttpd/lighttpd.conf
     until_so curl -fs http://127.0.0.1/file.txt

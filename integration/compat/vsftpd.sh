@@ -1,6 +1,7 @@
 # A local user logs in through PAM, is chrooted, stores, fetches and lists.
 packages='vsftpd curl'
-command='["vsftpd", "/etc/vsftpd.conf"]'
+command='["sh", "-c", "mkdir -p /run/vsftpd/empty && vsftpd /etc/vsftpd.conf & wait"]'
+kills=yes
 build() {
     useradd -m -u 1000 -s /bin/bash user
     echo user:pass | chpasswd
@@ -17,7 +18,6 @@ pam_service_name=vsftpd
 secure_chroot_dir=/var/run/vsftpd/empty
 seccomp_sandbox=YES
 END
-    mkdir -p /var/run/vsftpd/empty
 }
 ready() { curl -fs -u user:pass ftp://127.0.0.1/; }
 load() {
