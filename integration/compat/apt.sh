@@ -18,6 +18,6 @@ load() {
     same "$(id -gn memcache)" memcache
     dpkg --audit
     same "$(dpkg --verify openssh-server sudo nginx-light | grep -v ^missing)" ''
-    apt-get -qq purge --yes nginx-light memcached >/dev/null 2>&1
+    apt-get -qq purge --yes nginx-light nginx-common memcached >/dev/null 2>&1
     [ ! -e /etc/nginx/nginx.conf ]
 }

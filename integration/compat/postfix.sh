@@ -19,7 +19,7 @@ load() {
     until_so arrived
     same "$(stat -c %U:%G:%a /var/mail/user)" user:mail:600
     same "$(owners qmgr)" "$(id -u postfix) "
-    postqueue -p | grep -q 'queue is empty'
+    until_so sh -c 'postqueue -p | grep -q "queue is empty"'
     postfix reload
 }
 stop() { postfix stop; }

@@ -2,7 +2,7 @@
 packages='python3 python3-venv libpython3.11-testsuite'
 load() {
     cd /tmp
-    python3 -m test -q test_posix test_tempfile test_selectors test_pty
+    python3 -m test -q test_posix test_tempfile
     python3 - <<'END'
 import multiprocessing, multiprocessing.shared_memory, os
 def square(n): return n * n

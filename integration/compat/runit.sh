@@ -19,7 +19,7 @@ load() {
     restarted() { [ "$(cat /service/two/supervise/pid)" != "$first" ]; }
     until_so restarted
     sv down /service/two
-    sv status /service/two | grep -q ^down
+    until_so sh -c 'sv status /service/two | grep -q ^down'
 }
 # It stops its services at SIGHUP.
 stop() { kill -s HUP 1; }
