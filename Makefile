@@ -3,11 +3,16 @@ CARGO ?= $(shell command -v cargo || echo $(HOME)/.cargo/bin/cargo)
 FUZZ_SECONDS ?= 60
 export COFFERDAM_REQUIRE_ROOT ?= 1
 
+<<<<<<< HEAD
 .PHONY: help setup engines programs images profiles build install demo test unit soak bench bench-profiles bench-recorder compat lint fuzz clean
+=======
+.PHONY: help setup engines programs profiles build install demo test test-lab unit soak bench bench-profiles bench-recorder lint fuzz clean
+>>>>>>> main
 
 help:
 	@echo 'make demo     run a hardened container under containerd and Docker, print what is enforced'
 	@echo 'make test     every test, those against real engines included (root)'
+	@echo 'make test-lab the tests that want AppArmor, cgroup v2 alone or systemd, in a guest (root)'
 	@echo 'make bench    compare with runc, crun and the Go shim on this machine (root)'
 	@echo 'make bench-profiles   judge generated profiles by real programs, write docs/profiles.md (root)'
 	@echo 'make compat   run real images under baseline and under runc, write docs/compatibility.md (root)'
@@ -48,6 +53,10 @@ unit: setup
 # The suites of one engine run at the same time; they do not share anything.
 test: build engines programs images profiles
 	COFFERDAM_REQUIRE_PROFILES=1 $(CARGO) test --locked --workspace --no-fail-fast
+
+# In QEMU; docs/lab.md says how. The lab is made by the first run.
+test-lab: build
+	@$(CARGO) xtask test-lab
 
 soak: build engines
 	COFFERDAM_SOAK=1 $(CARGO) test --locked --package cofferdam-integration --test soak -- --nocapture

@@ -39,6 +39,31 @@ pub fn present<T>(engine: Result<T>) -> Result<Option<T>> {
     }
 }
 
+/// The lab guest that a test wants, by its first process (docs/lab.md).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Guest {
+    /// A script that mounted the file systems.
+    Script,
+    /// systemd.
+    Systemd,
+}
+
+/// Proof that this runs as root in the guest of that kind: cgroup v2 alone, AppArmor, nothing of the
+/// machine's to be spared. `None` (and a visible note) elsewhere; `make test-lab` takes a note for a
+/// failure.
+#[must_use]
+pub fn lab(guest: Guest) -> Option<Root> {
+    let wanted = match guest {
+        Guest::Script => "script",
+        Guest::Systemd => "systemd",
+    };
+    if std::env::var("COFFERDAM_LAB").is_ok_and(|value| value == wanted) {
+        return root();
+    }
+    note(&format!("needs the lab's {wanted} guest: make test-lab"));
+    None
+}
+
 fn is_required() -> bool {
     std::env::var_os("COFFERDAM_REQUIRE_ROOT").is_some_and(|value| value == "1")
 }

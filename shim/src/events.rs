@@ -112,6 +112,20 @@ impl Denial {
                 ("count", counted.count.to_string()),
                 ("total", counted.total.to_string()),
             ],
+            Line::Apparmor(denied) => vec![
+                ("apparmor", denied.profile.clone()),
+                ("pid", denied.pid.to_string()),
+                ("tried", denied.meaning.tried.clone()),
+                ("allowed", denied.allowed.to_string()),
+                ("why", denied.meaning.why.clone()),
+                ("to-allow", denied.meaning.edit.clone()),
+                ("total", denied.total.to_string()),
+            ],
+            Line::ApparmorSuppressed(counted) => vec![
+                ("apparmor", "several".to_owned()),
+                ("count", counted.count.to_string()),
+                ("total", counted.total.to_string()),
+            ],
         })
     }
 

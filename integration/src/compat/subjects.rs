@@ -184,7 +184,6 @@ pub const SUBJECTS: &[Subject] = &[
     image("dnsmasq"),
     image("unbound"),
     image("sshd"),
-    image("vsftpd"),
     image("rsync"),
     image("perl"),
     image("ruby"),

@@ -10,6 +10,8 @@ mod calls;
 mod console;
 /// Ways out through the runtime itself.
 mod escapes;
+/// What Landlock bounds.
+mod landlock;
 /// Mounts, masks and nodes that are led somewhere else.
 mod mounts;
 /// Names that change while the runtime looks at them.

@@ -2,10 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::landlock::LandlockRules;
 use super::model::{
-    BestEffort, CapabilityRules, Denials, DeviceRules, HostNamespaces, Isolation, MountRules,
-    Policy, ReadOnlyRootfs, SeccompChoice, SysctlRules, Verdict,
+    ApparmorChoice, BestEffort, CapabilityRules, Denials, DeviceRules, HostNamespaces, Isolation,
+    MountRules, Policy, ReadOnlyRootfs, SeccompChoice, SysctlRules, Verdict,
 };
+use crate::apparmor::Mode;
 use crate::capability::{self, Capability};
 use crate::seccomp::Compat32;
 
@@ -31,9 +33,13 @@ pub(crate) fn baseline() -> Policy {
         masked_paths: BTreeSet::new(),
         readonly_paths: BTreeSet::new(),
         best_effort: BTreeSet::from([BestEffort::Apparmor]),
+        apparmor: ApparmorChoice::Engine,
+        apparmor_documents: BTreeSet::new(),
+        apparmor_mode: Mode::Enforce,
         apparmor_unconfined: Verdict::Deny,
         selinux_unconfined: Verdict::Deny,
         selinux_types: BTreeSet::new(),
+        landlock: LandlockRules::default(),
         hooks: Verdict::Allow,
         capabilities: CapabilityRules {
             bounding: capability::BASELINE,

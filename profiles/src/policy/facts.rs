@@ -3,6 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
+use crate::access::Access;
+use crate::apparmor::Stream;
 use crate::generated::Outcome;
 use oci_spec::runtime::{Hook, Hooks, Mount, Spec};
 
@@ -15,6 +17,15 @@ pub struct HostFacts {
     /// [`is_engine_profile`](super::is_engine_profile)); asked for only where the spec names none, or
     /// unconfined.
     pub apparmor_profiles: Vec<String>,
+    /// There is a compiler for AppArmor profiles; asked for only where
+    /// [`PolicyFile::wants_apparmor`](super::PolicyFile::wants_apparmor) says so, as are the next two.
+    pub apparmor_compiler: bool,
+    /// The profile that the caller itself runs under, if any.
+    pub apparmor_own: Option<String>,
+    /// The standard streams that the container gets.
+    pub streams: Vec<Stream>,
+    /// The bundle, absolute: tells this container from others that run.
+    pub bundle: PathBuf,
     /// The kernel has SELinux on.
     pub selinux: bool,
     /// Cgroup v2 is the only hierarchy.
@@ -35,6 +46,11 @@ pub struct HostFacts {
     /// [`PolicyFile::wants_generated`](super::PolicyFile::wants_generated) says that one is wanted.
     /// One that is missing here counts as one that cannot be made.
     pub generated: Option<Outcome>,
+    /// The ABI version of the kernel's Landlock; `None` if it has none.
+    pub landlock_abi: Option<u32>,
+    /// The access documents that [`PolicyFile::wants_access`](super::PolicyFile::wants_access) names,
+    /// or why one cannot be used. One that is missing here is refused.
+    pub access: BTreeMap<PathBuf, Result<Access, String>>,
 }
 
 /// A profile that must be made of a container's files before its spec can be judged.

@@ -11,8 +11,8 @@ use super::recording;
 use super::refusal::Refusal;
 use super::report::{Action, Report, Rule, Summary};
 use super::rules::{
-    capabilities, denials, devices, hooks, labels, mounts, namespaces, paths, privileged, process,
-    seccomp, sysctls,
+    apparmor, capabilities, denials, devices, hooks, labels, landlock, mounts, namespaces, paths,
+    privileged, process, seccomp, sysctls,
 };
 use super::spec::{self, SpecError};
 use super::{Policy, Selection};
@@ -66,7 +66,7 @@ fn harden_under(
         process::no_new_privileges(process, policy.no_new_privileges, &mut judge);
         process::limits(process, host, &mut judge);
     }
-    labels::harden(&mut spec, host, &mut judge);
+    let asked_profile = labels::harden(&mut spec, host, &mut judge);
     namespaces::harden(&mut spec, host, &mut judge);
     root_file_system(&mut spec, &mut judge);
     mounts::harden(&mut spec, host, &mut judge);
@@ -91,6 +91,8 @@ fn harden_under(
         );
     }
     summary.recording = recording;
+    let profile = apparmor::harden(&mut spec, asked_profile, kept, host, &mut judge);
+    let landlock = landlock::harden(&spec, host, &mut judge);
     hooks::harden(&mut spec, &mut judge);
 
     let findings = judge.so_far()?.findings;
@@ -100,7 +102,9 @@ fn harden_under(
         summary,
         findings,
     };
-    Ok(Hardened::new(spec, policy, report, seccomp.stacked))
+    Ok(Hardened::new(spec, policy, report, seccomp.stacked)
+        .with_apparmor(profile)
+        .with_landlock(landlock))
 }
 
 /// Hardens a process that joins a running container: never more than the container's init may.
@@ -140,7 +144,8 @@ pub fn harden_exec(
         findings,
     };
     let stacked = container.stacked_seccomp.clone();
-    Ok(Hardened::new(process, policy.clone(), report, stacked))
+    Ok(Hardened::new(process, policy.clone(), report, stacked)
+        .with_landlock(container.landlock.clone()))
 }
 
 fn user_and_group(process: &Process) -> String {

@@ -4,6 +4,8 @@ use oci_spec::runtime::{LinuxSeccomp, Spec};
 use serde::{Deserialize, Serialize};
 
 use super::{Policy, Report};
+use crate::apparmor::Profile;
+use crate::landlock::Ruleset;
 
 /// A value that went through the policy; only such a value can be started.
 #[derive(Debug, Clone)]
@@ -13,6 +15,9 @@ pub struct Hardened<T> {
     report: Report,
     /// A second filter, when the engine's profile and the policy's have no common single form.
     stacked_seccomp: Option<LinuxSeccomp>,
+    /// The AppArmor profile that was made for it.
+    apparmor: Option<Profile>,
+    landlock: Option<Ruleset>,
 }
 
 impl<T> Hardened<T> {
@@ -27,7 +32,29 @@ impl<T> Hardened<T> {
             policy,
             report,
             stacked_seccomp,
+            apparmor: None,
+            landlock: None,
         }
+    }
+
+    pub(super) fn with_apparmor(mut self, profile: Option<Profile>) -> Self {
+        self.apparmor = profile;
+        self
+    }
+
+    /// The AppArmor profile that was made for it, which must be loaded before it starts.
+    pub fn apparmor(&self) -> Option<&Profile> {
+        self.apparmor.as_ref()
+    }
+
+    pub(super) fn with_landlock(mut self, ruleset: Option<Ruleset>) -> Self {
+        self.landlock = ruleset;
+        self
+    }
+
+    /// What Landlock is told before the program is executed, if anything.
+    pub fn landlock(&self) -> Option<&Ruleset> {
+        self.landlock.as_ref()
     }
 
     /// The hardened value.
@@ -59,6 +86,7 @@ impl Hardened<Spec> {
             policy: self.policy.clone(),
             report: self.report.clone(),
             stacked_seccomp: self.stacked_seccomp.clone(),
+            landlock: self.landlock.clone(),
         }
     }
 }
@@ -74,4 +102,7 @@ pub struct ContainerRecord {
     pub report: Report,
     /// The second seccomp profile, if one was needed.
     pub stacked_seccomp: Option<LinuxSeccomp>,
+    /// What Landlock was told. Records of older versions do not have it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub landlock: Option<Ruleset>,
 }

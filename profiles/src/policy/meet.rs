@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use super::model::{
-    CapabilityRules, DeviceRules, HostNamespaces, MountRules, Policy, SeccompChoice, SysctlRules,
+    ApparmorChoice, CapabilityRules, DeviceRules, HostNamespaces, MountRules, Policy,
+    SeccompChoice, SysctlRules,
 };
 
 impl Policy {
@@ -27,9 +28,13 @@ impl Policy {
             masked_paths: &a.masked_paths | &b.masked_paths,
             readonly_paths: &a.readonly_paths | &b.readonly_paths,
             best_effort: &a.best_effort & &b.best_effort,
+            apparmor: a.apparmor.min(b.apparmor),
+            apparmor_documents: documents(a, b),
+            apparmor_mode: a.apparmor_mode.min(b.apparmor_mode),
             apparmor_unconfined: a.apparmor_unconfined.min(b.apparmor_unconfined),
             selinux_unconfined: a.selinux_unconfined.min(b.selinux_unconfined),
             selinux_types: &a.selinux_types & &b.selinux_types,
+            landlock: a.landlock.meet(&b.landlock),
             hooks: a.hooks.min(b.hooks),
             capabilities: a.capabilities.meet(&b.capabilities),
             host_namespaces: a.host_namespaces.meet(&b.host_namespaces),
@@ -69,6 +74,17 @@ fn recordings(a: &Policy, b: &Policy) -> Option<PathBuf> {
         }
         (None, None) => None,
     }
+}
+
+/// A profile allows what all documents allow, so both sides' count; what a policy names that makes no
+/// profile has no effect.
+fn documents(a: &Policy, b: &Policy) -> BTreeSet<PathBuf> {
+    let alike = a.apparmor == b.apparmor;
+    let of = |policy: &Policy| match policy.apparmor {
+        ApparmorChoice::Engine if !alike => BTreeSet::new(),
+        _ => policy.apparmor_documents.clone(),
+    };
+    &of(a) | &of(b)
 }
 
 impl CapabilityRules {

@@ -5,7 +5,7 @@ mod builtin;
 /// Devices by type and number, as policies name them.
 pub mod device;
 /// What the caller must look at on the host.
-mod facts;
+pub(crate) mod facts;
 /// The administrator's policy file.
 mod file;
 /// The recipe: a spec and a policy in, a hardened spec and a report out.
@@ -14,6 +14,8 @@ mod harden;
 mod hardened;
 /// Applies verdicts and collects findings and denials.
 mod judge;
+/// What Landlock bounds, in policies and annotations.
+mod landlock;
 /// The tightest of two policies.
 mod meet;
 /// One policy with every field settled.
@@ -33,8 +35,10 @@ mod select;
 /// Reads `config.json` and checks that it makes sense.
 pub mod spec;
 /// Words from specs and annotations, made fit for logs and terminals.
-mod text;
+pub(crate) mod text;
 
+#[cfg(test)]
+mod apparmor_tests;
 #[cfg(test)]
 mod generated_tests;
 #[cfg(test)]
@@ -42,14 +46,17 @@ mod harden_tests;
 #[cfg(test)]
 mod host_tests;
 #[cfg(test)]
+mod landlock_tests;
+#[cfg(test)]
 mod meet_tests;
 #[cfg(test)]
 mod rule_tests;
 
 pub use facts::{HostFacts, NamespaceOwner, Questions, Wanted};
-pub use file::{MAX_POLICY_BYTES, PolicyFile, PolicyFileError};
+pub use file::{MAX_POLICY_BYTES, PolicyFile, PolicyFileError, read_trusted};
 pub use harden::{check_before_generating, harden, harden_exec};
 pub use hardened::{ContainerRecord, Hardened};
+pub use landlock::{FileAccess, LANDLOCK_ANNOTATION, LandlockRules};
 pub use model::Policy;
 pub use recording::RECORD_ANNOTATION;
 pub use refusal::{Denial, Refusal};

@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::device::DeviceMatch;
+use super::landlock::LandlockRules;
+use crate::apparmor::Mode;
 use crate::capability::Set;
 use crate::seccomp::Compat32;
 
@@ -69,15 +71,30 @@ pub enum Isolation {
     HostKernel,
 }
 
+/// Which AppArmor profile a container gets; the tightest comes first.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ApparmorChoice {
+    /// One that is made for it. A profile that the engine names is kept, unless it is one that the
+    /// engine gives every container.
+    Generate,
+    /// The one that the engine names.
+    #[default]
+    Engine,
+}
+
 /// What may be missing on this host without refusing the container.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum BestEffort {
     /// An engine's default AppArmor profile where the kernel has no AppArmor, and one at all where
-    /// the engine names none and none of the engines' defaults is loaded.
+    /// the engine names none and none of the engines' defaults is loaded. Also a made profile, where
+    /// the kernel has no AppArmor or the host no compiler.
     Apparmor,
     /// SELinux labels where the kernel has no SELinux.
     Selinux,
+    /// Landlock, or the parts of it that the policy asks for and the kernel does not have.
+    Landlock,
     /// A profile made of the container's files, where none can be made: the container then gets
     /// what [`SeccompChoice::Intersect`] gives.
     GeneratedSeccomp,
@@ -178,6 +195,15 @@ pub struct Policy {
     pub readonly_paths: BTreeSet<String>,
     /// What may be missing on this host.
     pub best_effort: BTreeSet<BestEffort>,
+    /// Which AppArmor profile a container gets. Records of older versions do not have it.
+    #[serde(default)]
+    pub apparmor: ApparmorChoice,
+    /// Access documents; a made profile allows what all of them allow.
+    #[serde(default)]
+    pub apparmor_documents: BTreeSet<PathBuf>,
+    /// Whether a made profile denies.
+    #[serde(default)]
+    pub apparmor_mode: Mode,
     /// To run without an AppArmor profile on a host that has AppArmor, asked for (`unconfined`) or
     /// by naming none; `strip` does not exist here.
     pub apparmor_unconfined: Verdict,
@@ -189,6 +215,9 @@ pub struct Policy {
     /// it.
     #[serde(default)]
     pub selinux_types: BTreeSet<String>,
+    /// What Landlock bounds. Records of older versions do not have it.
+    #[serde(default)]
+    pub landlock: LandlockRules,
     /// OCI hooks, which run on the host with the engine's rights.
     pub hooks: Verdict,
     /// Which capabilities a container may have.

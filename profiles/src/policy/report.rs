@@ -48,6 +48,8 @@ pub enum Rule {
     Seccomp,
     /// Whether denied system calls are explained.
     Denials,
+    /// Files, ports and neighbours, bounded by Landlock.
+    Landlock,
     /// OCI hooks.
     Hooks,
     /// How the policy was selected.

@@ -1,12 +1,14 @@
 //! Which policy holds: the command line, else the handler, else the environment, else the file's
 //! default; an annotation may only tighten that, unless the administrator's file lists its key.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
+use std::path::PathBuf;
 
 use oci_spec::runtime::Spec;
 
 use super::facts::Wanted;
-use super::model::{Denials, SeccompChoice};
+use super::landlock::{LANDLOCK_ANNOTATION, LandlockRules};
+use super::model::{ApparmorChoice, Denials, SeccompChoice};
 use super::recording::RECORD_ANNOTATION;
 use super::text::harmless;
 use super::{Policy, PolicyFile, Refusal, Selection};
@@ -18,7 +20,12 @@ pub const POLICY_ANNOTATION: &str = "cofferdam.dev/policy";
 pub const DENIALS_ANNOTATION: &str = "cofferdam.dev/denials";
 
 /// Every annotation of ours.
-pub const ANNOTATIONS: &[&str] = &[POLICY_ANNOTATION, DENIALS_ANNOTATION, RECORD_ANNOTATION];
+pub const ANNOTATIONS: &[&str] = &[
+    POLICY_ANNOTATION,
+    DENIALS_ANNOTATION,
+    LANDLOCK_ANNOTATION,
+    RECORD_ANNOTATION,
+];
 
 /// What the keys of our annotations begin with.
 const PREFIX: &str = "cofferdam.dev/";
@@ -36,6 +43,13 @@ impl PolicyFile {
         {
             policy.denials = asked;
         }
+        if let Some(asked) = LandlockRules::asked(annotations)? {
+            policy.landlock = if self.annotation_may_loosen(LANDLOCK_ANNOTATION) {
+                asked
+            } else {
+                policy.landlock.meet(&asked)
+            };
+        }
         Ok((policy, how))
     }
 
@@ -50,6 +64,27 @@ impl PolicyFile {
         Ok(wants.then_some(Wanted {
             recordings: policy.seccomp_recordings,
         }))
+    }
+
+    /// Whether the policy in force may want an AppArmor profile made.
+    pub fn wants_apparmor(&self, selection: &Selection, spec: &Spec) -> Result<bool, Refusal> {
+        let (policy, _) = self.choose(selection, spec.annotations().as_ref())?;
+        Ok(policy.apparmor == ApparmorChoice::Generate)
+    }
+
+    /// The access documents that the policy in force names: the caller reads them with
+    /// [`read_trusted`](super::read_trusted) for [`HostFacts::access`](super::HostFacts::access).
+    pub fn wants_access(
+        &self,
+        selection: &Selection,
+        spec: &Spec,
+    ) -> Result<BTreeSet<PathBuf>, Refusal> {
+        let (policy, _) = self.select(selection, spec.annotations().as_ref())?;
+        let mut documents = policy.landlock.documents;
+        if policy.apparmor == ApparmorChoice::Generate {
+            documents.extend(policy.apparmor_documents);
+        }
+        Ok(documents)
     }
 
     fn choose(

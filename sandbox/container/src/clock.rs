@@ -10,6 +10,12 @@ pub(crate) fn now() -> String {
     format(since.as_secs(), since.subsec_nanos())
 }
 
+/// So many milliseconds after 1970, in the same form.
+pub(crate) fn at(milliseconds: u64) -> String {
+    let nanoseconds = u32::try_from(milliseconds % 1000).unwrap_or(0) * 1_000_000;
+    format(milliseconds / 1000, nanoseconds)
+}
+
 fn format(seconds: u64, nanoseconds: u32) -> String {
     let (days, second) = (seconds / 86_400, seconds % 86_400);
     let (year, month, day) = date(days);

@@ -24,6 +24,9 @@ mod clock;
 /// Denied system calls, explained.
 pub mod denials;
 
+/// AppArmor profiles of ours: loaded at create, unloaded when the last that has one is gone.
+pub mod apparmor;
+
 /// The spec's hooks.
 mod hooks;
 

@@ -2,10 +2,16 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
-use cofferdam_profiles::policy::{HostFacts, NamespaceOwner, Questions, is_engine_profile};
+use cofferdam_container::apparmor::find_parser;
+use cofferdam_container::doctor::landlock_abi;
+use cofferdam_profiles::access::{Access, MAX_DOCUMENT_BYTES};
+use cofferdam_profiles::apparmor::Stream;
+use cofferdam_profiles::policy::{
+    HostFacts, NamespaceOwner, Questions, is_engine_profile, read_trusted,
+};
 use nix::sys::resource::{Resource, getrlimit};
 use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, statfs};
 use oci_spec::runtime::Spec;
@@ -34,6 +40,7 @@ pub(super) fn find(
     Ok(HostFacts {
         apparmor,
         apparmor_profiles: enforced_defaults(&profiles.unwrap_or_default()),
+        bundle: bundle.to_owned(),
         selinux: Path::new("/sys/fs/selinux/enforce").exists(),
         cgroup_v2: statfs("/sys/fs/cgroup")
             .is_ok_and(|fs| fs.filesystem_type() == CGROUP2_SUPER_MAGIC),
@@ -42,7 +49,59 @@ pub(super) fn find(
         limits: limits(),
         masked_paths: thermal_throttle(),
         generated: None,
+        apparmor_compiler: false,
+        apparmor_own: None,
+        streams: Vec::new(),
+        landlock_abi: landlock_abi(),
+        access: BTreeMap::new(),
     })
+}
+
+/// Reads access documents that the policy names.
+pub(super) fn documents(
+    paths: impl IntoIterator<Item = PathBuf>,
+) -> BTreeMap<PathBuf, Result<Access, String>> {
+    let read = |path: &Path| {
+        let text = read_trusted(path, MAX_DOCUMENT_BYTES)?;
+        Access::from_json(&text).map_err(|error| {
+            let error: &dyn std::error::Error = &error;
+            let source = error
+                .source()
+                .map_or_else(String::new, |s| format!(": {s}"));
+            format!("{}: {error}{source}", path.display())
+        })
+    };
+    let paths = paths.into_iter();
+    paths.map(|path| (path.clone(), read(&path))).collect()
+}
+
+/// Looks at what only a policy that makes AppArmor profiles must know.
+pub(super) fn find_for_apparmor(facts: &mut HostFacts) {
+    facts.apparmor_compiler = find_parser().is_some();
+    let own = [
+        "/proc/self/attr/apparmor/current",
+        "/proc/self/attr/current",
+    ];
+    let own = own.iter().find_map(|path| fs::read_to_string(path).ok());
+    facts.apparmor_own = own.as_deref().and_then(profile_of);
+    facts.streams = (0..3).filter_map(stream).collect();
+}
+
+/// The name in a label, `NAME (MODE)`; none for who is unconfined.
+fn profile_of(label: &str) -> Option<String> {
+    let label = label.trim_end_matches(['\n', '\0']);
+    let name = label.rsplit_once(" (").map_or(label, |(name, _)| name);
+    (!name.is_empty() && name != "unconfined").then(|| name.to_owned())
+}
+
+/// What a standard stream is, if it has a path; the container gets it.
+fn stream(fd: i32) -> Option<Stream> {
+    let link = format!("/proc/self/fd/{fd}");
+    let path = fs::read_link(&link)
+        .ok()
+        .filter(|path| path.is_absolute())?;
+    let fifo = fs::metadata(&link).is_ok_and(|found| found.file_type().is_fifo());
+    Some(Stream { path, fifo })
 }
 
 /// Engines' default profiles among those that the kernel lists as `NAME (MODE)`.
@@ -172,6 +231,18 @@ mod tests {
                       containers-default-0.57.4 (enforce)\ncri-containerd.apparmor.d (complain)\n";
         let found = enforced_defaults(listed);
         assert_eq!(found, ["docker-default", "containers-default-0.57.4"]);
+    }
+
+    #[test]
+    fn a_label_has_a_name_and_a_mode() {
+        for (label, name) in [
+            ("unconfined\n", None),
+            ("", None),
+            ("docker-default (enforce)\n", Some("docker-default")),
+            ("/usr/bin/a (b) c (complain)\0", Some("/usr/bin/a (b) c")),
+        ] {
+            assert_eq!(profile_of(label).as_deref(), name, "{label:?}");
+        }
     }
 
     #[test]

@@ -216,6 +216,11 @@ impl Bundle {
     /// Applies the chosen policy.
     pub fn harden(mut self, choice: &PolicyChoice) -> Result<Hardened<Spec>, LaunchError> {
         let policies = choice.load()?;
+        let documents = policies.wants_access(&choice.selection, &self.spec)?;
+        self.facts.access = facts::documents(documents);
+        if policies.wants_apparmor(&choice.selection, &self.spec)? {
+            facts::find_for_apparmor(&mut self.facts);
+        }
         let wanted = policies.wants_generated(&choice.selection, &self.spec)?;
         if let (Some(wanted), Some(root)) = (wanted, self.root()) {
             // Nothing of a container that will not start is looked at.

@@ -6,6 +6,8 @@
 mod race;
 #[path = "raw.rs"]
 mod raw;
+#[path = "reach.rs"]
+mod reach;
 
 use std::{
     fs::{self, OpenOptions},
@@ -69,6 +71,16 @@ fn main() -> ExitCode {
         "fork-bomb" => fork_bomb(argument.parse().unwrap_or(100)),
         "steal-exe" => steal_executable(Duration::from_secs(argument.parse().unwrap_or(5))),
         "open-for-writing" => open_for_writing(argument),
+        "read" => reach::read(argument),
+        "list" => reach::list(argument),
+        "create" => reach::create(argument),
+        "truncate" => reach::truncate(argument),
+        "device-command" => reach::command(argument),
+        "tcp-bind" => reach::bind(argument),
+        "tcp-connect" => reach::connect(argument),
+        "signal" => reach::signal(argument),
+        "listen-abstract" => reach::listen_abstract(argument),
+        "connect-abstract" => reach::connect_abstract(argument),
         "leaked-directory" => leaked_directory(argument),
         "swap" => race::swap(argument, args.get(2).map_or("", String::as_str)),
         "mount-by-path" => race::mount_by_path(

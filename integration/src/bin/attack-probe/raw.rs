@@ -133,3 +133,11 @@ pub(crate) fn change_directory(fd: i32) -> Result<(), Errno> {
     // SAFETY: fchdir(2) takes an integer and checks it.
     checked(unsafe { libc::fchdir(fd) }.into()).map(drop)
 }
+
+/// TCGETS: what isatty(3) asks.
+pub(crate) fn terminal_attributes(fd: i32) -> Result<(), Errno> {
+    // SAFETY: termios is plain integers, for which zero is a value.
+    let mut attributes: libc::termios = unsafe { std::mem::zeroed() };
+    // SAFETY: the pointer is to a live termios, which the kernel fills.
+    checked(unsafe { libc::tcgetattr(fd, &raw mut attributes) }.into()).map(drop)
+}

@@ -6,10 +6,11 @@ use std::path::{Component, Path, PathBuf};
 use toml::de::DeTable;
 
 use super::toml::{Problem, Table, Text, unknown};
+use crate::apparmor::Mode;
 use crate::capability;
 use crate::policy::builtin::BASELINE;
 use crate::policy::model::{
-    BestEffort, Denials, Isolation, Policy, ReadOnlyRootfs, SeccompChoice, Verdict,
+    ApparmorChoice, BestEffort, Denials, Isolation, Policy, ReadOnlyRootfs, SeccompChoice, Verdict,
 };
 use crate::policy::rules::{labels, process, sensitive, sysctls};
 use crate::policy::select::ANNOTATIONS;
@@ -296,13 +297,25 @@ fn top_level(policy: &mut Policy, table: &mut Table<'_>) -> Result<(), Problem> 
     table.set("best_effort", &mut policy.best_effort, |text| match text {
         "apparmor" => Ok(BestEffort::Apparmor),
         "generated-seccomp" => Ok(BestEffort::GeneratedSeccomp),
+        "landlock" => Ok(BestEffort::Landlock),
         "selinux" => Ok(BestEffort::Selinux),
         other => Err(unknown(
             "feature",
             other,
-            ["apparmor", "generated-seccomp", "selinux"].into_iter(),
+            ["apparmor", "generated-seccomp", "landlock", "selinux"].into_iter(),
         )),
     })?;
+    let choices = [
+        ("generate", ApparmorChoice::Generate),
+        ("engine", ApparmorChoice::Engine),
+    ];
+    table.choice("apparmor", &choices, &mut policy.apparmor)?;
+    let documents = &mut policy.apparmor_documents;
+    table.set("apparmor_documents", documents, |text| {
+        absolute(text).map(|()| text.into())
+    })?;
+    let choices = [("enforce", Mode::Enforce), ("complain", Mode::Complain)];
+    table.choice("apparmor_mode", &choices, &mut policy.apparmor_mode)?;
     let key = "apparmor_unconfined";
     table.choice(key, DENY_OR_ALLOW, &mut policy.apparmor_unconfined)?;
     let key = "selinux_unconfined";
@@ -310,8 +323,8 @@ fn top_level(policy: &mut Policy, table: &mut Table<'_>) -> Result<(), Problem> 
     let key = "selinux_types";
     table.set(key, &mut policy.selinux_types, labels::selinux_type)?;
     table.choice("hooks", VERDICTS, &mut policy.hooks)?;
-    table.later("user_namespace")?;
-    table.later("landlock")
+    super::landlock::decode(&mut policy.landlock, table)?;
+    table.later("user_namespace")
 }
 
 fn isolation(policy: &mut Policy, table: &mut Table<'_>) -> Result<(), Problem> {
@@ -353,7 +366,7 @@ fn container_path(text: &str) -> Result<String, String> {
         .into_owned())
 }
 
-fn absolute(text: &str) -> Result<(), String> {
+pub(super) fn absolute(text: &str) -> Result<(), String> {
     let path = Path::new(text);
     let parents = path.components().any(|c| c == Component::ParentDir);
     if !path.is_absolute() || parents || text.contains('\0') {

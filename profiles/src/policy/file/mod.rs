@@ -2,6 +2,8 @@
 
 /// The text of a policy file to policies.
 mod decode;
+/// The table `landlock`.
+mod landlock;
 /// Values out of TOML tables, with their places.
 mod toml;
 
@@ -178,6 +180,26 @@ impl PolicyFile {
 fn builtin_policies() -> BTreeMap<String, Policy> {
     let policies = [builtin::baseline(), builtin::restricted()];
     policies.into_iter().map(|p| (p.name.clone(), p)).collect()
+}
+
+/// Reads a file that a policy names, at most `most` bytes: like the policy file itself, only root may
+/// be able to write it. The error says what is wrong and what to do.
+pub fn read_trusted(path: &Path, most: usize) -> Result<Vec<u8>, String> {
+    let failed = |source: io::Error| format!("cannot read {}: {source}", path.display());
+    let file = OpenOptions::new()
+        .read(true)
+        .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)
+        .open(path)
+        .map_err(failed)?;
+    let metadata = file.metadata().map_err(failed)?;
+    trusted(&metadata).map_err(|why| format!("{} {why}", path.display()))?;
+    let mut bytes = Vec::new();
+    let mut limited = file.take(most as u64 + 1);
+    limited.read_to_end(&mut bytes).map_err(failed)?;
+    if bytes.len() > most {
+        return Err(format!("{} is longer than {most} bytes", path.display()));
+    }
+    Ok(bytes)
 }
 
 /// Who can write the file decides what every container may do.

@@ -108,7 +108,23 @@ fn mistakes_have_a_place_and_a_remedy() {
         ),
         (
             "[policy.w]\nlandlock = true",
-            "2:1: \"landlock\" is not built in this version",
+            "2:12: policy.w.landlock is of type boolean; write a table: [policy.w.landlock]",
+        ),
+        (
+            "[policy.w.landlock]\nfiles = \"all\"",
+            "2:9: unknown files value \"all\". Known: off, mounts",
+        ),
+        (
+            "[policy.w.landlock]\ndocuments = [\"a.json\"]",
+            "2:14: \"a.json\" must be an absolute path without \"..\"",
+        ),
+        (
+            "[policy.w.landlock]\ntcp_bind = [80, 65536]",
+            "2:17: tcp_bind is of type integer; write \"any\" or a list of ports",
+        ),
+        (
+            "[policy.w.landlock]\nsignals = \"none\"",
+            "2:11: unknown signals value \"none\". Known: any, own",
         ),
         (
             "[policy.w]\nseccomp = \"none\"",

@@ -7,6 +7,8 @@ use std::ops::Range;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use crate::access::Ports;
+
 /// Something wrong at a place of the text.
 #[derive(Debug)]
 pub(super) struct Problem {
@@ -141,6 +143,25 @@ impl<'t> Table<'t> {
         number
             .map(Some)
             .ok_or_else(|| wrong_type(key, value, wanted))
+    }
+
+    /// Takes `"any"` or a list of ports into `target`.
+    pub(super) fn ports(&mut self, key: &'static str, target: &mut Ports) -> Result<(), Problem> {
+        let wanted = "\"any\" or a list of ports from 0 to 65535, such as [80, 443]";
+        let Some(value) = self.take(key) else {
+            return Ok(());
+        };
+        let port = |item: &Spanned<DeValue<'_>>| {
+            let number = item.get_ref().as_integer();
+            let number = number.and_then(|n| u16::from_str_radix(n.as_str(), n.radix()).ok());
+            number.ok_or_else(|| wrong_type(key, item, wanted))
+        };
+        *target = match (value.get_ref().as_array(), value.get_ref().as_str()) {
+            (Some(list), _) => Ports::Only(list.iter().map(port).collect::<Result<_, _>>()?),
+            (None, Some("any")) => Ports::Any,
+            _ => return Err(wrong_type(key, value, wanted)),
+        };
+        Ok(())
     }
 
     /// Takes one of some words into `target`.

@@ -7,6 +7,7 @@ use crate::policy::facts::HostFacts;
 use crate::policy::judge::{Judge, Request};
 use crate::policy::model::{BestEffort, Policy, Verdict};
 use crate::policy::report::{Action, Rule};
+use crate::policy::rules::apparmor::ToMake;
 
 /// Profiles that engines set without being asked: Docker, containerd's CRI plugin and nerdctl,
 /// CRI-O, Podman (`containers-default-VERSION`).
@@ -32,11 +33,15 @@ pub fn is_engine_profile(profile: &str) -> bool {
     ENGINE_PROFILES.contains(&profile) || profile.starts_with("containers-default-")
 }
 
-/// Judges the AppArmor profile and the SELinux labels of a spec.
-pub(crate) fn harden(spec: &mut Spec, host: &HostFacts, judge: &mut Judge<'_>) {
+/// Judges the AppArmor profile and the SELinux labels of a spec; says whether an AppArmor profile is
+/// to be made, and in whose place.
+pub(crate) fn harden(spec: &mut Spec, host: &HostFacts, judge: &mut Judge<'_>) -> ToMake {
+    let mut to_make = ToMake::No;
     if let Some(process) = spec.process_mut() {
         let asked = process.apparmor_profile().clone().filter(|p| !p.is_empty());
+        to_make = ToMake::of(asked.as_deref(), judge);
         let profile = match asked {
+            _ if to_make != ToMake::No => None,
             Some(profile) => apparmor(profile, host, judge),
             None => no_apparmor(None, host, judge),
         };
@@ -50,6 +55,7 @@ pub(crate) fn harden(spec: &mut Spec, host: &HostFacts, judge: &mut Judge<'_>) {
         let label = asked.and_then(|l| selinux("linux.mountLabel", l, host, judge));
         linux.set_mount_label(label);
     }
+    to_make
 }
 
 /// What a container gets for which nobody named a profile: without one it would run unconfined, as
@@ -154,7 +160,7 @@ fn apparmor(profile: String, host: &HostFacts, judge: &mut Judge<'_>) -> Option<
 
 /// `unconfined`, also as a part of a stack or with its policy namespace, which the kernel takes as
 /// well (`:root:unconfined`, `a//&unconfined`).
-fn is_unconfined(profile: &str) -> bool {
+pub(super) fn is_unconfined(profile: &str) -> bool {
     let between = |c: char| c.is_whitespace() || matches!(c, ':' | '/' | '&');
     profile.split(between).any(|name| name == "unconfined")
 }

@@ -1,5 +1,7 @@
 //! The rules, a module for each concept; each reads the policy and changes the spec.
 
+/// The AppArmor profile that is made for the container.
+pub(crate) mod apparmor;
 /// Capability sets.
 pub(crate) mod capabilities;
 /// Whether denied system calls are explained.
@@ -12,6 +14,8 @@ mod generated;
 pub(crate) mod hooks;
 /// AppArmor profiles and SELinux labels.
 pub(crate) mod labels;
+/// What Landlock is told.
+pub(crate) mod landlock;
 /// Mounts: where they come from, and what the container may do through them.
 pub(crate) mod mounts;
 /// Namespaces shared with the host.

@@ -215,7 +215,8 @@ impl UnitName {
     }
 }
 
-/// The part of the limits that libcgroups turns into properties correctly. Zeros mean "not
+/// The part of the limits that libcgroups turns into properties correctly. CPU and node sets are not
+/// of it: libcgroups 0.7 sends an array of 64-bit numbers where systemd wants bytes. Zeros mean "not
 /// given" and are left out (it divides by the period); since it takes a missing quota for an
 /// unlimited one, what is in force stands in for what is not given.
 fn told(resources: &LinuxResources, cpu_max: &str, memory_max: &str) -> LinuxResources {
@@ -228,8 +229,6 @@ fn told(resources: &LinuxResources, cpu_max: &str, memory_max: &str) -> LinuxRes
         out.set_shares(cpu.shares().filter(|v| *v != 0));
         out.set_quota(cpu.quota().filter(|v| *v != 0).or(quota_now));
         out.set_period(cpu.period().filter(|v| *v != 0).or(period_now));
-        out.set_cpus(cpu.cpus().clone().filter(|v| !v.is_empty()));
-        out.set_mems(cpu.mems().clone().filter(|v| !v.is_empty()));
         told.set_cpu(Some(out));
     }
     if let Some(memory) = resources.memory() {
@@ -296,7 +295,7 @@ mod tests {
     #[test]
     fn systemd_is_told_what_is_in_force() {
         let resources: LinuxResources = serde_json::from_value(serde_json::json!({
-            "cpu": {"shares": 2048, "period": 0},
+            "cpu": {"shares": 2048, "period": 0, "cpus": "0-3"},
             "memory": {"limit": 0, "swap": 3000},
             "pids": {"limit": 0},
         }))
@@ -304,6 +303,7 @@ mod tests {
         let told = told(&resources, "50000 200000\n", "1000\n");
         let cpu = told.cpu().as_ref().unwrap();
         assert_eq!((cpu.quota(), cpu.period()), (Some(50_000), Some(200_000)));
+        assert!(cpu.cpus().is_none());
         let memory = told.memory().as_ref().unwrap();
         assert_eq!((memory.limit(), memory.swap()), (Some(1000), Some(3000)));
         assert!(told.pids().is_none());

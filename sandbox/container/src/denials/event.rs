@@ -1,5 +1,6 @@
 //! What is written about a denied call.
 
+use cofferdam_profiles::apparmor::explain::Meaning;
 use cofferdam_profiles::seccomp::denial::{Argument, Explanation};
 use serde::{Deserialize, Serialize};
 
@@ -11,6 +12,52 @@ pub enum Line {
     Denied(Box<Denied>),
     /// Calls were denied that are not written down one by one.
     Suppressed(Suppressed),
+    /// An AppArmor profile of ours denied something.
+    Apparmor(Box<Apparmor>),
+    /// Messages of AppArmor that are not written down one by one.
+    ApparmorSuppressed(ApparmorSuppressed),
+}
+
+/// What an AppArmor profile denied, or in complain mode would have.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Apparmor {
+    /// When, RFC 3339 in UTC.
+    pub time: String,
+    /// The container's id.
+    pub container: String,
+    /// The process, by its id on the host; 0 if the kernel does not say.
+    pub pid: i32,
+    /// The thread's name, escaped.
+    pub command: String,
+    /// The profile.
+    pub profile: String,
+    /// It was allowed, for the profile complains only.
+    pub allowed: bool,
+    /// What was tried, in the kernel's word.
+    pub operation: String,
+    /// The file or place, escaped.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Why, and what would allow it.
+    #[serde(flatten)]
+    pub meaning: Meaning,
+    /// How many messages there were about the container so far, this one included.
+    pub total: u64,
+}
+
+/// Messages of AppArmor that were not written down one by one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ApparmorSuppressed {
+    /// When this line was written, RFC 3339 in UTC.
+    pub time: String,
+    /// The container's id.
+    pub container: String,
+    /// How many.
+    pub count: u64,
+    /// The kernel had more to say than could be taken: there are some that nobody counted.
+    pub lost: bool,
+    /// How many messages there were about the container so far.
+    pub total: u64,
 }
 
 /// A call that was denied.

@@ -10,6 +10,8 @@
 //! memory that the container withholds, is replaced and the call is answered. When the keeper is
 //! gone the worker takes its place. Only when both are gone at once does the kernel answer: ENOSYS.
 
+/// What AppArmor denies, as the kernel tells it.
+mod audit;
 /// What is written about a denied call.
 mod event;
 /// Holds the listeners, and starts the worker again.
@@ -27,7 +29,7 @@ mod tally;
 /// Answers calls.
 mod worker;
 
-pub use event::{Denied, Line, Suppressed};
+pub use event::{Apparmor, ApparmorSuppressed, Denied, Line, Suppressed};
 pub use keeper::{ServeError, serve};
 pub use setup::{ListenerCommand, SetupError};
 

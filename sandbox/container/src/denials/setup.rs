@@ -21,6 +21,7 @@ use nix::unistd::Pid;
 use oci_spec::runtime::{LinuxSeccomp, Spec};
 use serde::{Deserialize, Serialize};
 
+use super::audit;
 use super::keeper::QUIT;
 use crate::error::StateError;
 use crate::seccomp::Program;
@@ -73,6 +74,9 @@ pub(crate) struct Plan {
     pub(crate) origin: String,
     /// Where an edit goes, in words.
     pub(crate) place: String,
+    /// The container's own AppArmor profile, if it has one.
+    #[serde(default)]
+    pub(crate) apparmor: Option<String>,
 }
 
 /// Why the listener could not be started.
@@ -144,7 +148,13 @@ pub(crate) fn start(
         profile: profile.clone(),
         origin: spec.report().summary.seccomp.clone(),
         place: place(spec.policy().seccomp).to_owned(),
+        apparmor: spec.apparmor().map(|profile| profile.name.clone()),
     };
+    if plan.apparmor.is_some()
+        && let Err(error) = audit::open()
+    {
+        tracing::warn!(container = id, %error, "what AppArmor denies cannot be listened to");
+    }
     let text = serde_json::to_vec(&plan).map_err(|source| StateError::Damaged {
         path: PathBuf::from(PLAN),
         source,

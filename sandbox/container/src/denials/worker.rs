@@ -12,6 +12,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{MsgFlags, send};
 use nix::time::{ClockId, clock_gettime};
 
+use super::audit::Watch;
 use super::event::{Denied, Line, Suppressed};
 use super::keeper::{QUIT, Shared, message};
 use super::log::Log;
@@ -60,6 +61,12 @@ pub(super) fn run(
         tally: Tally::new(now()),
         streaks: Streaks::new(),
         explainer: None,
+        // Without it the calls are explained all the same; who started us has said so.
+        apparmor: shared
+            .plan
+            .apparmor
+            .as_deref()
+            .and_then(|profile| Watch::new(profile, &shared.plan.id, now()).ok()),
         flushed: now(),
         weighed: shared.desk.total(),
         flooded: false,
@@ -81,6 +88,7 @@ pub(super) fn run(
         match worker.round(keeper, listeners) {
             Ok(None) => {}
             Ok(Some(ended)) => {
+                worker.listen();
                 worker.flush();
                 return Ok(ended);
             }
@@ -105,6 +113,7 @@ struct Worker<'a> {
     tally: Tally,
     streaks: Streaks,
     explainer: Option<Explainer>,
+    apparmor: Option<Watch>,
     flushed: u64,
     /// How many calls there had been at the last flush.
     weighed: u64,
@@ -118,9 +127,12 @@ impl Worker<'_> {
         listeners: &mut BTreeMap<u32, OwnedFd>,
     ) -> io::Result<Option<Ended>> {
         let mut fds = vec![PollFd::new(keeper.as_fd(), PollFlags::POLLIN)];
+        let watch = self.apparmor.as_ref();
+        fds.extend(watch.map(|watch| PollFd::new(watch.as_fd(), PollFlags::POLLIN)));
+        let before = fds.len();
         let all = listeners.values();
         fds.extend(all.map(|fd| PollFd::new(fd.as_fd(), PollFlags::POLLIN)));
-        let timeout = if self.tally.pending() || self.flooded {
+        let timeout = if self.pending() {
             PollTimeout::from(FLUSH)
         } else {
             PollTimeout::NONE
@@ -134,8 +146,11 @@ impl Worker<'_> {
             .map(|fd| fd.revents().unwrap_or(PollFlags::empty()))
             .collect();
         drop(fds);
+        if before > 1 && ready.get(1).is_some_and(|flags| !flags.is_empty()) {
+            self.listen();
+        }
         let mut gone = Vec::new();
-        for ((serial, listener), flags) in listeners.iter().zip(ready.iter().skip(1)) {
+        for ((serial, listener), flags) in listeners.iter().zip(ready.iter().skip(before)) {
             if flags.contains(PollFlags::POLLIN) {
                 self.serve(*serial, listener);
             } else if flags
@@ -147,15 +162,30 @@ impl Worker<'_> {
         for serial in gone {
             listeners.remove(&serial);
         }
-        if (self.tally.pending() || self.flooded)
-            && now().saturating_sub(self.flushed) >= u64::from(FLUSH)
-        {
+        if self.pending() && now().saturating_sub(self.flushed) >= u64::from(FLUSH) {
             self.flush();
         }
         if ready.first().is_some_and(|flags| !flags.is_empty()) {
             return self.hear(keeper, listeners);
         }
         Ok(None)
+    }
+
+    /// Whether there is something to be written down in time.
+    fn pending(&self) -> bool {
+        let apparmor = self.apparmor.as_ref().is_some_and(Watch::pending);
+        self.tally.pending() || self.flooded || apparmor
+    }
+
+    /// Writes down what AppArmor has denied.
+    fn listen(&mut self) {
+        let lines = match &mut self.apparmor {
+            Some(watch) => watch.read(now()),
+            None => Vec::new(),
+        };
+        for line in lines {
+            self.write(&line);
+        }
     }
 
     fn hear(
@@ -292,6 +322,9 @@ impl Worker<'_> {
     fn flush(&mut self) {
         self.flushed = now();
         self.weigh();
+        if let Some(line) = self.apparmor.as_mut().and_then(Watch::flush) {
+            self.write(&line);
+        }
         for (key, count) in self.streaks.end() {
             self.tally.count(&key, count);
         }
@@ -333,6 +366,8 @@ impl Worker<'_> {
         self.shared.desk.account(match line {
             Line::Denied(_) => 1,
             Line::Suppressed(counted) => counted.count,
+            // These are no calls that were asked about.
+            Line::Apparmor(_) | Line::ApparmorSuppressed(_) => 0,
         });
     }
 }

@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use super::{Check, probe};
+use crate::sys::landlock;
 
 pub(super) fn checks() -> Vec<Check> {
     let mut checks = vec![
@@ -40,7 +41,7 @@ pub(super) fn checks() -> Vec<Check> {
         open_tree(),
     ];
     checks.extend(seccomp());
-    checks.push(landlock());
+    checks.push(bounds());
     checks.extend(user_namespaces());
     checks.extend(security_modules());
     checks.push(overlay());
@@ -102,13 +103,33 @@ fn seccomp() -> Vec<Check> {
     vec![filter, notify]
 }
 
-fn landlock() -> Check {
-    match probe::landlock() {
-        Ok(version) => Check::ok(
-            "Landlock",
-            format!("ABI {version}"),
-            "file access can be bounded without AppArmor or SELinux",
-        ),
+fn bounds() -> Check {
+    /// From which ABI version something can be bounded.
+    const SINCE: [(u32, &str); 5] = [
+        (1, "files"),
+        (3, "truncation"),
+        (4, "TCP ports"),
+        (5, "commands to devices"),
+        (6, "signals and abstract sockets"),
+    ];
+    match landlock::abi() {
+        Ok(version) => {
+            let (has, lacks): (Vec<_>, Vec<_>) =
+                SINCE.iter().partition(|(since, _)| *since <= version);
+            let words = |list: Vec<&(u32, &str)>| {
+                let words: Vec<&str> = list.iter().map(|(_, word)| *word).collect();
+                words.join(", ")
+            };
+            let value = format!("ABI {version}");
+            if lacks.is_empty() {
+                let effect = format!("policies can bound {}", words(has));
+                return Check::ok("Landlock", value, &effect);
+            }
+            let (has, lacks) = (words(has), words(lacks));
+            let effect =
+                format!("policies can bound {has}; a newer kernel is needed to bound {lacks}");
+            Check::degraded("Landlock", value, &effect)
+        }
         Err(e) => Check::degraded(
             "Landlock",
             e.to_string(),

@@ -13,6 +13,11 @@ use serde::Serialize;
 
 pub use engines::Engine;
 
+/// The ABI version of this kernel's Landlock; `None` if it has none, or it is not on.
+pub fn landlock_abi() -> Option<u32> {
+    crate::sys::landlock::abi().ok()
+}
+
 /// The outcome of one probe.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]

@@ -96,25 +96,6 @@ pub(super) fn seccomp_action(action: u32) -> bool {
     result == 0
 }
 
-/// The ABI version of Landlock.
-pub(super) fn landlock() -> io::Result<i64> {
-    const CREATE_RULESET_VERSION: u32 = 1;
-    // SAFETY: with this flag the address must be null and the size 0.
-    let version = unsafe {
-        libc::syscall(
-            libc::SYS_landlock_create_ruleset,
-            NO_ADDRESS,
-            0usize,
-            CREATE_RULESET_VERSION,
-        )
-    };
-    if version < 0 {
-        Err(io::Error::last_os_error())
-    } else {
-        Ok(version)
-    }
-}
-
 /// `KVM_GET_API_VERSION`.
 pub(super) fn kvm() -> io::Result<i32> {
     const KVM_GET_API_VERSION: libc::c_ulong = 0xae00;

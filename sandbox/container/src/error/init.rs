@@ -48,6 +48,8 @@ pub enum Stage {
     Descriptors,
     /// A hook that runs in the container.
     Hook,
+    /// Landlock rules.
+    Landlock,
     /// Seccomp filters.
     Seccomp,
     /// The last wait for start.

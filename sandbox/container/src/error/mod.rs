@@ -94,6 +94,9 @@ pub enum CreateError {
     /// What explains denied calls could not be started.
     #[error(transparent)]
     Denials(#[from] crate::denials::SetupError),
+    /// The AppArmor profile could not be loaded.
+    #[error(transparent)]
+    Apparmor(#[from] crate::apparmor::ApparmorError),
     /// The cgroup could not be made.
     #[error("cannot set up the cgroup")]
     Cgroup(#[from] cgroup::Error),
@@ -275,6 +278,9 @@ pub enum DeleteError {
     /// The cgroup could not be removed.
     #[error("cannot remove the cgroup")]
     Cgroup(#[from] cgroup::Error),
+    /// The list of who has which AppArmor profile could not be changed.
+    #[error(transparent)]
+    Apparmor(#[from] crate::apparmor::ApparmorError),
     /// The kernel refused.
     #[error("cannot {action}")]
     System {

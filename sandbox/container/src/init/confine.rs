@@ -7,12 +7,13 @@ use std::ffi::CString;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use cofferdam_profiles::landlock::Ruleset;
 use cofferdam_profiles::seccomp::FLAG_NEW_LISTENER;
 use nix::sys::stat::{Mode, SFlag, fstat, umask};
 use nix::unistd::{Gid, Uid};
 
 use super::label::Label;
-use super::{At as _, Step, executable, failure, handover};
+use super::{At as _, Step, executable, failure, handover, landlock};
 use crate::error::{Cause, InitFailure, Stage};
 use crate::process::{CapabilitySets, ProcessPlan};
 use crate::seccomp::Program;
@@ -24,6 +25,8 @@ pub(crate) struct Confinement<'a> {
     pub(crate) process: &'a ProcessPlan,
     /// Attached in this order.
     pub(crate) filters: &'a [Program],
+    /// What Landlock is told, if anything.
+    pub(crate) landlock: Option<&'a Ruleset>,
     /// Where the listener of a filter that has one goes.
     pub(crate) handover: Option<&'a OwnedFd>,
     pub(crate) preserve_fds: u32,
@@ -37,6 +40,8 @@ pub(crate) struct Confined<'a> {
     confinement: Confinement<'a>,
     program: CString,
     environment: Vec<CString>,
+    /// What is left to do before the filters.
+    landlock: Option<landlock::Prepared>,
 }
 
 /// A session keyring that holds nothing of the caller's.
@@ -63,11 +68,17 @@ impl<'a> Confinement<'a> {
         if let Some(label) = label {
             label.apply()?;
         }
+        // Opened while we may still see every path.
+        let mut landlock = self.landlock.map(landlock::Prepared::new).transpose()?;
         if process.no_new_privileges {
             nix::sys::prctl::set_no_new_privs().at(Stage::NoNewPrivileges, "set no_new_privs")?;
         } else {
-            // Without no_new_privs a filter takes CAP_SYS_ADMIN, which is about to go. With it, the
-            // filter comes last and need not allow what is done from here on.
+            // Without no_new_privs Landlock and a filter take CAP_SYS_ADMIN, which is about to go. With
+            // it, they come last and need not allow what is done from here on. Landlock is first: a
+            // filter may forbid it.
+            if let Some(landlock) = landlock.take() {
+                landlock.restrict()?;
+            }
             self.attach_filters()?;
         }
         let environment = environment(process);
@@ -93,6 +104,7 @@ impl<'a> Confinement<'a> {
             confinement: self,
             program,
             environment,
+            landlock,
         })
     }
 
@@ -116,7 +128,10 @@ impl Confined<'_> {
     /// The last steps: the filter, where it can wait until now, and the program.
     pub(crate) fn execute(self) -> Step<Infallible> {
         inherit::reset_signals().at(Stage::Execve, "reset the signals")?;
-        // Landlock rules belong here, before a filter that may forbid to set them.
+        // Before a filter that may forbid it.
+        if let Some(landlock) = self.landlock {
+            landlock.restrict()?;
+        }
         if self.confinement.process.no_new_privileges {
             self.confinement.attach_filters()?;
         }

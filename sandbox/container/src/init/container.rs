@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::os::fd::{AsFd as _, OwnedFd};
 
+use cofferdam_profiles::landlock::Ruleset;
 use nix::unistd::Pid;
 use oci_spec::runtime::Spec;
 
@@ -31,6 +32,7 @@ pub(crate) struct ContainerInit<'a> {
     pub(crate) cgroup: Option<&'a Cgroup>,
     pub(crate) rootfs: RootfsOptions,
     pub(crate) filters: &'a [Program],
+    pub(crate) landlock: Option<&'a Ruleset>,
     pub(crate) handover: Option<&'a OwnedFd>,
     /// Open for reading and writing, so that a read waits until somebody else writes.
     pub(crate) fifo: OwnedFd,
@@ -72,6 +74,7 @@ impl ContainerInit<'_> {
         let confined = Confinement {
             process: self.process,
             filters: self.filters,
+            landlock: self.landlock,
             handover: self.handover,
             preserve_fds: self.preserve_fds,
             own_limits: !self.namespaces.has_user(),

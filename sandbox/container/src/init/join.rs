@@ -3,6 +3,8 @@
 use std::convert::Infallible;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 
+use cofferdam_profiles::landlock::Ruleset;
+
 use super::confine::{self, Confinement};
 use super::container::enter_cgroup;
 use super::label::Label;
@@ -27,6 +29,7 @@ pub(crate) struct JoinInit<'a> {
     pub(crate) kinds: u64,
     pub(crate) cgroup: Option<&'a Cgroup>,
     pub(crate) filters: &'a [Program],
+    pub(crate) landlock: Option<&'a Ruleset>,
     pub(crate) handover: Option<OwnedFd>,
     pub(crate) console_socket: Option<OwnedFd>,
     pub(crate) preserve_fds: u32,
@@ -70,6 +73,7 @@ impl JoinInit<'_> {
         let confined = Confinement {
             process: self.process,
             filters: self.filters,
+            landlock: self.landlock,
             handover: self.handover.as_ref(),
             preserve_fds: self.preserve_fds,
             own_limits: self.kinds & namespaces::USER == 0,

@@ -14,6 +14,8 @@ pub(crate) mod handover;
 pub(crate) mod join;
 /// AppArmor and SELinux labels, written through a checked procfs.
 mod label;
+/// Landlock rules, opened in the container.
+mod landlock;
 /// The channel between the parent and the new process.
 pub(crate) mod sync;
 

@@ -16,6 +16,7 @@ mod seccomp;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use cofferdam_profiles::policy::ContainerRecord;
 use serde::Serialize;
 
 use crate::cgroup::{self, Cgroup, Limits};
@@ -80,6 +81,27 @@ impl Denials {
     }
 }
 
+/// What Landlock was told.
+#[derive(Debug, Clone, Serialize)]
+pub struct Landlock {
+    /// The ABI version that the rules were made for.
+    pub abi: u32,
+    /// The rules in words.
+    pub rules: Vec<String>,
+    /// What the policy asks for and this kernel's Landlock does not enforce.
+    pub not_enforced: Vec<String>,
+}
+
+impl Landlock {
+    fn of(record: &ContainerRecord) -> Option<Self> {
+        record.landlock.as_ref().map(|ruleset| Self {
+            abi: ruleset.abi,
+            rules: ruleset.lines(),
+            not_enforced: ruleset.gaps.iter().map(ToString::to_string).collect(),
+        })
+    }
+}
+
 /// What is enforced on a container.
 #[derive(Debug, Clone, Serialize)]
 pub struct Inspection {
@@ -93,6 +115,9 @@ pub struct Inspection {
     pub process: Option<Process>,
     /// System calls.
     pub seccomp: Option<Seccomp>,
+    /// What Landlock was told at creation; the kernel does not tell what holds. `None` if it was not
+    /// used.
+    pub landlock: Option<Landlock>,
     /// What explains denied calls, and whether it runs; `None` if they are silent.
     pub denials: Option<Denials>,
     /// Namespaces.
@@ -140,6 +165,7 @@ pub fn inspect(
         policy: record.policy.name.clone(),
         process: None,
         seccomp: None,
+        landlock: Landlock::of(&record),
         denials: Denials::of(&state),
         namespaces: vec![],
         uid_map: vec![],

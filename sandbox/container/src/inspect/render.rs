@@ -22,6 +22,7 @@ pub(super) fn render(found: &Inspection) -> String {
             self::seccomp(&mut table, seccomp);
         }
     }
+    landlock(&mut table, found);
     if let Some(denials) = &found.denials {
         let how = if denials.running {
             "explained"
@@ -157,6 +158,25 @@ fn seccomp(table: &mut Table, seccomp: &super::Seccomp) {
                 program.instructions
             ),
         );
+    }
+}
+
+fn landlock(table: &mut Table, found: &Inspection) {
+    let Some(landlock) = &found.landlock else {
+        table.row("Landlock", "not used");
+        return;
+    };
+    let when = if found.status == "created" {
+        "from start on"
+    } else {
+        "as recorded; the kernel does not tell"
+    };
+    table.row("Landlock", format!("on, ABI {} ({when})", landlock.abi));
+    for rule in &landlock.rules {
+        table.row("", rule);
+    }
+    if !landlock.not_enforced.is_empty() {
+        table.row("  NOT ENFORCED", landlock.not_enforced.join(", "));
     }
 }
 

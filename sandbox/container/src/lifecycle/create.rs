@@ -13,6 +13,7 @@ use oci_spec::runtime::Spec;
 use super::making::Making;
 use super::recipe::{Recipe, start_time};
 use super::write_pid_file;
+use crate::apparmor;
 use crate::cgroup::Cgroup;
 use crate::denials::{self, ListenerCommand};
 use crate::error::{CreateError, StateError};
@@ -36,6 +37,11 @@ use crate::sys::pidfd;
 pub fn create(spec: &Hardened<Spec>, mut options: CreateOptions) -> Result<State, CreateError> {
     let mut recipe = Recipe::new(spec, &options)?;
     let mut making = Making::begin(&options.root, &options.id, recipe.state.clone())?;
+    if let Some(profile) = spec.apparmor() {
+        // The state directory is there: a `delete` finds it, whatever becomes of this process.
+        let cache = options.filter_cache.as_deref();
+        apparmor::hold(profile, &making.state.directory, cache)?;
+    }
     if let Some(location) = recipe.state.cgroup.take() {
         making.cgroup = match Cgroup::create(location, spec.get()) {
             Ok(cgroup) => Some(cgroup),
@@ -216,6 +222,7 @@ fn spawn(
                 cgroup: making.cgroup.as_ref(),
                 rootfs,
                 filters: &recipe.filters,
+                landlock: recipe.landlock,
                 handover: choices.handover.as_ref(),
                 fifo,
                 console_socket,

@@ -9,6 +9,7 @@ use nix::unistd::Pid;
 
 use super::kill::open_init;
 use super::making::{self, Lock};
+use crate::apparmor;
 use crate::cgroup::Cgroup;
 use crate::denials;
 use crate::error::{DeleteError, StateError};
@@ -42,6 +43,8 @@ pub fn delete(root: &Path, id: &ContainerId, force: bool) -> Result<(), DeleteEr
             poststop(root, id, state);
         }
     }
+    // Also of a container that was half made, of which there may be no state.
+    apparmor::release(&directory)?;
     remove_directory(&directory)
 }
 

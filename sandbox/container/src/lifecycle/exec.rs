@@ -77,6 +77,8 @@ pub fn exec(
         kinds: namespaces::of_container(linux),
         cgroup: cgroup.as_ref(),
         filters: &filters,
+        // Not what the caller's process says: the very rules that init got.
+        landlock: record.landlock.as_ref(),
         handover,
         console_socket: options.console_socket,
         preserve_fds: options.preserve_fds,

@@ -9,6 +9,7 @@ use std::path::Path;
 use nix::fcntl::{Flock, FlockArg};
 use nix::unistd::Pid;
 
+use crate::apparmor;
 use crate::cgroup::Cgroup;
 use crate::denials;
 use crate::error::{CreateError, StateError};
@@ -135,6 +136,9 @@ impl Drop for Making {
             && let Err(error) = cgroup.kill_all().and_then(|()| cgroup.remove())
         {
             tracing::warn!(container = %self.state.id, %error, "cannot remove the cgroup");
+        }
+        if let Err(error) = apparmor::release(&self.state.directory) {
+            tracing::warn!(container = %self.state.id, %error, "cannot give the profile back");
         }
         if let Err(error) = fs::remove_dir_all(&self.state.directory)
             && error.kind() != io::ErrorKind::NotFound

@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use cofferdam_profiles::landlock::Ruleset;
 use cofferdam_profiles::policy::Hardened;
 use nix::unistd::Pid;
 use oci_spec::runtime::{Linux, Spec};
@@ -25,6 +26,7 @@ pub(super) struct Recipe<'a> {
     pub(super) process: ProcessPlan,
     pub(super) namespaces: Namespaces,
     pub(super) filters: Vec<Program>,
+    pub(super) landlock: Option<&'a Ruleset>,
     pub(super) state: State,
 }
 
@@ -105,6 +107,7 @@ impl<'a> Recipe<'a> {
             process,
             namespaces,
             filters,
+            landlock: hardened.landlock(),
             state,
         })
     }

@@ -10,6 +10,8 @@ pub(crate) mod clone;
 pub(crate) mod confine;
 /// Inherited descriptors and the program's signal dispositions.
 pub(crate) mod inherit;
+/// Landlock rulesets.
+pub(crate) mod landlock;
 /// Detached mounts by descriptor.
 pub(crate) mod mount;
 /// Namespaces by descriptor.

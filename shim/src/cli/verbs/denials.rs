@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
-use cofferdam_container::denials::{Denied, Line, Suppressed, log};
+use cofferdam_container::denials::{Apparmor, ApparmorSuppressed, Denied, Line, Suppressed, log};
 use cofferdam_container::{self as container, ContainerId, StateError};
 
 use super::{FORMAT, Flag, Output, PLAIN, Verb, output};
@@ -18,10 +18,11 @@ use crate::denials_verb;
 
 pub(super) const VERB: Verb = Verb {
     name: "denials",
-    summary: "show which system calls were denied, and what would allow them",
+    summary: "show what was denied, and what would allow it",
     description: "For containers whose policy has `denials = \"explain\"`, also after they were deleted.\n\
                   Prints each denied call with its arguments, what the caller got, the rule that\n\
-                  decided, and the smallest edit of the profile that would allow it. Calls that come\n\
+                  decided, and the smallest edit of the profile that would allow it; likewise what a\n\
+                  generated AppArmor profile denied, or would have in complain mode. Calls that come\n\
                   too often are counted. With --format json each line is one JSON object, and `edit.add`\n\
                   is a rule for `linux.seccomp.syscalls`.",
     example: "cofferdam denials --follow web-1",
@@ -174,6 +175,8 @@ fn show(lines: &mut Lines, output: Output) -> Result<(), CliError> {
             Output::Table => match serde_json::from_str::<Line>(&text) {
                 Ok(Line::Denied(denied)) => print(&denied_text(&denied))?,
                 Ok(Line::Suppressed(counted)) => print(&suppressed_text(&counted))?,
+                Ok(Line::Apparmor(denied)) => print(&apparmor_text(&denied))?,
+                Ok(Line::ApparmorSuppressed(counted)) => print(&apparmor_counted(&counted))?,
                 Err(_) => print(&text)?,
             },
         };
@@ -217,6 +220,38 @@ fn denied_text(denied: &Denied) -> String {
         denied.errno,
         denied.cause.text,
         denied.place,
+    )
+}
+
+fn apparmor_text(denied: &Apparmor) -> String {
+    let meaning = &denied.meaning;
+    let verdict = if denied.allowed { "allowed" } else { "denied" };
+    let rule = meaning
+        .add
+        .as_ref()
+        .map_or_else(String::new, |rule| format!("\n    {rule}"));
+    format!(
+        "{} {}[{}] AppArmor {verdict}: {}\n    why: {}\n    to allow it: {}{rule}\n    where: the \
+         profile {}\n",
+        denied.time,
+        denied.command,
+        denied.pid,
+        meaning.tried,
+        meaning.why,
+        meaning.edit,
+        denied.profile,
+    )
+}
+
+fn apparmor_counted(counted: &ApparmorSuppressed) -> String {
+    let lost = if counted.lost {
+        ", and some that were lost"
+    } else {
+        ""
+    };
+    format!(
+        "{} {} more denied by AppArmor{lost}; {} so far\n",
+        counted.time, counted.count, counted.total
     )
 }
 

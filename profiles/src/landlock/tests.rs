@@ -1,0 +1,257 @@
+use std::collections::BTreeSet;
+
+use proptest::prelude::*;
+use serde_json::json;
+
+use super::*;
+use crate::access::{Network, Scope};
+
+fn path(text: &str) -> AccessPath {
+    AccessPath::new(text).expect("a path")
+}
+
+fn access(rules: &[(&str, bool, &[Right], Source)]) -> Access {
+    let mut access = Access::new();
+    for (text, subtree, rights, from) in rules {
+        let place = Place {
+            path: path(text),
+            subtree: *subtree,
+        };
+        access
+            .allow(place, Rights::of(rights), *from)
+            .expect("room");
+    }
+    access
+}
+
+fn files(access: &Access) -> Request<'_> {
+    Request {
+        access,
+        files: true,
+        log: false,
+    }
+}
+
+/// The rights at `path` by the kernel's rule: those of the path and of every directory above.
+fn granted(ruleset: &Ruleset, path: &AccessPath) -> u64 {
+    let above = |rule: &&PathRule| rule.path == *path || path.is_below(&rule.path);
+    let rules = ruleset.paths.iter().filter(above);
+    rules.fold(0, |all, rule| all | rule.access)
+}
+
+#[test]
+fn each_abi_says_what_it_lacks() {
+    let mut all = access(&[("/", true, &[Right::Read], Source::Policy)]);
+    all.network = Some(Network {
+        tcp_bind: Ports::Only(BTreeSet::from([80])),
+        tcp_connect: Ports::Only(BTreeSet::from([80, 443])),
+        raw: Some(false),
+        families: None,
+    });
+    all.scope = Scope {
+        signals: true,
+        abstract_sockets: true,
+    };
+    use Gap::{AbstractSockets, DeviceIoctl, Everything, RawSockets, Signals, Truncate};
+    for (abi, gaps, fs, net, scoped) in [
+        (0, vec![Everything], 0, 0, 0),
+        (
+            1,
+            vec![
+                Truncate,
+                DeviceIoctl,
+                Gap::Ports,
+                Signals,
+                AbstractSockets,
+                RawSockets,
+            ],
+            0x1fff,
+            0,
+            0,
+        ),
+        (
+            2,
+            vec![
+                Truncate,
+                DeviceIoctl,
+                Gap::Ports,
+                Signals,
+                AbstractSockets,
+                RawSockets,
+            ],
+            0x3fff,
+            0,
+            0,
+        ),
+        (
+            3,
+            vec![
+                DeviceIoctl,
+                Gap::Ports,
+                Signals,
+                AbstractSockets,
+                RawSockets,
+            ],
+            0x7fff,
+            0,
+            0,
+        ),
+        (
+            4,
+            vec![DeviceIoctl, Signals, AbstractSockets, RawSockets],
+            0x7fff,
+            3,
+            0,
+        ),
+        (5, vec![Signals, AbstractSockets, RawSockets], 0xffff, 3, 0),
+        (6, vec![RawSockets], 0xffff, 3, 3),
+        (7, vec![RawSockets], 0xffff, 3, 3),
+        (9, vec![RawSockets], 0xffff, 3, 3),
+    ] {
+        let found = Ruleset::new(files(&all), Some(abi));
+        assert_eq!(found.gaps, gaps, "ABI {abi}");
+        assert_eq!(found.handled_fs, fs, "ABI {abi}");
+        assert_eq!(found.handled_net, net, "ABI {abi}");
+        assert_eq!(found.scoped, scoped, "ABI {abi}");
+        assert_eq!(found.is_empty(), abi == 0, "ABI {abi}");
+        assert!(found.paths.iter().all(|rule| rule.access & !fs == 0));
+    }
+    assert_eq!(Ruleset::new(files(&all), None).gaps, [Everything]);
+    let logged = Request {
+        log: true,
+        ..files(&all)
+    };
+    assert_eq!(Ruleset::new(logged, Some(6)).flags, 0);
+    assert_eq!(Ruleset::new(logged, Some(7)).flags, LOG_NEW_EXEC_ON);
+}
+
+#[test]
+fn ports_have_the_rights_that_were_asked_for() {
+    let mut only = Access::new();
+    only.network = Some(Network {
+        tcp_bind: Ports::Only(BTreeSet::from([80])),
+        tcp_connect: Ports::Only(BTreeSet::from([80, 443])),
+        ..Network::default()
+    });
+    let request = Request {
+        files: false,
+        ..files(&only)
+    };
+    let found = Ruleset::new(request, Some(4));
+    assert_eq!(found.handled_fs, 0);
+    let rules: Vec<_> = found.ports.iter().map(|r| (r.port, r.access)).collect();
+    assert_eq!(rules, [(80, 3), (443, 2)]);
+    assert_eq!(found.lines(), ["bind TCP: 80", "connect TCP: 80, 443"]);
+}
+
+#[test]
+fn names_that_are_made_get_their_directory() {
+    let found = Ruleset::new(
+        files(&access(&[
+            (
+                "/run/x.pid",
+                false,
+                &[Right::Create, Right::Write],
+                Source::Recording,
+            ),
+            ("/etc/passwd", false, &[Right::Read], Source::Recording),
+            ("/data/old", false, &[Right::Remove], Source::Recording),
+            (
+                "/vol",
+                true,
+                &[Right::Create, Right::Write],
+                Source::Recording,
+            ),
+        ])),
+        Some(7),
+    );
+    let rules: Vec<_> = found
+        .paths
+        .iter()
+        .map(|r| (r.path.to_string(), r.access, r.missing))
+        .collect();
+    let write = WRITE_FILE | TRUNCATE;
+    assert_eq!(
+        rules,
+        [
+            ("/data".to_owned(), REMOVE, Missing::Skip),
+            ("/etc/passwd".to_owned(), READ_FILE, Missing::Skip),
+            ("/run".to_owned(), MAKE | write, Missing::Nearest),
+            ("/vol".to_owned(), MAKE | write, Missing::Nearest),
+        ]
+    );
+}
+
+#[test]
+fn links_are_followed_only_where_the_runtime_followed_them() {
+    let mounts = access(&[
+        ("/", true, &[Right::Read], Source::Mount),
+        ("/var/run/secrets", true, &[Right::Read], Source::Mount),
+    ]);
+    let alone = Ruleset::new(files(&mounts), Some(7));
+    assert!(alone.paths.iter().all(|rule| rule.follow));
+    let recorded = access(&[("/data", true, &[Right::Read], Source::Recording)]);
+    let both = mounts.intersection(&recorded).expect("room");
+    let both = Ruleset::new(files(&both), Some(7));
+    assert!(!both.paths.is_empty() && both.paths.iter().all(|rule| !rule.follow));
+}
+
+fn spec(read_only: bool, capabilities: &[&str]) -> oci_spec::runtime::Spec {
+    serde_json::from_value(json!({
+        "ociVersion": "1.0.2",
+        "root": {"path": "rootfs", "readonly": read_only},
+        "process": {"user": {"uid": 0, "gid": 0}, "args": ["sh"], "cwd": "/",
+            "capabilities": {"bounding": capabilities}},
+        "mounts": [
+            {"destination": "/ro", "type": "bind", "source": "/a", "options": ["rbind", "ro"]},
+            {"destination": "/rw", "type": "bind", "source": "/b", "options": ["rbind"]},
+            {"destination": "/proc", "type": "proc", "source": "proc", "options": ["noexec"]},
+        ],
+        "linux": {"devices": [{"path": "/dev/fuse", "type": "c", "major": 10, "minor": 229}]},
+    }))
+    .expect("a spec")
+}
+
+#[test]
+fn a_spec_gives_its_root_mounts_and_devices() {
+    let access = of_spec(&spec(true, &["CAP_MKNOD"])).expect("room");
+    let has = |text: &str| access.rights_at(&path(text));
+    assert_eq!(has("/etc/passwd"), Rights::RUN);
+    assert_eq!(has("/ro/x"), Rights::RUN);
+    assert_eq!(has("/rw/x"), Rights::CHANGE | Right::MakeDevice.into());
+    assert!(has("/dev/fuse").has(Right::Ioctl) && has("/dev/pts/0").has(Right::Ioctl));
+    assert!(!has("/dev/sda").has(Right::Ioctl) && !has("/rw/sda").has(Right::Ioctl));
+    assert!(has("/proc/self/attr/current").has(Right::Write));
+    let writable = of_spec(&spec(false, &[])).expect("room");
+    assert_eq!(writable.rights_at(&path("/etc/x")), Rights::CHANGE);
+}
+
+proptest! {
+    /// A ruleset allows what the model allows: a load that was recorded runs.
+    #[test]
+    fn a_ruleset_never_takes_what_the_model_gives(
+        rules in prop::collection::vec(
+            (prop::collection::vec(prop::sample::select(vec!["a", "b"]), 1..4), any::<bool>(), 0u16..1 << 10),
+            0..8,
+        ),
+        asked in prop::collection::vec(prop::sample::select(vec!["a", "b"]), 1..4),
+    ) {
+        let mut access = Access::new();
+        for (names, subtree, bits) in rules {
+            let all: Vec<Right> = Rights::ALL.iter().enumerate()
+                .filter(|(index, _)| bits & 1 << index != 0).map(|(_, right)| right).collect();
+            let place = Place { path: path(&format!("/{}", names.join("/"))), subtree };
+            access.allow(place, Rights::of(&all), Source::Recording).expect("room");
+        }
+        let found = Ruleset::new(files(&access), Some(7));
+        let asked = path(&format!("/{}", asked.join("/")));
+        let rights = access.rights_at(&asked);
+        let allowed = granted(&found, &asked);
+        prop_assert_eq!(on_files(rights) & !allowed, 0);
+        // Beneath a subtree the directory is covered by the rule of the subtree, too.
+        let exact = access.files().filter(|(place, _)| place.path == asked && !place.subtree);
+        let exact = exact.fold(Rights::NONE, |all, (_, grant)| all | grant.rights);
+        let parent = asked.parent().expect("not the root");
+        prop_assert_eq!(on_entries(exact) & !granted(&found, &parent), 0);
+    }
+}
