@@ -103,6 +103,10 @@ impl Client for Podman {
         self.runtime
     }
 
+    fn copies_as_nobody(&self) -> bool {
+        self.runtime() == Runtime::Cofferdam
+    }
+
     /// 4.3's attach loses the output of a container that ends at once, in 5 of 80 runs with runc and in
     /// 7 of 80 with this runtime; what came out of the terminal is in its log every time.
     fn may_lose_output(&self) -> bool {

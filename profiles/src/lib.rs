@@ -23,3 +23,6 @@ pub mod apparmor;
 
 /// Linux capabilities by name and number, and the sets the field uses as defaults.
 pub mod capability;
+
+/// Ranges of user ids for containers.
+pub mod userns;

@@ -38,6 +38,12 @@ pub trait Client: Engine {
         false
     }
 
+    /// Whether `cp` into a running container writes as the host's root in the container's mount namespace,
+    /// who has no id there where the container has a user namespace that the engine does not know of.
+    fn copies_as_nobody(&self) -> bool {
+        false
+    }
+
     /// Whether `exec` exits with 126 whatever kept the program from being executed.
     fn blurs_exec_status(&self) -> bool {
         false

@@ -16,3 +16,5 @@ mod landlock;
 mod mounts;
 /// Names that change while the runtime looks at them.
 mod races;
+/// Whose user ids a container has.
+mod users;

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::landlock::LandlockRules;
 use super::model::{
     ApparmorChoice, BestEffort, CapabilityRules, Denials, DeviceRules, HostNamespaces, Isolation,
-    MountRules, Policy, ReadOnlyRootfs, SeccompChoice, SysctlRules, Verdict,
+    MountRules, Policy, ReadOnlyRootfs, SeccompChoice, SysctlRules, UserNamespace, Verdict,
 };
 use crate::apparmor::Mode;
 use crate::capability::{self, Capability};
@@ -30,6 +30,7 @@ pub(crate) fn baseline() -> Policy {
         seccomp_compat32: Compat32::Filtered,
         denials: Denials::Silent,
         read_only_rootfs: ReadOnlyRootfs::Asked,
+        user_namespace: UserNamespace::Own,
         masked_paths: BTreeSet::new(),
         readonly_paths: BTreeSet::new(),
         best_effort: BTreeSet::from([BestEffort::Apparmor]),
@@ -61,6 +62,7 @@ pub(crate) fn baseline() -> Policy {
             shared_propagation: Verdict::Strip,
             kernel_write: Verdict::Strip,
             other_types: Verdict::Deny,
+            unmapped: Verdict::Deny,
         },
         devices: DeviceRules {
             beyond: Verdict::Deny,

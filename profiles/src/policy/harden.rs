@@ -67,7 +67,7 @@ fn harden_under(
         process::limits(process, host, &mut judge);
     }
     let asked_profile = labels::harden(&mut spec, host, &mut judge);
-    namespaces::harden(&mut spec, host, &mut judge);
+    let own_ids = namespaces::harden(&mut spec, host, &mut judge);
     root_file_system(&mut spec, &mut judge);
     mounts::harden(&mut spec, host, &mut judge);
     devices::harden(&mut spec, &mut judge);
@@ -104,7 +104,8 @@ fn harden_under(
     };
     Ok(Hardened::new(spec, policy, report, seccomp.stacked)
         .with_apparmor(profile)
-        .with_landlock(landlock))
+        .with_landlock(landlock)
+        .with_own_ids(own_ids))
 }
 
 /// Hardens a process that joins a running container: never more than the container's init may.

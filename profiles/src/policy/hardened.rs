@@ -15,6 +15,7 @@ pub struct Hardened<T> {
     report: Report,
     /// A second filter, when the engine's profile and the policy's have no common single form.
     stacked_seccomp: Option<LinuxSeccomp>,
+    own_ids: bool,
     /// The AppArmor profile that was made for it.
     apparmor: Option<Profile>,
     landlock: Option<Ruleset>,
@@ -32,6 +33,7 @@ impl<T> Hardened<T> {
             policy,
             report,
             stacked_seccomp,
+            own_ids: false,
             apparmor: None,
             landlock: None,
         }
@@ -72,6 +74,12 @@ impl<T> Hardened<T> {
         &self.policy
     }
 
+    /// Whether the spec's user namespace is to get a range of ids that nobody else has: the spec
+    /// then lists the namespace without mappings.
+    pub fn own_ids(&self) -> bool {
+        self.own_ids
+    }
+
     /// A second seccomp profile that is attached beneath the spec's own, if one was needed.
     pub fn stacked_seccomp(&self) -> Option<&LinuxSeccomp> {
         self.stacked_seccomp.as_ref()
@@ -79,6 +87,11 @@ impl<T> Hardened<T> {
 }
 
 impl Hardened<Spec> {
+    pub(super) fn with_own_ids(mut self, own_ids: bool) -> Self {
+        self.own_ids = own_ids;
+        self
+    }
+
     /// What is stored with the container so that later processes are confined alike.
     pub fn record(&self) -> ContainerRecord {
         ContainerRecord {

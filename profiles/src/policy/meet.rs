@@ -25,6 +25,7 @@ impl Policy {
             seccomp_compat32: a.seccomp_compat32.min(b.seccomp_compat32),
             denials: a.denials.min(b.denials),
             read_only_rootfs: a.read_only_rootfs.min(b.read_only_rootfs),
+            user_namespace: a.user_namespace.min(b.user_namespace),
             masked_paths: &a.masked_paths | &b.masked_paths,
             readonly_paths: &a.readonly_paths | &b.readonly_paths,
             best_effort: &a.best_effort & &b.best_effort,
@@ -118,6 +119,7 @@ impl MountRules {
             shared_propagation: self.shared_propagation.min(other.shared_propagation),
             kernel_write: self.kernel_write.min(other.kernel_write),
             other_types: self.other_types.min(other.other_types),
+            unmapped: self.unmapped.min(other.unmapped),
         }
     }
 }

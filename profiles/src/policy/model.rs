@@ -71,6 +71,17 @@ pub enum Isolation {
     HostKernel,
 }
 
+/// Whose user ids a container has; the tightest comes first.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum UserNamespace {
+    /// A range of its own, which no other container has; where the engine asks for a mapping, that.
+    Own,
+    /// What the engine asks for; the host's ids if it asks for nothing.
+    #[default]
+    Engine,
+}
+
 /// Which AppArmor profile a container gets; the tightest comes first.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -98,6 +109,9 @@ pub enum BestEffort {
     /// A profile made of the container's files, where none can be made: the container then gets
     /// what [`SeccompChoice::Intersect`] gives.
     GeneratedSeccomp,
+    /// A user namespace of the container's own, where the kernel refuses one, no ids are left, or a
+    /// file system cannot show its files with other owners.
+    UserNamespace,
 }
 
 /// Which capabilities a container may have.
@@ -141,6 +155,10 @@ pub struct MountRules {
     pub kernel_write: Verdict,
     /// A file system type beyond proc, sysfs, tmpfs, devpts, mqueue, cgroup and binds.
     pub other_types: Verdict,
+    /// A bind mount of a file system that cannot show its files with the owners of the container's
+    /// user namespace: they all belong to nobody in there. `strip` does not exist here.
+    #[serde(default = "deny")]
+    pub unmapped: Verdict,
 }
 
 /// Which devices a container may have.
@@ -189,6 +207,9 @@ pub struct Policy {
     pub denials: Denials,
     /// Whether the root file system is read-only.
     pub read_only_rootfs: ReadOnlyRootfs,
+    /// Whose user ids a container has. Records of older versions do not have it.
+    #[serde(default)]
+    pub user_namespace: UserNamespace,
     /// Paths masked besides the field's defaults.
     pub masked_paths: BTreeSet<String>,
     /// Paths made read-only besides the field's defaults.
@@ -240,6 +261,16 @@ fn deny() -> Verdict {
 }
 
 impl Policy {
+    /// Whether a container may start with the host's user ids where it cannot have its own.
+    pub fn may_lack_own_ids(&self) -> bool {
+        self.best_effort.contains(&BestEffort::UserNamespace)
+    }
+
+    /// Whether a bind mount may show files that belong to nobody in the container's user namespace.
+    pub fn may_mount_unmapped(&self) -> bool {
+        self.mounts.unmapped == Verdict::Allow
+    }
+
     /// How an administrator would loosen this policy by `line`.
     pub(crate) fn remedy(&self, line: &str) -> String {
         if self.name.contains('+') {

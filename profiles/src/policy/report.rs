@@ -28,6 +28,8 @@ pub enum Rule {
     Selinux,
     /// Namespaces shared with the host.
     HostNamespaces,
+    /// The container's user ids on the host.
+    UserNamespace,
     /// The read-only root file system.
     ReadOnlyRootfs,
     /// Bind mounts of sensitive host paths.

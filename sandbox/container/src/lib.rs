@@ -42,6 +42,9 @@ mod namespaces;
 /// Memory policy and CPU lists.
 mod numa;
 
+/// Who has which range of user ids.
+pub mod ids;
+
 /// A process of the spec, checked and turned into what the system calls take.
 mod process;
 

@@ -56,8 +56,11 @@ impl Namespaces {
     /// Reads the spec and opens what is to be joined, so that nothing can change it afterwards.
     /// The policy judged a path, which may lead elsewhere by now (a pid that was used again): what
     /// was opened is the caller's own namespace only where `may_share` says so.
+    ///
+    /// With `own_ids` the maps of a new user namespace come later.
     pub(crate) fn open(
         linux: &Linux,
+        own_ids: bool,
         may_share: impl Fn(LinuxNamespaceType) -> bool,
     ) -> Result<Self, CreateError> {
         let mut all = Self::default();
@@ -85,7 +88,9 @@ impl Namespaces {
                 }),
             }
         }
-        all.check_mappings(linux)?;
+        if !own_ids {
+            all.check_mappings(linux)?;
+        }
         if let Some(offsets) = linux.time_offsets().as_ref().filter(|o| !o.is_empty()) {
             if all.new & TIME == 0 {
                 return Err(Unacceptable::new(
@@ -153,10 +158,27 @@ impl Namespaces {
 
     /// The user namespace that will be joined.
     pub(crate) fn user(&self) -> Option<std::os::fd::BorrowedFd<'_>> {
-        self.joins
-            .iter()
-            .find(|join| join.kind == USER)
-            .map(|join| join.file.as_fd())
+        self.join_of(USER)
+    }
+
+    /// A namespace that will be joined.
+    pub(crate) fn join_of(&self, kind: u64) -> Option<std::os::fd::BorrowedFd<'_>> {
+        let join = self.joins.iter().find(|join| join.kind == kind);
+        join.map(|join| join.file.as_fd())
+    }
+
+    /// Goes without the user namespace that was to be.
+    pub(crate) fn without_user(&mut self) {
+        self.new &= !USER;
+        self.joins.retain(|join| join.kind != USER);
+        self.id_maps = None;
+    }
+
+    /// Joins this user namespace instead of making one.
+    pub(crate) fn join_user(&mut self, file: OwnedFd) {
+        self.without_user();
+        let kind = USER;
+        self.joins.push(Join { kind, file });
     }
 
     /// Makes the new user namespace, if one is asked for, with a process that lives only until its
@@ -364,6 +386,30 @@ impl Drop for ForChildren {
     }
 }
 
+/// This thread in another network namespace, until dropped.
+#[derive(Debug)]
+pub(crate) struct InNetwork {
+    own: fs::File,
+}
+
+impl InNetwork {
+    pub(crate) fn enter(network: impl std::os::fd::AsFd) -> io::Result<Self> {
+        let own = fs::File::open("/proc/thread-self/ns/net")?;
+        namespace::join(network, NETWORK)?;
+        Ok(Self { own })
+    }
+}
+
+impl Drop for InNetwork {
+    fn drop(&mut self) {
+        if let Err(error) = namespace::join(&self.own, NETWORK) {
+            // Going on would make the container's devices out of the wrong namespace.
+            tracing::error!(%error, "cannot leave the container's network namespace");
+            std::process::abort();
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -378,8 +424,8 @@ mod tests {
         ] {
             let list = serde_json::json!({"namespaces": [{"type": typ, "path": path}]});
             let linux: Linux = serde_json::from_value(list).expect("a spec");
-            assert!(Namespaces::open(&linux, |_| true).is_ok(), "{typ}");
-            let refused = Namespaces::open(&linux, |_| false);
+            assert!(Namespaces::open(&linux, false, |_| true).is_ok(), "{typ}");
+            let refused = Namespaces::open(&linux, false, |_| false);
             assert!(
                 matches!(refused, Err(CreateError::Namespace { .. })),
                 "{typ}: {refused:?}"

@@ -21,6 +21,7 @@ use serde::{Deserialize, Serialize};
 use crate::cgroup::{self, Cgroup};
 use crate::error::StateError;
 use crate::id::ContainerId;
+use crate::ids::Lease;
 
 /// The state file's name.
 pub(crate) const STATE: &str = "state.json";
@@ -103,6 +104,13 @@ pub struct State {
     /// What explains its denied calls, if anything does. States of older versions do not have it.
     #[serde(default)]
     pub denials: Option<Listener>,
+    /// Its range of user ids, if it has one of ours. States of older versions do not have it.
+    #[serde(default)]
+    pub ids: Option<Lease>,
+    /// A directory of the engine's storage that was made for its root file system. States of older
+    /// versions do not have it.
+    #[serde(default)]
+    pub work: Option<PathBuf>,
     /// The container's state directory; not stored.
     #[serde(skip)]
     pub directory: PathBuf,
@@ -162,6 +170,8 @@ impl State {
             annotations: BTreeMap::new(),
             late_hooks: false,
             denials: None,
+            ids: None,
+            work: None,
             directory,
         }
     }

@@ -10,7 +10,8 @@ use crate::apparmor::Mode;
 use crate::capability;
 use crate::policy::builtin::BASELINE;
 use crate::policy::model::{
-    ApparmorChoice, BestEffort, Denials, Isolation, Policy, ReadOnlyRootfs, SeccompChoice, Verdict,
+    ApparmorChoice, BestEffort, Denials, Isolation, Policy, ReadOnlyRootfs, SeccompChoice,
+    UserNamespace, Verdict,
 };
 use crate::policy::rules::{labels, process, sensitive, sysctls};
 use crate::policy::select::ANNOTATIONS;
@@ -227,6 +228,7 @@ fn finish(name: String, base: Policy, mut table: Table<'_>) -> Result<Policy, Pr
         )?;
         table.choice("kernel_write", VERDICTS, &mut rules.kernel_write)?;
         table.choice("other_types", VERDICTS, &mut rules.other_types)?;
+        table.choice("unmapped", DENY_OR_ALLOW, &mut rules.unmapped)?;
         table.finish()?;
     }
     if let Some(mut table) = table.table("devices")? {
@@ -299,10 +301,18 @@ fn top_level(policy: &mut Policy, table: &mut Table<'_>) -> Result<(), Problem> 
         "generated-seccomp" => Ok(BestEffort::GeneratedSeccomp),
         "landlock" => Ok(BestEffort::Landlock),
         "selinux" => Ok(BestEffort::Selinux),
+        "user-namespace" => Ok(BestEffort::UserNamespace),
         other => Err(unknown(
             "feature",
             other,
-            ["apparmor", "generated-seccomp", "landlock", "selinux"].into_iter(),
+            [
+                "apparmor",
+                "generated-seccomp",
+                "landlock",
+                "selinux",
+                "user-namespace",
+            ]
+            .into_iter(),
         )),
     })?;
     let choices = [
@@ -323,8 +333,13 @@ fn top_level(policy: &mut Policy, table: &mut Table<'_>) -> Result<(), Problem> 
     let key = "selinux_types";
     table.set(key, &mut policy.selinux_types, labels::selinux_type)?;
     table.choice("hooks", VERDICTS, &mut policy.hooks)?;
-    super::landlock::decode(&mut policy.landlock, table)?;
-    table.later("user_namespace")
+    let choices = [
+        ("own", UserNamespace::Own),
+        ("engine", UserNamespace::Engine),
+    ];
+    let key = "user_namespace";
+    table.choice(key, &choices, &mut policy.user_namespace)?;
+    super::landlock::decode(&mut policy.landlock, table)
 }
 
 fn isolation(policy: &mut Policy, table: &mut Table<'_>) -> Result<(), Problem> {

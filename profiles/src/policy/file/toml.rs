@@ -186,19 +186,6 @@ impl<'t> Table<'t> {
         Ok(())
     }
 
-    /// Refuses a key that the design has and this version has not.
-    pub(super) fn later(&mut self, key: &'static str) -> Result<(), Problem> {
-        match self.items.get(key) {
-            Some((span, _)) => Err(Problem::at(
-                span,
-                format!(
-                    "{key:?} is not built in this version and would not be enforced; remove it"
-                ),
-            )),
-            None => Ok(()),
-        }
-    }
-
     /// Fails if a key is left that nobody looked for.
     pub(super) fn finish(self) -> Result<(), Problem> {
         let first = self.items.iter().min_by_key(|(_, (span, _))| span.start);

@@ -4,8 +4,10 @@ use oci_spec::runtime::{Linux, LinuxNamespace, LinuxNamespaceType, Spec};
 
 use crate::policy::facts::{HostFacts, NamespaceOwner, named};
 use crate::policy::judge::{Judge, Request};
-use crate::policy::model::{HostNamespaces, Policy, Verdict};
-use crate::policy::report::Rule;
+use crate::policy::model::{HostNamespaces, Policy, UserNamespace, Verdict};
+use crate::policy::report::{Action, Rule};
+
+use super::privileged;
 
 const FIELD: &str = "linux.namespaces";
 
@@ -73,14 +75,17 @@ const KINDS: &[Kind] = &[
         asked: "the host's user ids",
         stripped: "",
         why: "root in the container would be root's user id on the host",
-        instead: "turn on user namespaces in the engine (userns-remap, --userns, hostUsers: false)",
+        instead: "select a policy with user_namespace = \"own\", or turn on user namespaces in the \
+                  engine (userns-remap, --userns, hostUsers: false)",
     },
 ];
 
-/// Judges every namespace the container would share with the host.
-pub(crate) fn harden(spec: &mut Spec, host: &HostFacts, judge: &mut Judge<'_>) {
+/// Judges every namespace the container would share with the host. The answer: whether it is to have
+/// a user namespace with ids of its own, which the spec then lists without mappings.
+pub(crate) fn harden(spec: &mut Spec, host: &HostFacts, judge: &mut Judge<'_>) -> bool {
+    let privileged = privileged::is_privileged(spec);
     let Some(linux) = spec.linux_mut() else {
-        return;
+        return false;
     };
     let user_in_name_only = maps_hosts_root(linux);
     let mut namespaces = linux.namespaces().clone().unwrap_or_default();
@@ -91,6 +96,9 @@ pub(crate) fn harden(spec: &mut Spec, host: &HostFacts, judge: &mut Judge<'_>) {
     }
     mount_namespace(&namespaces, judge);
     refuse_unknown_paths(&namespaces, host, judge);
+    let own_ids = !user_in_name_only
+        && !(privileged && judge.policy.privileged == Verdict::Allow)
+        && own_ids(&mut namespaces, host, judge);
     for kind in KINDS {
         let hollow = kind.typ == LinuxNamespaceType::User && user_in_name_only;
         if !hollow && !shares_host(&namespaces, kind.typ, host) {
@@ -107,7 +115,7 @@ pub(crate) fn harden(spec: &mut Spec, host: &HostFacts, judge: &mut Judge<'_>) {
             allow: &allow,
             instead: kind.instead,
         };
-        // A user namespace needs ids of its own, which nobody hands out yet: deny, never strip.
+        // A mapping that the engine chose is not ours to change: deny, never strip.
         if kind.typ == LinuxNamespaceType::User && verdict != Verdict::Allow {
             judge.deny(request);
         } else if !judge.keeps(verdict, request) {
@@ -118,6 +126,32 @@ pub(crate) fn harden(spec: &mut Spec, host: &HostFacts, judge: &mut Judge<'_>) {
         }
     }
     linux.set_namespaces(Some(namespaces));
+    if own_ids {
+        // Without a user namespace they meant nothing.
+        linux.set_uid_mappings(None).set_gid_mappings(None);
+    }
+    own_ids
+}
+
+/// Puts in a user namespace where the policy wants one and the engine asks for none.
+fn own_ids(namespaces: &mut Vec<LinuxNamespace>, host: &HostFacts, judge: &mut Judge<'_>) -> bool {
+    let wanted = judge.policy.user_namespace == UserNamespace::Own;
+    if !wanted || !shares_host(namespaces, LinuxNamespaceType::User, host) {
+        return false;
+    }
+    namespaces.retain(|n| n.typ() != LinuxNamespaceType::User);
+    let mut own = LinuxNamespace::default();
+    own.set_typ(LinuxNamespaceType::User);
+    namespaces.push(own);
+    judge.note(
+        Rule::UserNamespace,
+        FIELD,
+        Action::Added,
+        "the host's user ids",
+        "a user namespace with ids of its own",
+        "root in the container is nobody on the host",
+    );
+    true
 }
 
 /// Whether the container is in the host's namespace of this type.

@@ -46,7 +46,8 @@ fn rule(judge: &mut Judge<'_>, field: &str) {
     judge.lenient = verdict == Verdict::Strip;
 }
 
-fn is_privileged(spec: &Spec) -> bool {
+/// Whether a spec has all that `--privileged` asks for.
+pub(crate) fn is_privileged(spec: &Spec) -> bool {
     let Some(linux) = spec.linux() else {
         return false;
     };

@@ -94,6 +94,9 @@ pub enum CreateError {
     /// What explains denied calls could not be started.
     #[error(transparent)]
     Denials(#[from] crate::denials::SetupError),
+    /// No user ids of its own.
+    #[error(transparent)]
+    Ids(#[from] crate::ids::IdsError),
     /// The AppArmor profile could not be loaded.
     #[error(transparent)]
     Apparmor(#[from] crate::apparmor::ApparmorError),

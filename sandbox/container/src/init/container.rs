@@ -106,6 +106,10 @@ impl ContainerInit<'_> {
             return Ok(());
         };
         namespace::join(user, namespaces::USER).at(Stage::Namespace, "join the user namespace")?;
+        // Before the clone: what the kernel makes for a namespace (the directory of message queues)
+        // belongs to who makes it.
+        credentials::set_ids(0, 0, Some(&[]))
+            .at(Stage::UserNamespace, "become root of the user namespace")?;
         // This process is the one in between: it could join, but it cannot change its own pid
         // namespace, and what init makes must belong to the user namespace.
         let new = self.namespaces.new & !namespaces::TIME;
@@ -116,8 +120,7 @@ impl ContainerInit<'_> {
                     .at(Stage::Sync, "tell the runtime init's pid")?;
                 clone::exit(0);
             }
-            Side::Child => credentials::set_ids(0, 0, Some(&[]))
-                .at(Stage::UserNamespace, "become root of the user namespace"),
+            Side::Child => Ok(()),
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use cofferdam_profiles::policy::Hardened;
 use nix::fcntl::OFlag;
@@ -11,6 +11,7 @@ use nix::unistd::Pid;
 use oci_spec::runtime::Spec;
 
 use super::making::Making;
+use super::own_ids;
 use super::recipe::{Recipe, start_time};
 use super::write_pid_file;
 use crate::apparmor;
@@ -24,7 +25,7 @@ use crate::init::sync::{self, ParentSide, Report};
 use crate::namespaces::{self, ForChildren};
 use crate::options::CreateOptions;
 use crate::process::Unacceptable;
-use crate::rootfs::{self, CgroupDir, RootfsOptions};
+use crate::rootfs::{CgroupDir, RootfsOptions};
 use crate::seccomp;
 use crate::state::{self, FIFO, Prepared, RECORD, State, Status};
 use crate::sys::clone::{self, Side};
@@ -53,8 +54,8 @@ pub fn create(spec: &Hardened<Spec>, mut options: CreateOptions) -> Result<State
             Err(error) => return Err(error.into()),
         };
     }
-    recipe.namespaces.make_user()?;
-    let rootfs = rootfs_options(&recipe, &making, &options)?;
+    let mut rootfs = rootfs_options(&recipe, &making, &options);
+    let findings = own_ids::set_up(spec, &mut recipe, &mut making, &mut rootfs)?;
     let handover = start_listener(spec, &mut recipe, &mut making, options.listener.take())?;
     let fifo = make_fifo(&making.state.directory)?;
     let channel = spawn(
@@ -76,10 +77,7 @@ pub fn create(spec: &Hardened<Spec>, mut options: CreateOptions) -> Result<State
         channel.go().map_err(system("let init go on"))?;
     }
     // Written while init works.
-    let record = serde_json::to_vec(&spec.record()).map_err(|source| StateError::Damaged {
-        path: PathBuf::from(RECORD),
-        source,
-    })?;
+    let record = own_ids::record(spec, findings, making.state.ids.as_ref())?;
     state::write_new(&making.state.directory.join(RECORD), &record)?;
     seccomp::store(&making.state.directory, &recipe.filters)?;
     let (init, state) = await_ready(&channel, &recipe, &mut making)?;
@@ -131,13 +129,9 @@ impl From<HookError> for CreateError {
     }
 }
 
-fn rootfs_options(
-    recipe: &Recipe<'_>,
-    making: &Making,
-    options: &CreateOptions,
-) -> Result<RootfsOptions, CreateError> {
+fn rootfs_options(recipe: &Recipe<'_>, making: &Making, options: &CreateOptions) -> RootfsOptions {
     let location = making.cgroup.as_ref().map(Cgroup::location);
-    let mut rootfs = RootfsOptions {
+    RootfsOptions {
         no_pivot: options.no_pivot,
         has_userns: recipe.namespaces.has_user(),
         has_cgroupns: recipe.namespaces.has(namespaces::CGROUP),
@@ -152,10 +146,7 @@ fn rootfs_options(
             })
             .collect(),
         ..RootfsOptions::default()
-    };
-    let user = recipe.namespaces.user();
-    rootfs.sources = rootfs::open_sources(recipe.spec, &rootfs, user)?;
-    Ok(rootfs)
+    }
 }
 
 /// Starts what explains denied calls, if the policy wants it; gives the channel over which init hands
@@ -247,6 +238,8 @@ fn await_ready(
     making: &mut Making,
 ) -> Result<(Pid, Prepared), CreateError> {
     let mut prepared = None;
+    // Init can be faster than the process in between, which tells its number.
+    let mut early = None;
     loop {
         // With a process in between the first child is not init.
         if prepared.is_none()
@@ -255,7 +248,13 @@ fn await_ready(
         {
             prepared = Some((*pid, making.prepare_state(*pid)?));
         }
-        match channel.next().map_err(system("hear from init"))? {
+        let complete = making.children.len() == recipe.generations();
+        let report = match early.take_if(|_| complete) {
+            Some(report) => report,
+            None => channel.next().map_err(system("hear from init"))?,
+        };
+        match report {
+            Report::Hooks | Report::Ready if !complete => early = Some(report),
             Report::Init(pid) => {
                 // It is our child, so its number is not reused before we reap it.
                 let file = pidfd::open(pid).map_err(system("open init"))?;

@@ -9,6 +9,7 @@ use nix::unistd::Pid;
 
 use super::kill::open_init;
 use super::making::{self, Lock};
+use super::own_ids;
 use crate::apparmor;
 use crate::cgroup::Cgroup;
 use crate::denials;
@@ -39,6 +40,7 @@ pub fn delete(root: &Path, id: &ContainerId, force: bool) -> Result<(), DeleteEr
         stop(state, force)?;
         remove_cgroup(state)?;
         end_listener(state)?;
+        own_ids::give_up(&mut state.clone()).map_err(failed("give the user ids back"))?;
         if state.late_hooks {
             poststop(root, id, state);
         }

@@ -10,6 +10,7 @@ use nix::unistd::Pid;
 use oci_spec::runtime::Process;
 
 use super::kill::open_init;
+use super::own_ids;
 use super::write_pid_file;
 use crate::cgroup::Cgroup;
 use crate::denials;
@@ -54,6 +55,8 @@ pub fn exec(
         )
         .into());
     }
+    own_ids::own_stdio(&plan, state.ids.as_ref())
+        .map_err(system("give the process's user its standard streams"))?;
     stay_within(&mut plan, &Bounds::of(&state)?)?;
     let filters = seccomp::load(&state.directory, &state.seccomp)?;
     let handover = match &state.denials {

@@ -16,6 +16,7 @@ use crate::error::{CreateError, StateError};
 use crate::id::ContainerId;
 use crate::state::{Prepared, State};
 
+use super::own_ids;
 use super::recipe::start_time;
 use crate::sys::pidfd;
 
@@ -131,6 +132,9 @@ impl Drop for Making {
             }
             let _ = pidfd::signal(file, libc::SIGKILL);
             pidfd::reap(*pid);
+        }
+        if let Err(error) = own_ids::give_up(&mut self.state) {
+            tracing::warn!(container = %self.state.id, %error, "cannot give the user ids back");
         }
         if let Some(cgroup) = &self.cgroup
             && let Err(error) = cgroup.kill_all().and_then(|()| cgroup.remove())

@@ -12,6 +12,8 @@ mod exec;
 mod kill;
 /// What a container is while it is being made, and how it vanishes again.
 mod making;
+/// A container's own user ids.
+mod own_ids;
 /// A spec, checked before anything is made.
 mod recipe;
 /// Letting init go.

@@ -63,7 +63,9 @@ impl<'a> Recipe<'a> {
             )
             .into());
         }
-        let namespaces = Namespaces::open(linux, |typ| hardened.policy().may_share_hosts(typ))?;
+        let namespaces = Namespaces::open(linux, hardened.own_ids(), |typ| {
+            hardened.policy().may_share_hosts(typ)
+        })?;
         let location = match Cgroup::plan(options.cgroup_driver, spec, options.id.as_str()) {
             Ok(location) => Some(location),
             Err(error) if options.ignore_cgroup_errors => {
@@ -100,6 +102,8 @@ impl<'a> Recipe<'a> {
                 .collect(),
             late_hooks,
             denials: None,
+            ids: None,
+            work: None,
             directory: options.id.directory(&options.root),
         };
         Ok(Self {

@@ -10,7 +10,7 @@ use super::mounts::{Entry, Outcome};
 use super::options::MountOptions;
 use super::resolve::c_string;
 use super::sys::{self, MountAttr, attr, resolve};
-use super::{RootfsOptions, idmap};
+use super::{Owners, RootfsOptions, idmap};
 
 /// Opens a source that policy has approved. The path is canonical, so a link in it means that
 /// somebody changed it since: refused.
@@ -20,11 +20,74 @@ pub(super) fn open_source(path: &Path) -> io::Result<OwnedFd> {
 }
 
 /// A detached copy of a bind's source with all its options applied.
-pub(super) fn open_bind(
+pub(super) fn open_bind(entry: &Entry<'_>, options: &RootfsOptions) -> Outcome<OwnedFd> {
+    let tree = copy(entry, options)?;
+    if let Some(recursive) = entry.options.idmap {
+        by_spec(tree.as_fd(), recursive, entry, None)?;
+    }
+    apply(tree.as_fd(), &entry.options)?;
+    Ok(tree)
+}
+
+/// The same for a container with a user namespace; with the type of the file system if that could not
+/// be mapped.
+pub(super) fn open_mapped(
     entry: &Entry<'_>,
     options: &RootfsOptions,
-    container_userns: Option<BorrowedFd<'_>>,
-) -> Outcome<OwnedFd> {
+    owners: Owners<'_>,
+) -> Outcome<(OwnedFd, Option<String>)> {
+    let tree = copy(entry, options)?;
+    // In the host's mount namespace the copy of a shared mount is shared with it.
+    if entry.options.propagation.is_none() {
+        let slave = MountAttr {
+            propagation: libc::MS_SLAVE,
+            ..MountAttr::default()
+        };
+        sys::set_attributes(tree.as_fd(), &slave, true)
+            .map_err(MountProblem::system("cut the mount off"))?;
+    }
+    let mut unmapped = None;
+    if let Some(recursive) = entry.options.idmap {
+        by_spec(tree.as_fd(), recursive, entry, Some(owners.user))?;
+    } else if owners.first.is_some() {
+        let recursive = entry.options.bind.unwrap_or(false);
+        match idmap::set(tree.as_fd(), recursive, owners.user) {
+            Ok(()) => {}
+            // What it shows belongs to the kernel, not to anybody on a disk.
+            Err(_) if idmap::is_kernels(tree.as_fd()) => {}
+            Err(problem) if !is_unmappable(&problem) => return Err(problem),
+            Err(_) => {
+                let kind = idmap::type_of(tree.as_fd());
+                if !owners.may_be_unmapped {
+                    return Err(MountProblem::Unmappable { kind });
+                }
+                unmapped = Some(kind);
+            }
+        }
+    }
+    apply(tree.as_fd(), &entry.options)?;
+    Ok((tree, unmapped))
+}
+
+fn is_unmappable(problem: &MountProblem) -> bool {
+    matches!(problem, MountProblem::System { source, .. }
+        if matches!(source.raw_os_error(), Some(libc::EINVAL | libc::EPERM)))
+}
+
+/// Maps as the spec asks for.
+fn by_spec(
+    tree: BorrowedFd<'_>,
+    recursive: bool,
+    entry: &Entry<'_>,
+    container: Option<BorrowedFd<'_>>,
+) -> Outcome<()> {
+    let uids = entry.mount.uid_mappings().as_deref();
+    let gids = entry.mount.gid_mappings().as_deref();
+    idmap::apply(tree, recursive, uids, gids, container)
+}
+
+/// A detached copy of a bind's source.
+fn copy(entry: &Entry<'_>, options: &RootfsOptions) -> Outcome<OwnedFd> {
     let bundled;
     let path = if entry.source.is_absolute() {
         entry.source
@@ -42,27 +105,15 @@ pub(super) fn open_bind(
         source,
     })?;
     let recursive = entry.options.bind.unwrap_or(false);
-    let tree =
-        sys::clone_tree(source.as_fd(), recursive).map_err(|source| MountProblem::System {
-            action: "copy the source's mount",
-            detail: if source.raw_os_error() == Some(libc::EINVAL) {
-                ": it may be unbindable, or need `rbind` in a user namespace".to_owned()
-            } else {
-                String::new()
-            },
-            source,
-        })?;
-    if let Some(recursive) = entry.options.idmap {
-        idmap::apply(
-            tree.as_fd(),
-            recursive,
-            entry.mount.uid_mappings().as_deref(),
-            entry.mount.gid_mappings().as_deref(),
-            container_userns,
-        )?;
-    }
-    apply(tree.as_fd(), &entry.options)?;
-    Ok(tree)
+    sys::clone_tree(source.as_fd(), recursive).map_err(|source| MountProblem::System {
+        action: "copy the source's mount",
+        detail: if source.raw_os_error() == Some(libc::EINVAL) {
+            ": it may be unbindable, or need `rbind` in a user namespace".to_owned()
+        } else {
+            String::new()
+        },
+        source,
+    })
 }
 
 /// Sets a bind's attributes and propagation.

@@ -27,6 +27,19 @@ pub enum RootfsError {
         #[source]
         source: io::Error,
     },
+    /// The root file system cannot be shown with the owners of a user namespace.
+    #[error(
+        "cannot give the files of {} the owners of the container's own user namespace; \
+         user_namespace = \"engine\", or best_effort = [\"user-namespace\"], does without",
+        path.display()
+    )]
+    Unmappable {
+        /// The root file system.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: Box<MountProblem>,
+    },
     /// An entry of `mounts`.
     #[error("cannot mount {fstype} {} on {}", from.display(), destination.display())]
     Mount {
@@ -134,6 +147,21 @@ pub enum MountProblem {
     /// `/proc` or `/sys` is a link or a file in the image.
     #[error("the destination must be an ordinary directory, the image has a link or a file there")]
     NotOrdinary,
+    /// An overlay whose layers cannot be mounted again.
+    #[error("cannot mount its layers again: {problem}")]
+    Layers {
+        /// What about it.
+        problem: String,
+    },
+    /// A volume that cannot be shown with the owners of a user namespace.
+    #[error(
+        "the file system {kind} of the source cannot be id-mapped for the container's own user \
+         namespace; mounts.unmapped = \"allow\" mounts it with all its files belonging to nobody"
+    )]
+    Unmappable {
+        /// The file system's type.
+        kind: String,
+    },
     /// A system call failed.
     #[error("cannot {action}{detail}")]
     System {

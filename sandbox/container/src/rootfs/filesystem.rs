@@ -100,6 +100,16 @@ impl Context {
         sys::fsconfig_string(self.fd.as_fd(), key, &c_string(value)?)
     }
 
+    /// Sets an option to what a descriptor refers to.
+    pub(super) fn set_descriptor(
+        &self,
+        key: &std::ffi::CStr,
+        value: BorrowedFd<'_>,
+    ) -> Outcome<()> {
+        sys::fsconfig_descriptor(self.fd.as_fd(), key, value)
+            .map_err(|source| self.failed("set the option", &key.to_string_lossy(), source))
+    }
+
     pub(super) fn source(&self, source: &[u8]) -> Outcome<()> {
         if source.is_empty() {
             return Ok(());
@@ -145,6 +155,14 @@ pub(super) fn make(entry: &Entry<'_>, label: &str, mode: Option<u32>) -> Outcome
     let mount = context.mount(attributes)?;
     propagate(mount.as_fd(), options.propagation)?;
     Ok(mount)
+}
+
+/// Makes a sysfs that shows the devices of the network namespace `network`. In it root of the host is
+/// the owner, so that a container in a user namespace can only look.
+pub(super) fn make_in(network: BorrowedFd<'_>, entry: &Entry<'_>) -> Outcome<OwnedFd> {
+    let _inside = crate::namespaces::InNetwork::enter(network)
+        .map_err(MountProblem::system("enter the network namespace"))?;
+    make(entry, "", None)
 }
 
 /// A new mount is private; anything else is set.

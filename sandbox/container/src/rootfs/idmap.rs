@@ -52,7 +52,8 @@ fn refused(problem: &'static str) -> MountProblem {
     }
 }
 
-fn set(tree: BorrowedFd<'_>, recursive: bool, userns: BorrowedFd<'_>) -> Outcome<()> {
+/// Maps `tree` by a user namespace.
+pub(super) fn set(tree: BorrowedFd<'_>, recursive: bool, userns: BorrowedFd<'_>) -> Outcome<()> {
     let attributes = MountAttr {
         set: attr::IDMAP,
         #[expect(clippy::cast_sign_loss, reason = "a descriptor is never negative")]
@@ -77,27 +78,64 @@ fn set(tree: BorrowedFd<'_>, recursive: bool, userns: BorrowedFd<'_>) -> Outcome
     })
 }
 
-/// The name of a mount's file system, for the error message.
-fn type_of(tree: BorrowedFd<'_>) -> String {
-    use nix::sys::statfs::{
-        BTRFS_SUPER_MAGIC, EXT4_SUPER_MAGIC, FUSE_SUPER_MAGIC, NFS_SUPER_MAGIC,
-        OVERLAYFS_SUPER_MAGIC, PROC_SUPER_MAGIC, TMPFS_MAGIC, fstatfs,
-    };
-    let Ok(kind) = fstatfs(tree).map(|stat| stat.filesystem_type()) else {
+/// File systems by the number that statfs(2) gives (`linux/magic.h`): name, and whether what they show
+/// is the kernel's own.
+const KNOWN: &[(i64, &str, bool)] = &[
+    (0x9123_683e, "btrfs", false),
+    (0xef53, "ext4", false),
+    (0x5846_5342, "xfs", false),
+    (0x6573_5546, "fuse", false),
+    (0x6969, "nfs", false),
+    (0xff53_4d42, "cifs", false),
+    (0x0102_1997, "9p", false),
+    (0xe0f5_e1e2, "erofs", false),
+    (0x7371_7368, "squashfs", false),
+    (0x2fc1_2fc1, "zfs", false),
+    (0x794c_7630, "overlay", false),
+    (0x0102_1994, "tmpfs", false),
+    (0x9fa0, "proc", true),
+    (0x6265_6572, "sysfs", true),
+    (0x0027_e0eb, "cgroup", true),
+    (0x6367_7270, "cgroup2", true),
+    (0x1cd1, "devpts", true),
+    (0x1980_0202, "mqueue", true),
+    (0x6e73_6673, "nsfs", true),
+    (0x7363_6673, "securityfs", true),
+    (0x6462_6720, "debugfs", true),
+    (0x7472_6163, "tracefs", true),
+    (0xcafe_4a11, "bpf", true),
+    (0x9584_58f6, "hugetlbfs", true),
+];
+
+fn number(tree: BorrowedFd<'_>) -> Option<i64> {
+    let kind = nix::sys::statfs::fstatfs(tree).ok()?.filesystem_type().0;
+    // Some targets have it as a signed word: only the lower half counts.
+    Some(i64::from(kind) & 0xffff_ffff)
+}
+
+/// Whether a mount shows what belongs to the kernel, whoever looks at it.
+pub(super) fn is_kernels(tree: BorrowedFd<'_>) -> bool {
+    let number = number(tree);
+    KNOWN
+        .iter()
+        .any(|(known, _, kernels)| *kernels && Some(*known) == number)
+        || is_device(tree)
+}
+
+/// A device node, as the host has them in a file system of the kernel's.
+fn is_device(tree: BorrowedFd<'_>) -> bool {
+    let mode = nix::sys::stat::fstat(tree).map_or(0, |stat| stat.st_mode);
+    matches!(mode & libc::S_IFMT, libc::S_IFCHR | libc::S_IFBLK)
+}
+
+/// The name of a mount's file system.
+pub(super) fn type_of(tree: BorrowedFd<'_>) -> String {
+    let Some(number) = number(tree) else {
         return "there".to_owned();
     };
-    let known = [
-        (BTRFS_SUPER_MAGIC, "btrfs"),
-        (EXT4_SUPER_MAGIC, "ext4"),
-        (FUSE_SUPER_MAGIC, "fuse"),
-        (NFS_SUPER_MAGIC, "nfs"),
-        (OVERLAYFS_SUPER_MAGIC, "overlay"),
-        (PROC_SUPER_MAGIC, "proc"),
-        (TMPFS_MAGIC, "tmpfs"),
-    ];
-    match known.iter().find(|(magic, _)| *magic == kind) {
-        Some((_, name)) => (*name).to_owned(),
-        None => format!("of magic number {:#x}", kind.0),
+    match KNOWN.iter().find(|(known, _, _)| *known == number) {
+        Some((_, name, _)) => (*name).to_owned(),
+        None => format!("of magic number {number:#x}"),
     }
 }
 

@@ -37,6 +37,12 @@ mod cgroups;
 /// Id-mapped binds.
 mod idmap;
 
+/// The root file system with the owners of a user namespace.
+mod mapped;
+
+/// A joined network namespace that belongs to the host.
+mod network;
+
 /// Filling a tmpfs from the image.
 mod copy_up;
 
@@ -53,6 +59,8 @@ mod sysctl;
 mod sys;
 
 pub use error::{MountProblem, RootfsError};
+pub use mapped::MappedRoot;
+pub use network::prepare_network;
 
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -89,8 +97,36 @@ pub struct RootfsOptions {
     pub rootfs: PathBuf,
     /// The container's cgroup; empty to find it in `/proc/self/cgroup`.
     pub cgroups: Vec<CgroupDir>,
-    /// Binds by index in `mounts` that the parent made with [`open_sources`].
+    /// Mounts by index in `mounts` that the parent made with [`open_sources`].
     pub sources: BTreeMap<usize, OwnedFd>,
+    /// The parent has set the parameters of the network namespace, with [`prepare_network`].
+    pub network_prepared: bool,
+    /// The root file system, mapped, that the parent made with [`open_root`].
+    pub root: Option<OwnedFd>,
+}
+
+/// Whose owners files get that the engine has not mapped.
+#[derive(Debug, Clone, Copy)]
+pub struct Owners<'a> {
+    /// The container's user namespace.
+    pub user: BorrowedFd<'a>,
+    /// The id on the host of its root, if the user namespace is of our making: then everything is
+    /// mapped, whatever the spec says.
+    pub first: Option<u32>,
+    /// A volume that cannot be mapped is mounted all the same.
+    pub may_be_unmapped: bool,
+    /// The network namespace, if it is joined and not the user namespace's own: its sysfs can be
+    /// mounted by the parent only.
+    pub network: Option<BorrowedFd<'a>>,
+}
+
+/// What [`open_sources`] opened.
+#[derive(Debug, Default)]
+pub struct Sources {
+    /// By index in `mounts`.
+    pub mounts: BTreeMap<usize, OwnedFd>,
+    /// Destinations of volumes that could not be mapped, with their file systems' types.
+    pub unmapped: Vec<(PathBuf, String)>,
 }
 
 /// A container's file system while it is being made.
@@ -104,29 +140,44 @@ pub struct Rootfs<'a> {
     null: Option<OwnedFd>,
     sysctls: sysctl::Checked,
     no_pivot: bool,
+    /// It lies over the host's root already.
+    in_place: bool,
 }
 
-/// Opens, in the host's namespaces and with the host's rights, the binds that the container's init
-/// could not open or map itself: all of them if it has a user namespace. The descriptors go to init
-/// as [`RootfsOptions::sources`]. `container` is its user namespace.
+/// Opens, in the host's namespaces and with the host's rights, what the container's init could not
+/// open or map itself: all binds, if it has a user namespace. The descriptors go to init as
+/// [`RootfsOptions::sources`].
 pub fn open_sources(
     spec: &Spec,
     options: &RootfsOptions,
-    container: Option<BorrowedFd<'_>>,
-) -> Result<BTreeMap<usize, OwnedFd>> {
-    let mut sources = BTreeMap::new();
-    if container.is_none() {
+    owners: Option<Owners<'_>>,
+) -> Result<Sources> {
+    let mut sources = Sources::default();
+    let Some(owners) = owners else {
         return Ok(sources);
-    }
+    };
     for (index, mount) in spec.mounts().iter().flatten().enumerate() {
         let entry = mounts::Entry::parse(mount)?;
+        let failed = |problem| entry.error(problem);
         if entry.options.bind.is_some() && !entry.options.remount {
-            let tree = binds::open_bind(&entry, options, container)
-                .map_err(|problem| entry.error(problem))?;
-            sources.insert(index, tree);
+            let (tree, unmapped) = binds::open_mapped(&entry, options, owners).map_err(failed)?;
+            sources.mounts.insert(index, tree);
+            let destination = || mount.destination().clone();
+            sources
+                .unmapped
+                .extend(unmapped.map(|kind| (destination(), kind)));
+        } else if let ("sysfs", Some(network)) = (entry.fstype, owners.network) {
+            let tree = filesystem::make_in(network, &entry).map_err(failed)?;
+            sources.mounts.insert(index, tree);
         }
     }
     Ok(sources)
+}
+
+/// Opens the root file system with the owners of the user namespace, whose root is `first` on the
+/// host. The descriptor goes to init as [`RootfsOptions::root`].
+pub fn open_root(rootfs: &Path, user: BorrowedFd<'_>, first: u32) -> Result<MappedRoot> {
+    mapped::open(rootfs, user, first)
 }
 
 /// Everything here changes the mount namespace it is called in: it must not be somebody else's.
@@ -179,7 +230,10 @@ impl<'a> Rootfs<'a> {
         let asked = linux.and_then(|l| l.rootfs_propagation().as_deref());
         let (kind, recursive) = root::propagation(asked)?;
         let sysctls = match linux.and_then(|l| l.sysctl().as_ref()) {
-            Some(parameters) => sysctl::Checked::new(parameters, spec)?,
+            Some(parameters) => {
+                let own_ids = options.root.is_some();
+                sysctl::Checked::new(parameters, spec, options.network_prepared, own_ids)?
+            }
             None => sysctl::Checked::default(),
         };
         let masks = linux.and_then(|l| l.masked_paths().as_ref());
@@ -196,7 +250,10 @@ impl<'a> Rootfs<'a> {
             path: PathBuf::from("/dev/null"),
             source,
         })?;
-        let root = root::bind(&options.rootfs)?;
+        let root = match &options.root {
+            Some(tree) => root::place(tree.as_fd())?,
+            None => root::bind(&options.rootfs)?,
+        };
         let _umask = Umask::zero();
         let mounter = mounts::Mounter::new(root.as_fd(), spec, options);
         let mounted = mounter.run(spec.mounts().as_deref().unwrap_or_default())?;
@@ -218,6 +275,7 @@ impl<'a> Rootfs<'a> {
             null,
             sysctls,
             no_pivot: options.no_pivot,
+            in_place: options.root.is_some(),
         })
     }
 
@@ -226,7 +284,7 @@ impl<'a> Rootfs<'a> {
     pub fn pivot(&mut self) -> Result<()> {
         let root = self.root.as_fd();
         if self.no_pivot {
-            root::move_root(root)?;
+            root::move_root(root, self.in_place)?;
         } else {
             let shared = matches!(self.propagation, Some((Propagation::Shared, _)));
             root::pivot(root, shared)?;

@@ -148,7 +148,10 @@ impl<'a> Mounter<'a> {
         }
         match entry.fstype {
             "cgroup" | "cgroup2" => cgroups::mount(self, entry),
-            _ => self.file_system(entry),
+            _ => match self.options.sources.get(&index) {
+                Some(made) => self.made(made.as_fd(), entry),
+                None => self.file_system(entry),
+            },
         }
     }
 
@@ -158,7 +161,7 @@ impl<'a> Mounter<'a> {
         let tree = match self.options.sources.get(&index) {
             Some(tree) => tree,
             None => {
-                opened = open_bind(entry, self.options, None)?;
+                opened = open_bind(entry, self.options)?;
                 &opened
             }
         };
@@ -176,6 +179,14 @@ impl<'a> Mounter<'a> {
         let mut options = entry.options.clone();
         options.recursive.clear &= attr::ATIME;
         apply(target.as_fd(), &options)
+    }
+
+    /// A file system that the parent made.
+    fn made(&mut self, tree: BorrowedFd<'_>, entry: &Entry<'_>) -> Outcome<()> {
+        let place = self.place(entry, Kind::Directory, None)?;
+        attach(tree, &place)?;
+        self.mounted.at.push((place.path, false));
+        Ok(())
     }
 
     fn file_system(&mut self, entry: &Entry<'_>) -> Outcome<()> {

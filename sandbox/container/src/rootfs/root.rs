@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use nix::fcntl::{OFlag, open};
+use nix::fcntl::OFlag;
 use nix::mount::{MntFlags, umount2};
 use nix::sys::stat::{Mode, fstat};
 use nix::unistd::{chdir, chroot, fchdir};
@@ -91,8 +91,8 @@ fn isolate_parent(rootfs: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Mounts the rootfs onto itself, with what is mounted below it; the result is the new mount.
-pub(super) fn bind(rootfs: &Path) -> Result<OwnedFd> {
+/// Opens the rootfs: the directory that policy has judged.
+pub(super) fn open(rootfs: &Path) -> Result<OwnedFd> {
     if lexical(rootfs) == Path::new("/") {
         return Err(RootfsError::Spec {
             field: "root.path",
@@ -122,11 +122,29 @@ pub(super) fn bind(rootfs: &Path) -> Result<OwnedFd> {
             problem: format!("{} is not a directory; it must be one", rootfs.display()),
         });
     }
+    Ok(directory)
+}
+
+/// Mounts the rootfs onto itself, with what is mounted below it; the result is the new mount.
+pub(super) fn bind(rootfs: &Path) -> Result<OwnedFd> {
+    let directory = open(rootfs)?;
     let tree = sys::clone_tree(directory.as_fd(), true)
         .map_err(failed("clone the root file system", rootfs))?;
     sys::attach(tree.as_fd(), directory.as_fd())
         .map_err(failed("mount the root file system", rootfs))?;
     Ok(tree)
+}
+
+/// Mounts a rootfs that is there already, detached. The container's root may not be able to enter the
+/// directories above the rootfs, so the place is the root of this mount namespace: on top of it
+/// nobody needs to search for it.
+pub(super) fn place(tree: BorrowedFd<'_>) -> Result<OwnedFd> {
+    let slash = Path::new("/");
+    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    let root = nix::fcntl::open(slash, flags, Mode::empty()).map_err(failed_nix("open", slash))?;
+    sys::attach(tree, root.as_fd()).map_err(failed("mount the root file system on", slash))?;
+    tree.try_clone_to_owned()
+        .map_err(failed("keep the root file system on", slash))
 }
 
 /// Makes `root` the root of the mount namespace and lets go of the host's.
@@ -146,7 +164,7 @@ pub(super) fn pivot(root: BorrowedFd<'_>, shared: bool) -> Result<()> {
 fn pivot_shared(root: BorrowedFd<'_>) -> Result<()> {
     let here = Path::new(".");
     let slash = Path::new("/");
-    let old = open(
+    let old = nix::fcntl::open(
         slash,
         OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC,
         Mode::empty(),
@@ -162,16 +180,18 @@ fn pivot_shared(root: BorrowedFd<'_>) -> Result<()> {
 }
 
 /// For hosts whose root is an initramfs, which pivot_root refuses: moves `root` over `/`.
-pub(super) fn move_root(root: BorrowedFd<'_>) -> Result<()> {
+pub(super) fn move_root(root: BorrowedFd<'_>, in_place: bool) -> Result<()> {
     let slash = Path::new("/");
     fchdir(root).map_err(failed_nix("enter the root file system", slash))?;
-    let old = open(
+    let old = nix::fcntl::open(
         slash,
         OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC,
         Mode::empty(),
     )
     .map_err(failed_nix("open", slash))?;
-    sys::attach(root, old.as_fd()).map_err(failed("move the root file system to", slash))?;
+    if !in_place {
+        sys::attach(root, old.as_fd()).map_err(failed("move the root file system to", slash))?;
+    }
     chroot(".").map_err(failed_nix("change root to", slash))?;
     chdir("/").map_err(failed_nix("enter", slash))
 }

@@ -6,8 +6,10 @@
 
 use std::ffi::CStr;
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd as _, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::ptr;
+
+use nix::unistd::{Gid, Uid};
 
 /// `mount_setattr` and `fsmount` attributes (`linux/mount.h`).
 pub(super) mod attr {
@@ -39,7 +41,11 @@ const FSOPEN_CLOEXEC: libc::c_uint = 1;
 const FSMOUNT_CLOEXEC: libc::c_uint = 1;
 const FSCONFIG_SET_FLAG: libc::c_uint = 0;
 const FSCONFIG_SET_STRING: libc::c_uint = 1;
+const FSCONFIG_SET_FD: libc::c_uint = 5;
 const FSCONFIG_CMD_CREATE: libc::c_uint = 6;
+const FSCONFIG_CMD_RECONFIGURE: libc::c_uint = 7;
+const FSPICK_CLOEXEC: libc::c_uint = 1;
+const FSPICK_EMPTY_PATH: libc::c_uint = 8;
 const MOVE_MOUNT_F_EMPTY_PATH: libc::c_uint = 0x04;
 const MOVE_MOUNT_T_EMPTY_PATH: libc::c_uint = 0x40;
 const AT_RECURSIVE: libc::c_uint = 0x8000;
@@ -144,6 +150,7 @@ fn fsconfig(
     command: libc::c_uint,
     key: Option<&CStr>,
     value: Option<&CStr>,
+    number: libc::c_int,
 ) -> io::Result<()> {
     let key = key.map_or(ptr::null(), CStr::as_ptr);
     let value = value.map_or(ptr::null(), CStr::as_ptr);
@@ -156,24 +163,33 @@ fn fsconfig(
             command,
             key,
             value,
-            0,
+            number,
         )
     })
 }
 
 /// fsconfig(2) for an option without a value.
 pub(super) fn fsconfig_flag(context: BorrowedFd<'_>, key: &CStr) -> io::Result<()> {
-    fsconfig(context, FSCONFIG_SET_FLAG, Some(key), None)
+    fsconfig(context, FSCONFIG_SET_FLAG, Some(key), None, 0)
 }
 
 /// fsconfig(2) for an option with a value (the kernel takes at most 255 bytes).
 pub(super) fn fsconfig_string(context: BorrowedFd<'_>, key: &CStr, value: &CStr) -> io::Result<()> {
-    fsconfig(context, FSCONFIG_SET_STRING, Some(key), Some(value))
+    fsconfig(context, FSCONFIG_SET_STRING, Some(key), Some(value), 0)
+}
+
+/// fsconfig(2) for an option whose value is what a descriptor refers to.
+pub(super) fn fsconfig_descriptor(
+    context: BorrowedFd<'_>,
+    key: &CStr,
+    value: BorrowedFd<'_>,
+) -> io::Result<()> {
+    fsconfig(context, FSCONFIG_SET_FD, Some(key), None, value.as_raw_fd())
 }
 
 /// fsconfig(2): makes the superblock.
 pub(super) fn fsconfig_create(context: BorrowedFd<'_>) -> io::Result<()> {
-    fsconfig(context, FSCONFIG_CMD_CREATE, None, None)
+    fsconfig(context, FSCONFIG_CMD_CREATE, None, None, 0)
 }
 
 /// fsmount(2): a detached mount of the context's superblock.
@@ -187,6 +203,21 @@ pub(super) fn fsmount(context: BorrowedFd<'_>, attributes: u64) -> io::Result<Ow
             attributes,
         )
     })
+}
+
+/// Makes a mounted file system forget the names that it has looked up and that nobody uses, by a
+/// reconfiguration that changes nothing (`reconfigure_super` of the kernel's `fs/super.c`).
+pub(super) fn forget_names(directory: BorrowedFd<'_>) -> io::Result<()> {
+    // SAFETY: the path is an empty C string; the kernel only reads it.
+    let context = descriptor(unsafe {
+        libc::syscall(
+            libc::SYS_fspick,
+            directory.as_raw_fd(),
+            c"".as_ptr(),
+            FSPICK_CLOEXEC | FSPICK_EMPTY_PATH,
+        )
+    })?;
+    fsconfig(context.as_fd(), FSCONFIG_CMD_RECONFIGURE, None, None, 0)
 }
 
 /// What the file system said about the last failure of this context, for the error message.
@@ -261,4 +292,33 @@ pub(super) fn set_attributes_at(
 pub(super) fn pivot_here() -> io::Result<()> {
     // SAFETY: both paths are C strings; the kernel only reads them.
     done(unsafe { libc::syscall(libc::SYS_pivot_root, c".".as_ptr(), c".".as_ptr()) })
+}
+
+/// `SECBIT_NO_SETUID_FIXUP` (`linux/securebits.h`): changing user ids leaves capabilities alone.
+const NO_SETUID_FIXUP: libc::c_int = 1 << 2;
+
+/// Runs `work` with the file system user and group `id`, and with all capabilities that this thread
+/// has. An error means that `work` has not run, or that this thread is not what it was: the caller
+/// must not go on.
+pub(super) fn as_owner<T>(id: u32, work: impl FnOnce() -> T) -> io::Result<T> {
+    // SAFETY: PR_GET_SECUREBITS takes no argument.
+    let before = unsafe { libc::prctl(libc::PR_GET_SECUREBITS) };
+    done(before.into())?;
+    secure_bits(before | NO_SETUID_FIXUP)?;
+    let user = nix::unistd::setfsuid(Uid::from_raw(id));
+    let group = nix::unistd::setfsgid(Gid::from_raw(id));
+    // The calls answer what was; only asking again tells whether they did it.
+    let (nobody, none) = (Uid::from_raw(u32::MAX), Gid::from_raw(u32::MAX));
+    let is =
+        nix::unistd::setfsuid(nobody).as_raw() == id && nix::unistd::setfsgid(none).as_raw() == id;
+    let result = is.then(work);
+    nix::unistd::setfsuid(user);
+    nix::unistd::setfsgid(group);
+    secure_bits(before)?;
+    result.ok_or_else(|| io::Error::from_raw_os_error(libc::EPERM))
+}
+
+fn secure_bits(bits: libc::c_int) -> io::Result<()> {
+    // SAFETY: PR_SET_SECUREBITS takes a number.
+    done(unsafe { libc::prctl(libc::PR_SET_SECUREBITS, bits) }.into())
 }

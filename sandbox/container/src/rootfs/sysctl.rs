@@ -122,8 +122,42 @@ fn name_of(kind: LinuxNamespaceType) -> &'static str {
 pub(super) struct Checked(Vec<(String, String, String)>);
 
 impl Checked {
-    /// Checks all of them first: nothing is set if one is refused.
-    pub(super) fn new(parameters: &HashMap<String, String>, spec: &Spec) -> Result<Self> {
+    /// Checks all of them first: nothing is set if one is refused. `network_done`: those of the network
+    /// namespace are set already. `own_ids`: the container has its own user ids.
+    pub(super) fn new(
+        parameters: &HashMap<String, String>,
+        spec: &Spec,
+        network_done: bool,
+        own_ids: bool,
+    ) -> Result<Self> {
+        let mut checked = Self::of(parameters, spec)?;
+        if network_done {
+            checked
+                .0
+                .retain(|(_, path, _)| owner(path) != Some(LinuxNamespaceType::Network));
+        }
+        if own_ids {
+            checked.groups(0);
+        }
+        Ok(checked)
+    }
+
+    /// Those of the network namespace, in numbers of the host, on which id 0 of the container is
+    /// `first`.
+    pub(super) fn network(spec: &Spec, first: u32) -> Result<Self> {
+        let linux = spec.linux().as_ref();
+        let Some(parameters) = linux.and_then(|l| l.sysctl().as_ref()) else {
+            return Ok(Self::default());
+        };
+        let mut checked = Self::of(parameters, spec)?;
+        checked
+            .0
+            .retain(|(_, path, _)| owner(path) == Some(LinuxNamespaceType::Network));
+        checked.groups(first);
+        Ok(checked)
+    }
+
+    fn of(parameters: &HashMap<String, String>, spec: &Spec) -> Result<Self> {
         let mut checked = Vec::with_capacity(parameters.len());
         for (key, value) in parameters {
             checked.push((key.clone(), check(key, spec)?, value.clone()));
@@ -131,6 +165,28 @@ impl Checked {
         // The map's order changes from run to run; errors and writes should not.
         checked.sort();
         Ok(Self(checked))
+    }
+
+    /// Groups that may ping: engines write all the host's, of which a container has the first ones.
+    fn groups(&mut self, first: u32) {
+        for (_, path, value) in &mut self.0 {
+            let numbers: Vec<u32> = value
+                .split_ascii_whitespace()
+                .filter_map(|number| number.parse().ok())
+                .collect();
+            if let ("net/ipv4/ping_group_range", [low, high]) = (path.as_str(), &numbers[..])
+                && *low <= crate::ids::LAST
+                && low <= high
+            {
+                let high = (*high).min(crate::ids::LAST);
+                *value = format!("{} {}", first + low, first + high);
+            }
+        }
+    }
+
+    /// Whether the parameter with this path below `/proc/sys` is among them.
+    pub(super) fn has(&self, path: &str) -> bool {
+        self.0.iter().any(|(_, known, _)| known == path)
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -150,7 +206,7 @@ impl Checked {
     }
 }
 
-fn write_one(proc: BorrowedFd<'_>, path: &str, value: &str) -> io::Result<()> {
+pub(super) fn write_one(proc: BorrowedFd<'_>, path: &str, value: &str) -> io::Result<()> {
     let path = c_string(format!("sys/{path}").as_bytes())?;
     // NO_XDEV: a mount over any part of the path is an error, not a detour.
     let rules = resolve::BENEATH | resolve::NO_SYMLINKS | resolve::NO_XDEV;

@@ -1,15 +1,29 @@
 //! Namespaces by descriptor.
 
+use std::fs;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd as _};
+use std::os::fd::{AsFd, AsRawFd as _, FromRawFd as _, OwnedFd};
 
-use super::check;
+use super::clone::{self, Side};
+use super::{check, pidfd};
+
+/// How long a process that does nothing may take.
+const PATIENCE: std::time::Duration = std::time::Duration::from_secs(10);
 
 /// The `CLONE_NEW*` bit of the namespace that `file` refers to; an error if it is not a namespace.
 pub(crate) fn kind_of(file: impl AsFd) -> io::Result<u64> {
     // SAFETY: NS_GET_NSTYPE takes no argument and touches no memory.
     let kind = unsafe { libc::ioctl(file.as_fd().as_raw_fd(), libc::NS_GET_NSTYPE) };
     Ok(check(kind.into())?.cast_unsigned())
+}
+
+/// The user namespace that owns the namespace `file`; an error if the caller may not see it.
+pub(crate) fn owner(file: impl AsFd) -> io::Result<OwnedFd> {
+    // SAFETY: NS_GET_USERNS takes no argument and touches no memory.
+    let owner = unsafe { libc::ioctl(file.as_fd().as_raw_fd(), libc::NS_GET_USERNS) };
+    check(owner.into())?;
+    // SAFETY: the call just returned this descriptor, close-on-exec; nobody else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(owner) })
 }
 
 /// Moves this thread into namespaces: `file` is one namespace or a pidfd, `kinds` are `CLONE_NEW*`
@@ -32,4 +46,29 @@ pub(crate) fn set_domain_name(name: &[u8]) -> io::Result<()> {
     // SAFETY: the pointer and the length are one live slice.
     check(unsafe { libc::syscall(libc::SYS_setdomainname, name.as_ptr(), name.len()) })?;
     Ok(())
+}
+
+/// The caller's id of root of the user namespace `file`.
+///
+/// The caller must be single-threaded: only the map of a process can be read, so one is cloned that
+/// enters the namespace and ends at once. Its map can be read until it is reaped.
+pub(crate) fn first_id(file: impl AsFd) -> io::Result<u32> {
+    let (pid, ended) = match clone::clone(0, false, None)? {
+        Side::Child => {
+            // Those in there must not trace a process of the host's.
+            let hidden = nix::sys::prctl::set_dumpable(false).is_ok();
+            let inside = hidden && join(&file, crate::namespaces::USER).is_ok();
+            clone::exit(i32::from(!inside));
+        }
+        Side::Parent(pid, ended) => (pid, ended),
+    };
+    let text = pidfd::wait_end(&ended, PATIENCE)
+        .and_then(|_| fs::read_to_string(format!("/proc/{pid}/uid_map")));
+    pidfd::reap(pid);
+    let text = text?;
+    let mut fields = text.split_ascii_whitespace();
+    match (fields.next(), fields.next().map(str::parse)) {
+        (Some("0"), Some(Ok(first))) => Ok(first),
+        _ => Err(io::ErrorKind::InvalidData.into()),
+    }
 }

@@ -203,10 +203,24 @@ fn our_executable_cannot_be_overwritten() {
             .open(format!("/proc/{}/exe", bundle.pid()))
             .unwrap();
         assert_eq!(bundle.life("start", &[]).status, 0);
-        let written = fs::OpenOptions::new()
-            .write(true)
-            .open(format!("/proc/self/fd/{}", exe.as_raw_fd()))
-            .and_then(|mut file| file.write_all(b"#!/evil"));
+        let write = || {
+            fs::OpenOptions::new()
+                .write(true)
+                .open(format!("/proc/self/fd/{}", exe.as_raw_fd()))
+                .and_then(|mut file| file.write_all(b"#!/evil"))
+        };
+        // Busy as long as init has not executed its program.
+        let busy = |done: &std::io::Result<()>| {
+            let errno = done.as_ref().err().and_then(std::io::Error::raw_os_error);
+            errno == Some(libc::ETXTBSY)
+        };
+        let mut written = write();
+        for _ in 0..200 {
+            if busy(&written) {
+                std::thread::sleep(std::time::Duration::from_millis(10));
+                written = write();
+            }
+        }
         let changed = fs::read(&victim).unwrap().starts_with(b"#!/evil");
         (written, changed)
     };

@@ -61,7 +61,10 @@ fn start_exec_and_delete_killed_at_any_moment() {
     if !needs_root() {
         return;
     }
-    let created = |bundle: &Bundle| assert_eq!(bundle.create().status, 0);
+    let created = |bundle: &Bundle| {
+        let created = bundle.create();
+        assert_eq!(created.status, 0, "{}", created.err);
+    };
     let running = |bundle: &Bundle| {
         created(bundle);
         assert_eq!(bundle.life("start", &[]).status, 0);

@@ -136,6 +136,11 @@ fn hooks_run_in_their_order_and_places() {
     let bundle = Bundle::new();
     let log = bundle.path().join("log");
     std::fs::write(&log, "").unwrap();
+    // One of them runs as the container's root, who is nobody on the host.
+    for (path, mode) in [(bundle.path(), 0o711), (log.as_path(), 0o666)] {
+        let mode = <std::fs::Permissions as std::os::unix::fs::PermissionsExt>::from_mode(mode);
+        std::fs::set_permissions(path, mode).unwrap();
+    }
     // A hook in the container's namespaces has the container's pid namespace: it is not pid 1 there,
     // but its parent is.
     let hook = |name: &str| {

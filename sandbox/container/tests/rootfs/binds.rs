@@ -5,7 +5,7 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::{MetadataExt, chown, symlink};
 use std::path::Path;
 
-use cofferdam_container::rootfs::open_sources;
+use cofferdam_container::rootfs::{Owners, open_sources};
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, setns, unshare};
 use serde_json::{Value, json};
@@ -287,7 +287,13 @@ fn sources_of_the_runtime(bundle: &Bundle) {
     let spec = spec(mounts, json!({}));
     let mut options = bundle.options();
     let user = File::open("/proc/self/ns/user").unwrap();
-    options.sources = open_sources(&spec, &options, Some(user.as_fd())).unwrap();
+    let owners = Owners {
+        user: user.as_fd(),
+        first: None,
+        may_be_unmapped: false,
+        network: None,
+    };
+    options.sources = open_sources(&spec, &options, Some(owners)).unwrap().mounts;
     assert_eq!(options.sources.keys().collect::<Vec<_>>(), [&2, &3]);
     // Not to be found by init: only the descriptors lead there now.
     fs::rename(&file, bundle.directory.join("moved")).unwrap();

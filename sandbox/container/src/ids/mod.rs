@@ -1,0 +1,235 @@
+//! Who has which range of user ids.
+//!
+//! A range that is taken is a directory, named by its first id, in [`DIRECTORY`]; each holder is a
+//! symbolic link in it that leads to a container's state directory. Making a directory and making a
+//! link are each one step that either happens or does not, so there is no lock and nothing to mend:
+//! a directory without holders is being taken or given back, and whoever finds its link refused
+//! because the directory is gone starts again. A holder whose container is gone, or whose init and
+//! creator are dead, counts for nothing; it is removed when no free range is left.
+
+/// Whether a holder is alive.
+mod holder;
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::{DirBuilderExt as _, symlink};
+use std::path::{Path, PathBuf};
+
+use cofferdam_profiles::userns::{MAX_FILE, Ranges, RangesError, SIZE, USER};
+use serde::{Deserialize, Serialize};
+
+/// Where ranges are taken, for all state roots of this host.
+pub const DIRECTORY: &str = "/run/cofferdam/.ids";
+
+/// The last id of a container.
+pub(crate) const LAST: u32 = SIZE - 1;
+
+/// How often a range that was given back under our hands is tried again.
+const TRIES: u32 = 16;
+
+/// Why a container gets no ids of its own.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum IdsError {
+    /// A file cannot be read.
+    #[error("cannot read {}", path.display())]
+    Read {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// What the files say is wrong.
+    #[error(transparent)]
+    Ranges(#[from] RangesError),
+    /// Every range is taken.
+    #[error(
+        "all {count} ranges of {SIZE} user ids are taken; give the user {USER} more in /etc/subuid \
+         and /etc/subgid"
+    )]
+    Exhausted {
+        /// How many there are.
+        count: u32,
+    },
+    /// A range cannot be taken.
+    #[error("cannot {action} {}", path.display())]
+    Lease {
+        /// What was being done.
+        action: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// A range that a container holds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lease {
+    /// Id 0 of the container, as the host sees it.
+    pub first: u32,
+    /// How many ids follow it, this one counted.
+    pub size: u32,
+    /// The link that says so.
+    holder: PathBuf,
+}
+
+/// The ranges that this host's files give.
+pub fn ranges() -> Result<Ranges, IdsError> {
+    let read = |path: &str| {
+        let failed = |source| IdsError::Read {
+            path: path.into(),
+            source,
+        };
+        match fs::File::open(path) {
+            Ok(file) => {
+                let mut text = Vec::new();
+                // One byte more than is taken, so that the parser sees what is too long.
+                let limited = io::Read::take(file, MAX_FILE as u64 + 1);
+                io::Read::read_to_end(&mut { limited }, &mut text).map_err(failed)?;
+                Ok(String::from_utf8_lossy(&text).into_owned())
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(String::new()),
+            Err(error) => Err(failed(error)),
+        }
+    };
+    Ok(Ranges::of(&read("/etc/subuid")?, &read("/etc/subgid")?)?)
+}
+
+/// Takes a range below `directory` that nobody has, for the container whose state directory is
+/// `container`; it must be there already. `token` makes the holder's name: unique while it holds.
+pub fn take(
+    directory: &Path,
+    ranges: &Ranges,
+    container: &Path,
+    token: &str,
+) -> Result<Lease, IdsError> {
+    let count = ranges.count();
+    if let Some(lease) = find(directory, ranges, container, token)? {
+        return Ok(lease);
+    }
+    holder::remove_dead(directory)?;
+    find(directory, ranges, container, token)?.ok_or(IdsError::Exhausted { count })
+}
+
+/// Holds the range that begins at `first` together with those who have it.
+pub fn share(
+    directory: &Path,
+    first: u32,
+    container: &Path,
+    token: &str,
+) -> Result<Option<Lease>, IdsError> {
+    hold(&directory.join(first.to_string()), first, container, token)
+}
+
+/// Tries every range once, from one that depends on the token: who starts at the same time rarely
+/// tries the same ones.
+fn find(
+    directory: &Path,
+    ranges: &Ranges,
+    container: &Path,
+    token: &str,
+) -> Result<Option<Lease>, IdsError> {
+    let count = ranges.count();
+    let start = token.bytes().fold(0_u32, |sum, byte| {
+        sum.wrapping_mul(31).wrapping_add(byte.into())
+    });
+    for step in 0..count {
+        let index = (start % count + step) % count;
+        let Some(first) = ranges.first(index) else {
+            continue;
+        };
+        let path = directory.join(first.to_string());
+        // Given back by another between our two steps: it is free again.
+        for _ in 0..TRIES {
+            if !make(directory, &path)? {
+                break;
+            }
+            if let Some(lease) = hold(&path, first, container, token)? {
+                return Ok(Some(lease));
+            }
+        }
+    }
+    Ok(None)
+}
+
+/// Makes a range's directory; `false` if it is there.
+fn make(directory: &Path, path: &Path) -> Result<bool, IdsError> {
+    let failed = |source| IdsError::Lease {
+        action: "take the user ids",
+        path: path.to_owned(),
+        source,
+    };
+    let mut builder = fs::DirBuilder::new();
+    builder.mode(0o700);
+    match builder.create(path) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            fs::DirBuilder::new()
+                .recursive(true)
+                .mode(0o711)
+                .create(directory)
+                .map_err(failed)?;
+            match builder.create(path) {
+                Ok(()) => Ok(true),
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+                Err(error) => Err(failed(error)),
+            }
+        }
+        Err(error) => Err(failed(error)),
+    }
+}
+
+/// Puts a holder into a range's directory; `None` if that is gone.
+fn hold(path: &Path, first: u32, container: &Path, token: &str) -> Result<Option<Lease>, IdsError> {
+    let holder = path.join(token);
+    match symlink(container, &holder) {
+        Ok(()) => Ok(Some(Lease {
+            first,
+            size: SIZE,
+            holder,
+        })),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(IdsError::Lease {
+            action: "hold the user ids by",
+            path: holder,
+            source,
+        }),
+    }
+}
+
+impl Lease {
+    /// Gives the range back; it is free once its last holder has. Can be done again.
+    pub fn release(&self) -> io::Result<()> {
+        let Some(directory) = self.holder.parent() else {
+            return Ok(());
+        };
+        match fs::remove_file(&self.holder) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        match fs::remove_dir(directory) {
+            // Somebody else has it, or it is gone.
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::DirectoryNotEmpty | io::ErrorKind::NotFound
+                ) =>
+            {
+                Ok(())
+            }
+            other => other,
+        }
+    }
+
+    /// The id on the host of a container's id, if it has one.
+    pub(crate) fn on_host(&self, id: u32) -> Option<u32> {
+        (id < self.size).then(|| self.first + id)
+    }
+}
+
+#[cfg(test)]
+mod tests;

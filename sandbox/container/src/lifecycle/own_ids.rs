@@ -1,0 +1,366 @@
+//! A container's own user ids: which range, which user namespace, and what of the host must know.
+
+use std::fs;
+use std::io;
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+
+use cofferdam_profiles::policy::{Action, Finding, Hardened, Rule};
+use nix::sys::stat::{SFlag, fstat};
+use nix::unistd::{Gid, Uid};
+use oci_spec::runtime::Spec;
+
+use super::making::Making;
+use super::recipe::Recipe;
+use crate::error::{CreateError, StateError};
+use crate::id::ContainerId;
+use crate::ids::{self, Lease};
+use crate::namespaces::{self, Namespaces};
+use crate::process::ProcessPlan;
+use crate::rootfs::{Owners, RootfsOptions, open_root, open_sources, prepare_network};
+use crate::state::{self, State};
+use crate::sys::namespace;
+
+/// What is to be added to the report, for it was not known before.
+pub(super) type Findings = Vec<Finding>;
+
+/// Takes a range and makes the user namespace, opens the root file system and the volumes with its
+/// owners. Where that fails, and the policy allows it, the container gets the host's ids.
+pub(super) fn set_up(
+    hardened: &Hardened<Spec>,
+    recipe: &mut Recipe<'_>,
+    making: &mut Making,
+    rootfs: &mut RootfsOptions,
+) -> Result<Findings, CreateError> {
+    let policy = hardened.policy();
+    let unmapped = policy.may_mount_unmapped();
+    if !hardened.own_ids() {
+        recipe.namespaces.make_user()?;
+        return open(recipe, None, unmapped, rootfs);
+    }
+    match with_own(recipe, making, unmapped, rootfs) {
+        Err(error) if policy.may_lack_own_ids() => {
+            tracing::warn!(container = %making.state.id, %error, "going on with the host's user ids");
+            give_up(&mut making.state).map_err(give_back)?;
+            recipe.namespaces.without_user();
+            rootfs.root = None;
+            let mut findings = open(recipe, None, unmapped, rootfs)?;
+            findings.insert(0, unenforced(&error));
+            Ok(findings)
+        }
+        other => other,
+    }
+}
+
+fn with_own(
+    recipe: &mut Recipe<'_>,
+    making: &mut Making,
+    unmapped: bool,
+    rootfs: &mut RootfsOptions,
+) -> Result<Findings, CreateError> {
+    let lease = range(&mut recipe.namespaces, &making.state.directory)?;
+    let first = lease.first;
+    // From here on an error gives it back.
+    making.state.ids = Some(lease);
+    recipe.namespaces.make_user()?;
+    if let Some(user) = recipe.namespaces.user() {
+        let root = open_root(&rootfs.rootfs, user, first)?;
+        making.state.work = root.work;
+        rootfs.root = Some(root.tree);
+    }
+    let mut findings = open(recipe, Some(first), unmapped, rootfs)?;
+    findings.insert(0, ids_finding(first));
+    own_stdio(&recipe.process, making.state.ids.as_ref()).map_err(|source| {
+        CreateError::System {
+            action: "give the container's user its standard streams",
+            source,
+        }
+    })?;
+    Ok(findings)
+}
+
+/// Opens the volumes.
+fn open(
+    recipe: &Recipe<'_>,
+    first: Option<u32>,
+    may_be_unmapped: bool,
+    rootfs: &mut RootfsOptions,
+) -> Result<Findings, CreateError> {
+    let network = match first {
+        Some(_) => joined_network(&recipe.namespaces),
+        None => None,
+    };
+    let owners = recipe.namespaces.user().map(|user| Owners {
+        user,
+        first,
+        may_be_unmapped,
+        network: network.filter(|network| !belongs_to(*network, user)),
+    });
+    rootfs.has_userns = recipe.namespaces.has_user();
+    let sources = open_sources(recipe.spec, rootfs, owners)?;
+    rootfs.sources = sources.mounts;
+    let mut findings: Findings = sources.unmapped.iter().map(unmapped).collect();
+    if let (Some(first), Some(network)) = (first, owners.and_then(|owners| owners.network)) {
+        let set = prepare_network(recipe.spec, network, first)?;
+        rootfs.network_prepared = true;
+        findings.extend(set.iter().map(network_parameter));
+    }
+    Ok(findings)
+}
+
+/// The network namespace that is joined, unless it is this process's own.
+fn joined_network(namespaces: &Namespaces) -> Option<BorrowedFd<'_>> {
+    let network = namespaces.join_of(namespaces::NETWORK)?;
+    let own = fs::File::open("/proc/self/ns/net").ok()?;
+    (!same(network, own.as_fd())).then_some(network)
+}
+
+/// Whether a namespace is owned by a user namespace.
+fn belongs_to(namespace: BorrowedFd<'_>, user: BorrowedFd<'_>) -> bool {
+    let owner = namespace::owner(namespace).ok();
+    owner.is_some_and(|owner| same(owner.as_fd(), user))
+}
+
+fn same(one: BorrowedFd<'_>, other: BorrowedFd<'_>) -> bool {
+    match (fstat(one), fstat(other)) {
+        (Ok(one), Ok(other)) => (one.st_dev, one.st_ino) == (other.st_dev, other.st_ino),
+        _ => false,
+    }
+}
+
+/// The range of the pod whose namespaces are joined, or one that nobody has.
+fn range(namespaces: &mut Namespaces, container: &Path) -> Result<Lease, CreateError> {
+    let token = token().map_err(|source| CreateError::System {
+        action: "read this process's own state",
+        source,
+    })?;
+    let directory = Path::new(ids::DIRECTORY);
+    for user in owners(namespaces) {
+        if let Some(lease) = of_pod(directory, &user, container, &token)? {
+            namespaces.join_user(user);
+            return Ok(lease);
+        }
+    }
+    let lease = ids::take(directory, &ids::ranges()?, container, &token)?;
+    let map = format!("0 {} {}\n", lease.first, lease.size);
+    namespaces.id_maps = Some((map.clone(), map));
+    Ok(lease)
+}
+
+/// Names this process: unique as long as its container is being made, and afterwards its container.
+fn token() -> io::Result<String> {
+    let pid = nix::unistd::Pid::this().as_raw();
+    let (_, start) = state::process_stat(pid)?;
+    Ok(format!("{pid}-{start}"))
+}
+
+/// The user namespaces, other than the host's, that own what is joined.
+fn owners(namespaces: &Namespaces) -> Vec<OwnedFd> {
+    let Ok(own) = fs::File::open("/proc/self/ns/user") else {
+        return Vec::new();
+    };
+    let mut found: Vec<OwnedFd> = Vec::new();
+    for join in &namespaces.joins {
+        // The kernel shows none that is outside of the caller's own.
+        let Ok(owner) = namespace::owner(&join.file) else {
+            continue;
+        };
+        let mut known = found.iter().map(|f| f.as_fd()).chain([own.as_fd()]);
+        let is_known = known.any(|known| same(known, owner.as_fd()));
+        drop(known);
+        if !is_known {
+            found.push(owner);
+        }
+    }
+    found
+}
+
+/// Holds the range of a pod, if `user` is the user namespace of a container of ours that lives. Any
+/// other is not joined: whoever made it is root in it.
+fn of_pod(
+    directory: &Path,
+    user: &OwnedFd,
+    container: &Path,
+    token: &str,
+) -> Result<Option<Lease>, CreateError> {
+    let Some(first) = holder_of(directory, user) else {
+        return Ok(None);
+    };
+    let Some(lease) = ids::share(directory, first, container, token)? else {
+        return Ok(None);
+    };
+    // It may have been given back, and taken by another, between the look and the hold.
+    if holder_of(directory, user) == Some(first) {
+        return Ok(Some(lease));
+    }
+    lease.release().map_err(give_back)?;
+    Ok(None)
+}
+
+/// The range whose living holder is in this user namespace.
+fn holder_of(directory: &Path, user: &OwnedFd) -> Option<u32> {
+    let first = namespace::first_id(user).ok()?;
+    let holders = fs::read_dir(directory.join(first.to_string())).ok()?;
+    let mut containers = holders
+        .flatten()
+        .filter_map(|h| fs::read_link(h.path()).ok());
+    containers
+        .any(|container| is_in(&container, user))
+        .then_some(first)
+}
+
+fn is_in(container: &PathBuf, user: &OwnedFd) -> bool {
+    let (Some(root), Some(name)) = (container.parent(), container.file_name()) else {
+        return false;
+    };
+    let id = name.to_str().and_then(|name| ContainerId::parse(name).ok());
+    let state = id.and_then(|id| state::load(root, &id).ok());
+    let Some(pid) = state.and_then(|state| state.live_pid()) else {
+        return false;
+    };
+    let theirs = fs::metadata(format!("/proc/{pid}/ns/user"));
+    match (theirs, fstat(user)) {
+        (Ok(theirs), Ok(user)) => (theirs.dev(), theirs.ino()) == (user.st_dev, user.st_ino),
+        _ => false,
+    }
+}
+
+/// Gives the process's user the pipes and sockets that are its standard streams, so that it may open
+/// `/dev/stdout` again. Their owner is the host's root, which has no id in the container: only a
+/// process of the host can do that.
+pub(super) fn own_stdio(process: &ProcessPlan, lease: Option<&Lease>) -> io::Result<()> {
+    let Some(lease) = lease else {
+        return Ok(());
+    };
+    let (Some(user), Some(group)) = (lease.on_host(process.uid), lease.on_host(process.gid)) else {
+        return Ok(());
+    };
+    let (stdin, stdout, stderr) = (io::stdin(), io::stdout(), io::stderr());
+    let streams: [BorrowedFd<'_>; 3] = [stdin.as_fd(), stdout.as_fd(), stderr.as_fd()];
+    for stream in streams {
+        // The caller may have closed it.
+        let Ok(status) = fstat(stream) else {
+            continue;
+        };
+        let kind = SFlag::from_bits_truncate(status.st_mode) & SFlag::S_IFMT;
+        if kind != SFlag::S_IFIFO && kind != SFlag::S_IFSOCK {
+            continue;
+        }
+        match nix::unistd::fchown(
+            stream,
+            Some(Uid::from_raw(user)),
+            Some(Gid::from_raw(group)),
+        ) {
+            // A file system that keeps no owners.
+            Ok(()) | Err(nix::errno::Errno::EPERM | nix::errno::Errno::EROFS) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+    }
+    Ok(())
+}
+
+/// Removes what a container with its own ids leaves on the host. Can be done again.
+pub(super) fn give_up(state: &mut State) -> io::Result<()> {
+    if let Some(work) = state.work.take() {
+        match fs::remove_dir_all(&work) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+    }
+    match state.ids.take() {
+        Some(lease) => lease.release(),
+        None => Ok(()),
+    }
+}
+
+fn give_back(source: io::Error) -> CreateError {
+    CreateError::System {
+        action: "give the user ids back",
+        source,
+    }
+}
+
+fn ids_finding(first: u32) -> Finding {
+    Finding {
+        rule: Rule::UserNamespace,
+        field: "linux.uidMappings".to_owned(),
+        action: Action::Added,
+        asked: "no mapping".to_owned(),
+        got: format!(
+            "ids 0 to {} are {first} and up on the host",
+            crate::ids::LAST
+        ),
+        reason: "no other container has them".to_owned(),
+    }
+}
+
+fn unmapped((destination, kind): &(PathBuf, String)) -> Finding {
+    Finding {
+        rule: Rule::UserNamespace,
+        field: "mounts".to_owned(),
+        action: Action::Unenforced,
+        asked: format!("the files at {} with their owners", destination.display()),
+        got: "all of them belong to nobody".to_owned(),
+        reason: format!("the file system {kind} cannot be id-mapped; the policy allows it"),
+    }
+}
+
+fn network_parameter((name, value): &(String, String)) -> Finding {
+    Finding {
+        rule: Rule::UserNamespace,
+        field: "linux.namespaces".to_owned(),
+        action: Action::Added,
+        asked: format!("{name} as the network namespace has it"),
+        got: value.clone(),
+        reason: "the network namespace is the engine's: a capability over it does not count there"
+            .to_owned(),
+    }
+}
+
+fn unenforced(error: &CreateError) -> Finding {
+    Finding {
+        rule: Rule::UserNamespace,
+        field: "linux.namespaces".to_owned(),
+        action: Action::Unenforced,
+        asked: "a user namespace with ids of its own".to_owned(),
+        got: "the host's user ids".to_owned(),
+        reason: chain(error),
+    }
+}
+
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(&format!(": {cause}"));
+        source = cause.source();
+    }
+    text
+}
+
+/// What is stored about a container: the hardened spec, the policy, and the report with what was found
+/// while it was made.
+pub(super) fn record(
+    hardened: &Hardened<Spec>,
+    findings: Findings,
+    lease: Option<&Lease>,
+) -> Result<Vec<u8>, CreateError> {
+    let mut record = hardened.record();
+    record.report.findings.extend(findings);
+    if hardened.own_ids()
+        && lease.is_none()
+        && let Some(linux) = record.spec.linux_mut()
+    {
+        let mut namespaces = linux.namespaces().clone().unwrap_or_default();
+        namespaces.retain(|n| n.typ() != oci_spec::runtime::LinuxNamespaceType::User);
+        linux.set_namespaces(Some(namespaces));
+    }
+    serde_json::to_vec(&record).map_err(|source| {
+        StateError::Damaged {
+            path: PathBuf::from(state::RECORD),
+            source,
+        }
+        .into()
+    })
+}

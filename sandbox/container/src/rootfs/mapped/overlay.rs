@@ -1,0 +1,233 @@
+//! An overlay over mapped layers.
+
+use std::fs;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::{Path, PathBuf};
+
+use nix::fcntl::{OFlag, open};
+use nix::sys::stat::Mode;
+use nix::sys::statvfs::{FsFlags, fstatvfs};
+
+use super::layers::{Overlay, common};
+use crate::rootfs::error::MountProblem;
+use crate::rootfs::filesystem::Context;
+use crate::rootfs::idmap;
+use crate::rootfs::mounts::Outcome;
+use crate::rootfs::resolve::c_string;
+use crate::rootfs::sys::{self, attr, resolve};
+
+/// Places for mapped layers, on kernels that take no descriptors.
+mod staging;
+
+/// The layers, mapped.
+struct Mapped {
+    lower: Vec<OwnedFd>,
+    writable: Option<Writable>,
+}
+
+/// The mapped directory that holds the upper and the work directory, and where they are in it.
+struct Writable {
+    tree: OwnedFd,
+    upper: PathBuf,
+    work: PathBuf,
+}
+
+/// A new overlay, and the work directory that was made for it and is to be removed after it.
+pub(super) struct Made {
+    pub(super) tree: OwnedFd,
+    pub(super) work: Option<PathBuf>,
+}
+
+/// Mounts an overlay over the mapped layers of another, detached.
+pub(super) fn mount(overlay: &Overlay, user: BorrowedFd<'_>, first: u32) -> Outcome<Made> {
+    let name = format!("cofferdam-work-{first}");
+    let work = overlay
+        .upper
+        .as_ref()
+        .and_then(|(upper, work)| common(upper, work));
+    let work = work.map(|both| both.join(&name));
+    let made = over_mapped(overlay, user, first, &name);
+    if made.is_err()
+        && let Some(work) = &work
+    {
+        // The error that is told is the first one.
+        let _ = fs::remove_dir_all(work);
+    }
+    Ok(Made { tree: made?, work })
+}
+
+fn over_mapped(
+    overlay: &Overlay,
+    user: BorrowedFd<'_>,
+    first: u32,
+    name: &str,
+) -> Outcome<OwnedFd> {
+    let lower = overlay.lower.iter().map(|path| layer(path, user));
+    let mapped = Mapped {
+        lower: lower.collect::<Outcome<_>>()?,
+        writable: match &overlay.upper {
+            Some((upper, work)) => Some(writable(upper, work, user, name)?),
+            None => None,
+        },
+    };
+    // What an overlay does to its layers it does as who mounted it: that must be somebody who has an
+    // id in the layers' mapping, or their owner would be nobody. Root's capabilities stay.
+    let tree = sys::as_owner(first, || by_descriptors(overlay, &mapped))
+        .map_err(MountProblem::system("act as the container's root"))?;
+    let tree = match tree {
+        Err(problem) if is_too_old(&problem) => {
+            let tree = sys::as_owner(first, || staging::mount(overlay, &mapped))
+                .map_err(MountProblem::system("act as the container's root"))?;
+            // Both reasons: which of the two ways this kernel has is not known.
+            tree.map_err(|by_paths| MountProblem::Layers {
+                problem: format!("{}; {}", chain(&problem), chain(&by_paths)),
+            })?
+        }
+        other => other?,
+    };
+    // An overlay that cannot write to its work directory is mounted read-only and says nothing.
+    let flags = fstatvfs(&tree)
+        .map_err(|errno| MountProblem::system("look at the new overlay")(errno.into()))?
+        .flags();
+    let asked = overlay.upper.is_none() || overlay.flags.iter().any(|flag| flag == "ro");
+    if flags.contains(FsFlags::ST_RDONLY) && !asked {
+        return Err(MountProblem::Layers {
+            problem: "the overlay over mapped layers cannot write to its upper directory"
+                .to_owned(),
+        });
+    }
+    Ok(tree)
+}
+
+/// A directory below a detached mount, as a mount of its own.
+pub(super) fn part(tree: BorrowedFd<'_>, path: &Path) -> Outcome<OwnedFd> {
+    let failed = MountProblem::system("open the part of the overlay that is the root");
+    let directory = below(tree, path).map_err(&failed)?;
+    sys::clone_tree(directory.as_fd(), false).map_err(failed)
+}
+
+fn below(tree: BorrowedFd<'_>, path: &Path) -> io::Result<OwnedFd> {
+    let path = c_string(path.as_os_str().as_bytes())?;
+    let flags = libc::O_PATH | libc::O_DIRECTORY;
+    sys::openat2(
+        tree,
+        &path,
+        flags,
+        0,
+        resolve::BENEATH | resolve::NO_SYMLINKS,
+    )
+}
+
+/// A mapped copy of a layer's mount. Engines name layers by links of their own, so those are followed.
+fn layer(path: &Path, user: BorrowedFd<'_>) -> Outcome<OwnedFd> {
+    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    let failed = |action, source| MountProblem::System {
+        action,
+        detail: format!(" {}", path.display()),
+        source,
+    };
+    let directory =
+        open(path, flags, Mode::empty()).map_err(|errno| failed("open the layer", errno.into()))?;
+    let tree = sys::clone_tree(directory.as_fd(), false)
+        .map_err(|source| failed("copy the mount of the layer", source))?;
+    idmap::set(tree.as_fd(), false, user)?;
+    Ok(tree)
+}
+
+/// The upper directory and the work directory must be on one mount: that of what holds both.
+fn writable(upper: &Path, work: &Path, user: BorrowedFd<'_>, name: &str) -> Outcome<Writable> {
+    let Some(both) = common(upper, work) else {
+        return Err(MountProblem::Layers {
+            problem: format!("{} is inside of {}", work.display(), upper.display()),
+        });
+    };
+    let rest = |path: &Path| path.strip_prefix(both).unwrap_or(path).to_owned();
+    // An overlay makes what it needs in its work directory anew when it is mounted: with the engine's,
+    // the engine's own mount could not copy a file up any more. And a volatile overlay marks it, and is
+    // not mounted again with one that is marked.
+    let work = fresh_work(both, name)?;
+    Ok(Writable {
+        tree: layer(both, user)?,
+        upper: rest(upper),
+        work: rest(&work),
+    })
+}
+
+/// A work directory of the container's own beside the engine's.
+fn fresh_work(both: &Path, name: &str) -> Outcome<PathBuf> {
+    let path = both.join(name);
+    let failed = |source| MountProblem::System {
+        action: "make the work directory",
+        detail: format!(" {}", path.display()),
+        source,
+    };
+    // That of a container that had the same ids, and was not deleted.
+    match fs::remove_dir_all(&path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
+        _ => {}
+    }
+    fs::DirBuilder::new()
+        .mode(0o700)
+        .create(&path)
+        .map_err(failed)?;
+    Ok(path)
+}
+
+/// Linux takes layers that are mounted nowhere from 6.15 on.
+fn by_descriptors(overlay: &Overlay, mapped: &Mapped) -> Outcome<OwnedFd> {
+    let context = Context::open("overlay")?;
+    context.source(b"overlay")?;
+    let lower = mapped.lower.len() - overlay.data_only;
+    for (index, layer) in mapped.lower.iter().enumerate() {
+        let key = if index < lower {
+            c"lowerdir+"
+        } else {
+            c"datadir+"
+        };
+        context.set_descriptor(key, layer.as_fd())?;
+    }
+    if let Some(writable) = &mapped.writable {
+        let tree = writable.tree.as_fd();
+        for (key, path) in [(c"upperdir", &writable.upper), (c"workdir", &writable.work)] {
+            let directory = below(tree, path).map_err(MountProblem::system(
+                "open the directory that takes changes",
+            ))?;
+            context.set_descriptor(key, directory.as_fd())?;
+        }
+    }
+    for (name, value) in &overlay.options {
+        context.set(name, value.as_deref())?;
+    }
+    context.mount(attributes(&overlay.flags))
+}
+
+fn chain(problem: &MountProblem) -> String {
+    match std::error::Error::source(problem) {
+        Some(source) => format!("{problem}: {source}"),
+        None => problem.to_string(),
+    }
+}
+
+fn is_too_old(problem: &MountProblem) -> bool {
+    matches!(problem, MountProblem::System { source, .. }
+        if matches!(source.raw_os_error(), Some(libc::EINVAL | libc::EBADF | libc::EOPNOTSUPP)))
+}
+
+/// The words of a mount as attributes of another.
+fn attributes(words: &[String]) -> u64 {
+    words.iter().fold(0, |set, word| {
+        set | match word.as_str() {
+            "ro" => attr::RDONLY,
+            "nosuid" => attr::NOSUID,
+            "nodev" => attr::NODEV,
+            "noexec" => attr::NOEXEC,
+            "noatime" => attr::NOATIME,
+            "nodiratime" => attr::NODIRATIME,
+            "nosymfollow" => attr::NOSYMFOLLOW,
+            _ => 0,
+        }
+    })
+}
