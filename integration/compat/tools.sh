@@ -169,3 +169,16 @@ hosts() {
     exec 3<>/dev/ptmx
     script -qc 'stat -c %U $(tty)' /dev/null </dev/null | tr -d '\r' | grep -qx root
 }
+# A file that is given to user 2,147,483,648
+ids() {
+    touch /tmp/far
+    chown 2147483648:2147483648 /tmp/far
+    same "$(stat -c %u:%g /tmp/far)" 2147483648:2147483648
+}
+# The same is refused, the last id there is is not
+ids_bounded() {
+    touch /tmp/far
+    denied 'Invalid argument' chown 2147483648:2147483648 /tmp/far
+    chown 65535:65535 /tmp/far
+    same "$(stat -c %u:%g /tmp/far)" 65535:65535
+}

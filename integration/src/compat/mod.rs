@@ -43,6 +43,9 @@ allow = ["cofferdam.dev/policy"]
 [policy.gains]
 no_new_privileges = false
 
+[policy.shared-ids]
+user_namespace = "engine"
+
 [policy.raw]
 [policy.raw.capabilities]
 bounding = [

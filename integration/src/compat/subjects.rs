@@ -156,6 +156,15 @@ pub const SUBJECTS: &[Subject] = &[
     },
     case("/dev/shm and System V memory", "shared_memory"),
     case("message queues", "queues"),
+    Subject {
+        otherwise: Some(Otherwise {
+            step: "ids_bounded",
+            policy: "shared-ids",
+            why: "`baseline` gives every container a user namespace of its own with ids 0 to 65535, as Kubernetes and \
+                userns-remap do: there is no owner beyond. Python's own tests of chown to 2^31 fail for it.",
+        }),
+        ..case("ids beyond 65535", "ids")
+    },
     case("/proc, /dev and terminals", "hosts"),
     image("apt"),
     image("java"),
