@@ -3,7 +3,11 @@ CARGO ?= $(shell command -v cargo || echo $(HOME)/.cargo/bin/cargo)
 FUZZ_SECONDS ?= 60
 export COFFERDAM_REQUIRE_ROOT ?= 1
 
+<<<<<<< HEAD
+.PHONY: help setup engines programs images profiles build install demo test unit soak bench bench-profiles bench-recorder compat lint fuzz clean
+=======
 .PHONY: help setup engines programs profiles build install demo test test-lab unit soak bench bench-profiles bench-recorder lint fuzz clean
+>>>>>>> main
 
 help:
 	@echo 'make demo     run a hardened container under containerd and Docker, print what is enforced'
@@ -11,6 +15,7 @@ help:
 	@echo 'make test-lab the tests that want AppArmor, cgroup v2 alone or systemd, in a guest (root)'
 	@echo 'make bench    compare with runc, crun and the Go shim on this machine (root)'
 	@echo 'make bench-profiles   judge generated profiles by real programs, write docs/profiles.md (root)'
+	@echo 'make compat   run real images under baseline and under runc, write docs/compatibility.md (root)'
 	@echo 'make bench-recorder   what recording costs: a loop of calls, redis, nginx under wrk (root)'
 	@echo 'make unit     the tests that need neither root nor a daemon'
 	@echo 'make soak     the fault loops for longer (root)'
@@ -26,6 +31,9 @@ engines: setup
 
 programs: setup
 	@scripts/fetch-programs
+
+images: setup
+	@scripts/fetch-images
 
 profiles: setup
 	@scripts/fetch-profiles
@@ -43,7 +51,7 @@ unit: setup
 	COFFERDAM_REQUIRE_ROOT=0 $(CARGO) test --locked --workspace --exclude cofferdam-integration
 
 # The suites of one engine run at the same time; they do not share anything.
-test: build engines programs profiles
+test: build engines programs images profiles
 	COFFERDAM_REQUIRE_PROFILES=1 $(CARGO) test --locked --workspace --no-fail-fast
 
 # In QEMU; docs/lab.md says how. The lab is made by the first run.
@@ -68,6 +76,11 @@ bench-recorder: setup programs
 bench-profiles: build programs
 	@$(CARGO) run --quiet --release --locked --package cofferdam-integration --bin bench-profiles -- \
 		--write docs/profiles.md
+
+# Some two minutes, and five more the first time, when the images are built.
+compat: build images
+	@$(CARGO) run --quiet --locked --package cofferdam-integration --bin compat -- \
+		--write docs/compatibility.md
 
 lint: setup
 	CARGO='$(CARGO)' scripts/lint

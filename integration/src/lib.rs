@@ -31,6 +31,8 @@ pub mod cases;
 pub mod client;
 /// Builds commands with a time limit and keeps what they printed.
 pub mod command;
+/// Real images under `baseline`, with runc as the control.
+pub mod compat;
 /// A private containerd and its `ctr`.
 pub mod containerd;
 /// A private dockerd and its client.
