@@ -3,11 +3,7 @@ CARGO ?= $(shell command -v cargo || echo $(HOME)/.cargo/bin/cargo)
 FUZZ_SECONDS ?= 60
 export COFFERDAM_REQUIRE_ROOT ?= 1
 
-<<<<<<< HEAD
-.PHONY: help setup engines programs images profiles build install demo test unit soak bench bench-profiles bench-recorder compat lint fuzz clean
-=======
-.PHONY: help setup engines programs profiles build install demo test test-lab unit soak bench bench-profiles bench-recorder lint fuzz clean
->>>>>>> main
+.PHONY: help setup engines programs images profiles build install demo test test-lab unit soak bench bench-profiles bench-recorder compat lint fuzz clean
 
 help:
 	@echo 'make demo     run a hardened container under containerd and Docker, print what is enforced'
@@ -51,7 +47,7 @@ unit: setup
 	COFFERDAM_REQUIRE_ROOT=0 $(CARGO) test --locked --workspace --exclude cofferdam-integration
 
 # The suites of one engine run at the same time; they do not share anything.
-test: build engines programs images profiles
+test: build engines programs profiles
 	COFFERDAM_REQUIRE_PROFILES=1 $(CARGO) test --locked --workspace --no-fail-fast
 
 # In QEMU; docs/lab.md says how. The lab is made by the first run.

@@ -8,6 +8,7 @@ use cofferdam_integration::{
 };
 
 #[test]
+#[ignore = "takes minutes and images of its own: `make compat`"]
 fn images_do_their_work_as_under_runc() -> Result<()> {
     if gate::root().is_none() {
         return Ok(());

@@ -96,9 +96,9 @@ pub(crate) fn harden(spec: &mut Spec, host: &HostFacts, judge: &mut Judge<'_>) -
     }
     mount_namespace(&namespaces, judge);
     refuse_unknown_paths(&namespaces, host, judge);
-    let own_ids = !user_in_name_only
-        && !(privileged && judge.policy.privileged == Verdict::Allow)
-        && own_ids(&mut namespaces, host, judge);
+    // What is root on the host by the administrator's leave is not made nobody.
+    let stays = privileged && judge.policy.privileged == Verdict::Allow;
+    let own_ids = !user_in_name_only && !stays && own_ids(&mut namespaces, host, judge);
     for kind in KINDS {
         let hollow = kind.typ == LinuxNamespaceType::User && user_in_name_only;
         if !hollow && !shares_host(&namespaces, kind.typ, host) {

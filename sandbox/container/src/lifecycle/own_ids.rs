@@ -210,7 +210,7 @@ fn holder_of(directory: &Path, user: &OwnedFd) -> Option<u32> {
         .then_some(first)
 }
 
-fn is_in(container: &PathBuf, user: &OwnedFd) -> bool {
+fn is_in(container: &Path, user: &OwnedFd) -> bool {
     let (Some(root), Some(name)) = (container.parent(), container.file_name()) else {
         return false;
     };

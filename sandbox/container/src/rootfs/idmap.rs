@@ -109,8 +109,7 @@ const KNOWN: &[(i64, &str, bool)] = &[
 
 fn number(tree: BorrowedFd<'_>) -> Option<i64> {
     let kind = nix::sys::statfs::fstatfs(tree).ok()?.filesystem_type().0;
-    // Some targets have it as a signed word: only the lower half counts.
-    Some(i64::from(kind) & 0xffff_ffff)
+    Some(kind & 0xffff_ffff)
 }
 
 /// Whether a mount shows what belongs to the kernel, whoever looks at it.
