@@ -258,7 +258,7 @@ fn log_findings(report: &Report) {
 }
 
 /// Reads and checks a config.json of bounded size.
-fn read_spec(path: &Path) -> Result<Spec, LaunchError> {
+pub(crate) fn read_spec(path: &Path) -> Result<Spec, LaunchError> {
     let failed = |source: io::Error| match source.kind() {
         io::ErrorKind::NotFound => LaunchError::NoConfig {
             path: path.to_owned(),

@@ -346,6 +346,53 @@ fn inspect_reads_back_what_the_report_promised() {
 }
 
 #[test]
+fn inspect_says_what_runc_would_have_given() {
+    if !needs_root() {
+        return;
+    }
+    let bench = Bench::new(&["/bin/sleep", "1000"]);
+    bench.configure(|spec| {
+        spec["process"]["noNewPrivileges"] = json!(false);
+        spec["linux"]["seccomp"] = Value::Null;
+        spec["linux"]["maskedPaths"] = json!(["/proc/keys"]);
+    });
+    bench.run(&["run", "-d", "web-2"]).ok();
+    let words = ["inspect", "--compare", "runc"];
+    let found = bench
+        .run(&[&words[..], &["-f", "json", "web-2"]].concat())
+        .json();
+    let row = |what: &str| {
+        let rows = found["rows"].as_array().unwrap().iter();
+        let mut rows = rows.filter(|row| row["what"] == what);
+        rows.next()
+            .unwrap_or_else(|| panic!("{what}: {found}"))
+            .clone()
+    };
+    let ids = row("user ids on the host");
+    assert!(ids["here"].as_str().unwrap().starts_with("0 is "), "{ids}");
+    assert_eq!(ids["runc"], "the host's: root is root");
+    let privileges = row("no new privileges");
+    assert_eq!(
+        (&privileges["here"], &privileges["runc"]),
+        (&json!("on"), &json!("off"))
+    );
+    let seccomp = row("seccomp");
+    assert!(
+        seccomp["here"].as_str().unwrap().contains("calls"),
+        "{seccomp}"
+    );
+    assert_eq!(seccomp["runc"], "off: every call");
+    let masked = row("masked paths");
+    assert_eq!(masked["runc"], "1");
+    assert_ne!(masked["here"], "1");
+    let table = bench.run(&[&words[..], &["web-2"]].concat()).ok();
+    assert!(table.contains("* user ids on the host"), "{table}");
+    let wrong = bench.run(&["inspect", "--compare", "crun", "web-2"]);
+    assert_eq!(wrong.code(), 1, "{wrong:?}");
+    assert!(wrong.stderr.contains("it is runc"), "{}", wrong.stderr);
+}
+
+#[test]
 fn doctor_says_what_the_kernel_can_do() {
     if !needs_root() {
         return;

@@ -260,7 +260,7 @@ fn namespaces(out: &mut Findings, found: &Inspection, linux: &Linux) {
 }
 
 /// The spec's word for a kind: oci-spec prints the kernel's.
-fn word(kind: LinuxNamespaceType) -> &'static str {
+pub(super) fn word(kind: LinuxNamespaceType) -> &'static str {
     match kind {
         LinuxNamespaceType::Mount => "mount",
         LinuxNamespaceType::Cgroup => "cgroup",

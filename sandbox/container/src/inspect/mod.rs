@@ -9,6 +9,7 @@ mod compare;
 mod filesystem;
 mod mounts;
 mod namespaces;
+mod peer;
 mod process;
 mod render;
 mod seccomp;
@@ -28,6 +29,7 @@ pub use compare::{Difference, Severity};
 pub use filesystem::{Cover, DeviceNode, FileSystem, PathCheck};
 pub use mounts::HostPath;
 pub use namespaces::{IdRange, Namespace};
+pub use peer::{Comparison, Row};
 pub use process::{Capabilities, Ids, Limit, Process};
 pub use seccomp::{Program, Seccomp};
 

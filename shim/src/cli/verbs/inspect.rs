@@ -1,9 +1,10 @@
 //! `inspect`: what is enforced on a container, read back from the kernel; and what was reported when
 //! it was created.
 
-use cofferdam_container::inspect::{InspectOptions, inspect};
+use cofferdam_container::ContainerId;
+use cofferdam_container::inspect::{Comparison, InspectOptions, Inspection, inspect};
 
-use super::{FORMAT, Flag, Output, PLAIN, Verb, output, pretty};
+use super::{FORMAT, Flag, Output, PLAIN, Verb, flag, output, pretty};
 use crate::cli::flags::Words;
 use crate::cli::process::container_id;
 use crate::cli::{CliError, Context, print, width};
@@ -17,6 +18,12 @@ pub(super) const VERB: Verb = Verb {
     example: "cofferdam inspect --report web-1",
     flags: &[
         FORMAT,
+        Flag::value(
+            "compare",
+            '\0',
+            "runc",
+            "show beside it what plain runc would have given for the bundle's spec",
+        ),
         Flag::switch("report", '\0', "show the report made at creation"),
         Flag::switch(
             "filter",
@@ -42,10 +49,38 @@ fn run(context: &Context, words: &Words) -> Result<u8, CliError> {
         filter: words.on("filter"),
     };
     let found = inspect(&context.root, &id, options)?;
+    if let Some(peer) = words.text("compare").map_err(flag("inspect"))? {
+        return compare(context, &id, &found, peer, output);
+    }
     match output {
         Output::Json => print(&pretty(&found)?)?,
         Output::Table => print(&found.render())?,
     };
     // 1: less is enforced than was recorded.
     Ok(u8::from(found.weaker_than_recorded()))
+}
+
+/// Beside what `found` says, what another runtime would have given.
+fn compare(
+    context: &Context,
+    id: &ContainerId,
+    found: &Inspection,
+    peer: &str,
+    output: Output,
+) -> Result<u8, CliError> {
+    if peer != "runc" {
+        return Err(CliError::Value {
+            what: "runtime to compare with",
+            value: peer.to_owned(),
+            expected: "it is runc",
+        });
+    }
+    let state = cofferdam_container::load(&context.root, id)?;
+    let record = cofferdam_container::load_record(&context.root, id)?;
+    let asked = crate::launch::read_spec(&state.bundle.join("config.json"))?;
+    let comparison = Comparison::of(found, &record, &asked);
+    match output {
+        Output::Json => print(&pretty(&comparison)?),
+        Output::Table => print(&comparison.render(width())),
+    }
 }
