@@ -19,6 +19,7 @@ use serde::Serialize;
 
 use super::mounts::{HostPath, writable_host_paths};
 use super::process::ProcDir;
+use crate::cgroup::devices::USUAL;
 
 /// How much of /dev is looked at.
 const MAX_NODES: usize = 4096;
@@ -97,6 +98,9 @@ pub(super) fn read(proc: &ProcDir, spec: &Spec) -> io::Result<FileSystem> {
     };
     let mountinfo = String::from_utf8_lossy(&proc.raw("mountinfo")?).into_owned();
     let host = std::fs::read("/proc/self/mountinfo")?;
+    let mut writable = writable_host_paths(&mountinfo, &String::from_utf8_lossy(&host));
+    // A user namespace cannot have nodes of its own: the usual devices are the host's, bound one by one.
+    writable.retain(|path| path.file_system != "devtmpfs" || !is_usual(&root, &path.destination));
     Ok(FileSystem {
         root_read_only: read_only(root.as_fd())?,
         masked: check(linux.and_then(|l| l.masked_paths().as_ref()), mask),
@@ -104,9 +108,22 @@ pub(super) fn read(proc: &ProcDir, spec: &Spec) -> io::Result<FileSystem> {
             linux.and_then(|l| l.readonly_paths().as_ref()),
             read_only_path,
         ),
-        writable_host_paths: writable_host_paths(&mountinfo, &String::from_utf8_lossy(&host)),
+        writable_host_paths: writable,
         devices: devices(&root),
     })
+}
+
+/// Whether a path of the container is one of the devices that every container has.
+fn is_usual(root: &OwnedFd, path: &Path) -> bool {
+    let Ok(stat) = inside(root, path, OFlag::O_PATH).and_then(fstat) else {
+        return false;
+    };
+    let device = (major(stat.st_rdev), minor(stat.st_rdev));
+    let kind = SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT;
+    kind == SFlag::S_IFCHR
+        && USUAL.iter().any(|(major, minor)| {
+            u64::from(*major) == device.0 && minor.is_none_or(|m| u64::from(m) == device.1)
+        })
 }
 
 fn inside(root: &OwnedFd, path: &Path, flags: OFlag) -> Result<OwnedFd, Errno> {

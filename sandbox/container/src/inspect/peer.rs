@@ -76,7 +76,7 @@ impl Comparison {
 
     /// A table at most `width` characters wide; what differs has a mark before it.
     pub fn render(&self, width: usize) -> String {
-        const NAME: usize = 24;
+        const NAME: usize = 26;
         let column = (width.max(80) - NAME - 4) / 2;
         let mut text = String::new();
         // Writing to a String cannot fail.
