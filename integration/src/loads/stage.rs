@@ -229,9 +229,15 @@ impl<'a> Stage<'a> {
     /// those must not be pipes which somebody reads to their end.
     fn runtime(&self, words: &str) -> Result<crate::command::Done> {
         let runtime = Runtime::Cofferdam.oci()?;
+        // Clients run on the host and reach the servers' Unix sockets through the engine's mount, which
+        // is another file system than the container's where that has user ids of its own.
+        let policies = self.enclave.dir().join("policy.toml");
+        std::fs::write(&policies, "[policy.loads]\nuser_namespace = \"engine\"\n")
+            .at("write", &policies)?;
         let script = format!(
-            "exec {} --root /run/state {words} </dev/null",
-            runtime.display()
+            "exec {} --root /run/state --policy-file {} --policy loads {words} </dev/null",
+            runtime.display(),
+            policies.display(),
         );
         self.enclave.cmd("bash").args(["-c", &script]).ok()
     }

@@ -16,6 +16,7 @@ use crate::denials;
 use crate::error::{DeleteError, StateError};
 use crate::hooks::{self, Point};
 use crate::id::ContainerId;
+use crate::ids;
 use crate::state::{self, STATE, State, Status};
 use crate::sys::pidfd;
 
@@ -40,7 +41,12 @@ pub fn delete(root: &Path, id: &ContainerId, force: bool) -> Result<(), DeleteEr
         stop(state, force)?;
         remove_cgroup(state)?;
         end_listener(state)?;
-        own_ids::give_up(&mut state.clone()).map_err(failed("give the user ids back"))?;
+        let give_up = match state.pid {
+            Some(_) => own_ids::give_up(&mut state.clone()),
+            // Its creator died before it could write down which ids it had taken.
+            None => ids::release_of(Path::new(ids::DIRECTORY), &directory),
+        };
+        give_up.map_err(failed("give the user ids back"))?;
         if state.late_hooks {
             poststop(root, id, state);
         }

@@ -133,13 +133,14 @@ impl Drop for Making {
             let _ = pidfd::signal(file, libc::SIGKILL);
             pidfd::reap(*pid);
         }
-        if let Err(error) = own_ids::give_up(&mut self.state) {
-            tracing::warn!(container = %self.state.id, %error, "cannot give the user ids back");
-        }
         if let Some(cgroup) = &self.cgroup
             && let Err(error) = cgroup.kill_all().and_then(|()| cgroup.remove())
         {
             tracing::warn!(container = %self.state.id, %error, "cannot remove the cgroup");
+        }
+        // Last: nothing with these ids may run any more.
+        if let Err(error) = own_ids::give_up(&mut self.state) {
+            tracing::warn!(container = %self.state.id, %error, "cannot give the user ids back");
         }
         if let Err(error) = apparmor::release(&self.state.directory) {
             tracing::warn!(container = %self.state.id, %error, "cannot give the profile back");

@@ -45,6 +45,7 @@ pub(super) fn set_up(
             give_up(&mut making.state).map_err(give_back)?;
             recipe.namespaces.without_user();
             rootfs.root = None;
+            rootfs.network_prepared = false;
             let mut findings = open(recipe, None, unmapped, rootfs)?;
             findings.insert(0, unenforced(&error));
             Ok(findings)
@@ -226,7 +227,7 @@ fn is_in(container: &Path, user: &OwnedFd) -> bool {
     }
 }
 
-/// Gives the process's user the pipes and sockets that are its standard streams, so that it may open
+/// Gives the process's user the pipes that are its standard streams, so that it may open
 /// `/dev/stdout` again. Their owner is the host's root, which has no id in the container: only a
 /// process of the host can do that.
 pub(super) fn own_stdio(process: &ProcessPlan, lease: Option<&Lease>) -> io::Result<()> {
@@ -244,7 +245,8 @@ pub(super) fn own_stdio(process: &ProcessPlan, lease: Option<&Lease>) -> io::Res
             continue;
         };
         let kind = SFlag::from_bits_truncate(status.st_mode) & SFlag::S_IFMT;
-        if kind != SFlag::S_IFIFO && kind != SFlag::S_IFSOCK {
+        // A socket cannot be opened again, and somebody's own FIFO is not ours to give.
+        if kind != SFlag::S_IFIFO || status.st_uid != 0 {
             continue;
         }
         match nix::unistd::fchown(

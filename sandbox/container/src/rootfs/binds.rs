@@ -7,7 +7,7 @@ use std::path::Path;
 
 use super::error::MountProblem;
 use super::mounts::{Entry, Outcome};
-use super::options::MountOptions;
+use super::options::{MountOptions, Propagation};
 use super::resolve::c_string;
 use super::sys::{self, MountAttr, attr, resolve};
 use super::{Owners, RootfsOptions, idmap};
@@ -38,7 +38,8 @@ pub(super) fn open_mapped(
 ) -> Outcome<(OwnedFd, Option<String>)> {
     let tree = copy(entry, options)?;
     // In the host's mount namespace the copy of a shared mount is shared with it.
-    if entry.options.propagation.is_none() {
+    // What lies below keeps that even where the spec says what the top is to be.
+    if !matches!(entry.options.propagation, Some((Propagation::Shared, _))) {
         let slave = MountAttr {
             propagation: libc::MS_SLAVE,
             ..MountAttr::default()

@@ -104,7 +104,7 @@ const KNOWN: &[(i64, &str, bool)] = &[
     (0x6462_6720, "debugfs", true),
     (0x7472_6163, "tracefs", true),
     (0xcafe_4a11, "bpf", true),
-    (0x9584_58f6, "hugetlbfs", true),
+    (0x9584_58f6, "hugetlbfs", false),
 ];
 
 fn number(tree: BorrowedFd<'_>) -> Option<i64> {

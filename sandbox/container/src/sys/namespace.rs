@@ -64,6 +64,8 @@ pub(crate) fn first_id(file: impl AsFd) -> io::Result<u32> {
     };
     let text = pidfd::wait_end(&ended, PATIENCE)
         .and_then(|_| fs::read_to_string(format!("/proc/{pid}/uid_map")));
+    // It may have been stopped by somebody who sees it.
+    let _ = pidfd::signal(&ended, libc::SIGKILL);
     pidfd::reap(pid);
     let text = text?;
     let mut fields = text.split_ascii_whitespace();

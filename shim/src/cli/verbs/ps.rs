@@ -52,7 +52,11 @@ fn host_ps(options: &[OsString]) -> Result<String, CliError> {
         action: "run ps",
         source,
     };
-    let output = Command::new("ps").args(options).output().map_err(failed)?;
+    // Without it ps shows those of its own user only, and the container's are other users.
+    let dashed = |option: &OsString| option.as_encoded_bytes().starts_with(b"-");
+    let every = options.first().is_some_and(dashed).then_some("-e");
+    let output = Command::new("ps").args(every).args(options).output();
+    let output = output.map_err(failed)?;
     if !output.status.success() {
         let words = String::from_utf8_lossy(&output.stderr).trim().to_owned();
         return Err(failed(std::io::Error::other(words)));

@@ -74,7 +74,9 @@ pub(super) fn mount(overlay: &Overlay, mapped: &Mapped) -> Outcome<OwnedFd> {
     namespace::unshare(namespaces::MOUNT).map_err(failed("make a mount namespace"))?;
     let made = inside(overlay, mapped);
     // Whatever happened: what follows must not run in there.
-    back.go()?;
+    if back.go().is_err() {
+        std::process::abort();
+    }
     made
 }
 
