@@ -16,6 +16,7 @@ use super::recipe::Recipe;
 use crate::error::{CreateError, StateError};
 use crate::id::ContainerId;
 use crate::ids::{self, Lease};
+use crate::init::chain;
 use crate::namespaces::{self, Namespaces};
 use crate::process::ProcessPlan;
 use crate::rootfs::{Owners, RootfsOptions, open_root, open_sources, prepare_network};
@@ -329,16 +330,6 @@ fn unenforced(error: &CreateError) -> Finding {
         got: "the host's user ids".to_owned(),
         reason: chain(error),
     }
-}
-
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(&format!(": {cause}"));
-        source = cause.source();
-    }
-    text
 }
 
 /// What is stored about a container: the hardened spec, the policy, and the report with what was found

@@ -12,6 +12,7 @@ use nix::sys::stat::Mode;
 use nix::sys::statvfs::{FsFlags, fstatvfs};
 
 use super::layers::{Overlay, common};
+use crate::init::chain;
 use crate::rootfs::error::MountProblem;
 use crate::rootfs::filesystem::Context;
 use crate::rootfs::idmap;
@@ -202,13 +203,6 @@ fn by_descriptors(overlay: &Overlay, mapped: &Mapped) -> Outcome<OwnedFd> {
         context.set(name, value.as_deref())?;
     }
     context.mount(attributes(&overlay.flags))
-}
-
-fn chain(problem: &MountProblem) -> String {
-    match std::error::Error::source(problem) {
-        Some(source) => format!("{problem}: {source}"),
-        None => problem.to_string(),
-    }
 }
 
 fn is_too_old(problem: &MountProblem) -> bool {
