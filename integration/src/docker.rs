@@ -8,7 +8,7 @@ use std::{
 
 use crate::{
     binaries::{Runtime, build_dir, on_path, unpacked},
-    cases::{Engine, tail},
+    cases::{Engine, is_parent_cgroup, tail},
     client::Client,
     command::{Cmd, Job, eventually},
     enclave::Enclave,
@@ -215,6 +215,10 @@ impl Engine for Docker {
             let _ = self.remove(id);
         }
         Ok(())
+    }
+
+    fn is_own(&self, left: &str) -> bool {
+        is_parent_cgroup(left, &self.enclave)
     }
 
     fn log(&self) -> String {

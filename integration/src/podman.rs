@@ -4,7 +4,7 @@ use std::{fs, path::PathBuf};
 
 use crate::{
     binaries::{Runtime, on_path},
-    cases::Engine,
+    cases::{Engine, is_parent_cgroup},
     client::Client,
     command::Cmd,
     enclave::Enclave,
@@ -138,6 +138,7 @@ impl Engine for Podman {
     fn is_own(&self, left: &str) -> bool {
         // Each podman process binds its storage over itself and undoes that, unless it is in a hurry.
         left == format!("mount {}/storage/overlay", self.enclave.dir().display())
+            || is_parent_cgroup(left, &self.enclave)
     }
 
     fn log(&self) -> String {

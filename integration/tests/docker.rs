@@ -184,20 +184,22 @@ fn gives_privileges_of_files_by_policy_only(docker: &Docker) -> Result<()> {
     docker.remove("maker")?;
     let policy = "default = \"gains\"\n[policy.gains]\nno_new_privileges = false\n";
     let file = docker.enclave().dir().join("policy.toml");
+    // By a shell: Docker 28 permits a user's first program its capabilities anyway, under runc too.
     for (attack, works) in [
-        (["/opt/set-id", "euid", ""], true),
-        (["/opt/capable", "read", "/opt/secret"], true),
-        (["/opt/plain", "read", "/opt/secret"], false),
+        ("/opt/plain read /opt/secret", false),
+        ("/opt/set-id euid", true),
+        ("/opt/capable read /opt/secret", true),
     ] {
+        let argv = ["sh", "-c", attack];
         let worked = |cmd: Cmd| -> Result<bool> { Ok(cmd.ok()?.json()?["worked"] == true) };
-        let control = docker.run_by_runc(image, &["--rm"], &attack)?;
-        assert_eq!(worked(control)?, works, "control: {attack:?}");
-        let run = || docker.run_of(image, &["--rm"], &attack);
-        assert!(!worked(run())?, "baseline: {attack:?}");
+        let control = docker.run_by_runc(image, &["--rm"], &argv)?;
+        assert_eq!(worked(control)?, works, "control: {attack}");
+        let run = || docker.run_of(image, &["--rm"], &argv);
+        assert!(!worked(run())?, "baseline: {attack}");
         fs::write(&file, policy).at("write", &file)?;
         let granted = worked(run());
         fs::write(&file, "").at("empty", &file)?;
-        assert_eq!(granted?, works, "by policy: {attack:?}");
+        assert_eq!(granted?, works, "by policy: {attack}");
     }
     fs::remove_dir_all(&dir).at("remove", &dir)?;
     docker.cli(["rmi", image]).ok().map(drop)

@@ -4,6 +4,7 @@
 mod client;
 mod pod;
 mod stream;
+mod users;
 
 use std::{fs, time::Duration};
 
@@ -61,6 +62,8 @@ const CASES: &[Case<Cri>] = &[
     ("an_annotation_tightens", an_annotation_tightens),
     ("a_privileged_pod_is_refused", a_privileged_pod_is_refused),
     ("stats_are_told", stats_are_told),
+    ("a_pod_has_ids_of_its_own", users::a_pod_has_ids_of_its_own),
+    ("kubelets_ids_are_kept", users::kubelets_ids_are_kept),
 ];
 
 impl Cri {
