@@ -47,6 +47,10 @@ impl Engine for Cri {
         Ok(())
     }
 
+    fn is_own(&self, left: &str) -> bool {
+        cases::is_parent_cgroup(left, self.enclave())
+    }
+
     fn log(&self) -> String {
         self.engine.log()
     }

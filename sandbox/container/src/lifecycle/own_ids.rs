@@ -18,8 +18,8 @@ use crate::id::ContainerId;
 use crate::ids::{self, Lease};
 use crate::init::chain;
 use crate::namespaces::{self, Namespaces};
-use crate::process::ProcessPlan;
-use crate::rootfs::{Owners, RootfsOptions, open_root, open_sources, prepare_network};
+use crate::process::{ProcessPlan, Unacceptable};
+use crate::rootfs::{Layers, Owners, RootfsOptions, open_root, open_sources, prepare_network};
 use crate::state::{self, State};
 use crate::sys::namespace;
 
@@ -27,18 +27,26 @@ use crate::sys::namespace;
 pub(super) type Findings = Vec<Finding>;
 
 /// Takes a range and makes the user namespace, opens the root file system and the volumes with its
-/// owners. Where that fails, and the policy allows it, the container gets the host's ids.
+/// owners. Where that fails, and the policy allows it, the container gets the host's ids. Where the user
+/// namespace is the engine's choice, its owners are the engine's affair, unless it asks for `map_layers`.
 pub(super) fn set_up(
     hardened: &Hardened<Spec>,
     recipe: &mut Recipe<'_>,
     making: &mut Making,
     rootfs: &mut RootfsOptions,
+    map_layers: bool,
 ) -> Result<Findings, CreateError> {
     let policy = hardened.policy();
     let unmapped = policy.may_mount_unmapped();
     if !hardened.own_ids() {
         recipe.namespaces.make_user()?;
+        if map_layers {
+            as_the_engine_asks(recipe, making, rootfs)?;
+        }
         return open(recipe, None, unmapped, rootfs);
+    }
+    if map_layers {
+        return Err(unmappable("the spec names no user namespace to map the layers for").into());
     }
     match with_own(recipe, making, unmapped, rootfs) {
         Err(error) if policy.may_lack_own_ids() => {
@@ -55,6 +63,30 @@ pub(super) fn set_up(
     }
 }
 
+/// Maps the layers that are only read for the user namespace of the spec.
+fn as_the_engine_asks(
+    recipe: &Recipe<'_>,
+    making: &mut Making,
+    rootfs: &mut RootfsOptions,
+) -> Result<(), CreateError> {
+    let user = recipe
+        .namespaces
+        .user()
+        .ok_or_else(|| unmappable("the spec names no user namespace to map the layers for"))?;
+    let first = namespace::first_id(user).map_err(|source| CreateError::System {
+        action: "read the id maps of the container's user namespace",
+        source,
+    })?;
+    let root = open_root(&rootfs.rootfs, user, first, Layers::Lower)?;
+    making.state.work = root.work;
+    rootfs.root = Some(root.tree);
+    Ok(())
+}
+
+fn unmappable(why: &str) -> Unacceptable {
+    Unacceptable::new("linux.uidMappings", why.to_owned())
+}
+
 fn with_own(
     recipe: &mut Recipe<'_>,
     making: &mut Making,
@@ -67,7 +99,7 @@ fn with_own(
     making.state.ids = Some(lease);
     recipe.namespaces.make_user()?;
     if let Some(user) = recipe.namespaces.user() {
-        let root = open_root(&rootfs.rootfs, user, first)?;
+        let root = open_root(&rootfs.rootfs, user, first, Layers::All)?;
         making.state.work = root.work;
         rootfs.root = Some(root.tree);
     }

@@ -59,7 +59,7 @@ mod sysctl;
 mod sys;
 
 pub use error::{MountProblem, RootfsError};
-pub use mapped::MappedRoot;
+pub use mapped::{Layers, MappedRoot};
 pub use network::prepare_network;
 
 use std::collections::BTreeMap;
@@ -176,8 +176,13 @@ pub fn open_sources(
 
 /// Opens the root file system with the owners of the user namespace, whose root is `first` on the
 /// host. The descriptor goes to init as [`RootfsOptions::root`].
-pub fn open_root(rootfs: &Path, user: BorrowedFd<'_>, first: u32) -> Result<MappedRoot> {
-    mapped::open(rootfs, user, first)
+pub fn open_root(
+    rootfs: &Path,
+    user: BorrowedFd<'_>,
+    first: u32,
+    layers: Layers,
+) -> Result<MappedRoot> {
+    mapped::open(rootfs, user, first, layers)
 }
 
 /// Everything here changes the mount namespace it is called in: it must not be somebody else's.

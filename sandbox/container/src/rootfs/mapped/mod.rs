@@ -23,6 +23,16 @@ use super::mounts::Outcome;
 use super::sys::{self, MountAttr};
 use super::{idmap, root};
 
+/// Which layers of an overlay are mapped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Layers {
+    /// All: what the container makes is on disk as if root had made it.
+    All,
+    /// Those that are only read: what the container makes has on disk the ids that it has on the host. So
+    /// does containerd understand `uidmap=`, which gives the upper directory to the container's root.
+    Lower,
+}
+
 /// A root file system with the owners of a user namespace.
 #[derive(Debug)]
 pub struct MappedRoot {
@@ -34,7 +44,12 @@ pub struct MappedRoot {
 
 /// Opens the root file system for a container in the user namespace `user`, whose id 0 is `first` on
 /// the host: a detached mount of it, and of what is mounted below it.
-pub(crate) fn open(rootfs: &Path, user: BorrowedFd<'_>, first: u32) -> Result<MappedRoot> {
+pub(crate) fn open(
+    rootfs: &Path,
+    user: BorrowedFd<'_>,
+    first: u32,
+    layers: Layers,
+) -> Result<MappedRoot> {
     let directory = root::open(rootfs)?;
     let failed = |problem| RootfsError::Unmappable {
         path: rootfs.to_owned(),
@@ -46,7 +61,12 @@ pub(crate) fn open(rootfs: &Path, user: BorrowedFd<'_>, first: u32) -> Result<Ma
         ))
     })?;
     if kind.filesystem_type() == OVERLAYFS_SUPER_MAGIC {
-        return of_overlay(directory.as_fd(), rootfs, user, first).map_err(failed);
+        return of_overlay(directory.as_fd(), rootfs, user, first, layers).map_err(failed);
+    }
+    if layers == Layers::Lower {
+        return Err(failed(MountProblem::Layers {
+            problem: "it is no overlay, so there is nothing to map but all of it".to_owned(),
+        }));
     }
     let tree = sys::clone_tree(directory.as_fd(), true)
         .map_err(MountProblem::system("copy the mount"))
@@ -69,6 +89,7 @@ fn of_overlay(
     rootfs: &Path,
     user: BorrowedFd<'_>,
     first: u32,
+    which: Layers,
 ) -> Outcome<MappedRoot> {
     let list = list()?;
     if let Some(place) = layers::below(&list, rootfs) {
@@ -90,7 +111,7 @@ fn of_overlay(
     let number = number(directory)?;
     let mut overlay = layers::Overlay::of(&list, number).map_err(unclear)?;
     overlay.make_absolute(Path::exists).map_err(unclear)?;
-    let overlay::Made { mut tree, work } = overlay::mount(&overlay, user, first)?;
+    let overlay::Made { mut tree, work } = overlay::mount(&overlay, user, first, which)?;
     // What the engine's own mount remembers of names that were not there would hide what the container
     // makes from the engine's copy.
     sys::forget_names(directory).map_err(MountProblem::system("refresh the engine's own mount"))?;

@@ -11,6 +11,7 @@ use nix::fcntl::{OFlag, open};
 use nix::sys::stat::Mode;
 use nix::sys::statvfs::{FsFlags, fstatvfs};
 
+use super::Layers;
 use super::layers::{Overlay, common};
 use crate::init::chain;
 use crate::rootfs::error::MountProblem;
@@ -43,14 +44,19 @@ pub(super) struct Made {
 }
 
 /// Mounts an overlay over the mapped layers of another, detached.
-pub(super) fn mount(overlay: &Overlay, user: BorrowedFd<'_>, first: u32) -> Outcome<Made> {
+pub(super) fn mount(
+    overlay: &Overlay,
+    user: BorrowedFd<'_>,
+    first: u32,
+    which: Layers,
+) -> Outcome<Made> {
     let name = format!("cofferdam-work-{first}");
     let work = overlay
         .upper
         .as_ref()
         .and_then(|(upper, work)| common(upper, work));
     let work = work.map(|both| both.join(&name));
-    let made = over_mapped(overlay, user, first, &name);
+    let made = over_mapped(overlay, user, first, which, &name);
     if made.is_err()
         && let Some(work) = &work
     {
@@ -64,13 +70,15 @@ fn over_mapped(
     overlay: &Overlay,
     user: BorrowedFd<'_>,
     first: u32,
+    which: Layers,
     name: &str,
 ) -> Outcome<OwnedFd> {
-    let lower = overlay.lower.iter().map(|path| layer(path, user));
+    let lower = overlay.lower.iter().map(|path| layer(path, Some(user)));
+    let user_of_upper = (which == Layers::All).then_some(user);
     let mapped = Mapped {
         lower: lower.collect::<Outcome<_>>()?,
         writable: match &overlay.upper {
-            Some((upper, work)) => Some(writable(upper, work, user, name)?),
+            Some((upper, work)) => Some(writable(upper, work, user_of_upper, name)?),
             None => None,
         },
     };
@@ -122,8 +130,8 @@ fn below(tree: BorrowedFd<'_>, path: &Path) -> io::Result<OwnedFd> {
     )
 }
 
-/// A mapped copy of a layer's mount. Engines name layers by links of their own, so those are followed.
-fn layer(path: &Path, user: BorrowedFd<'_>) -> Outcome<OwnedFd> {
+/// A copy of a layer's mount, mapped. Engines name layers by links of their own, so those are followed.
+fn layer(path: &Path, user: Option<BorrowedFd<'_>>) -> Outcome<OwnedFd> {
     let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
     let failed = |action, source| MountProblem::System {
         action,
@@ -134,12 +142,19 @@ fn layer(path: &Path, user: BorrowedFd<'_>) -> Outcome<OwnedFd> {
         open(path, flags, Mode::empty()).map_err(|errno| failed("open the layer", errno.into()))?;
     let tree = sys::clone_tree(directory.as_fd(), false)
         .map_err(|source| failed("copy the mount of the layer", source))?;
-    idmap::set(tree.as_fd(), false, user)?;
+    if let Some(user) = user {
+        idmap::set(tree.as_fd(), false, user)?;
+    }
     Ok(tree)
 }
 
 /// The upper directory and the work directory must be on one mount: that of what holds both.
-fn writable(upper: &Path, work: &Path, user: BorrowedFd<'_>, name: &str) -> Outcome<Writable> {
+fn writable(
+    upper: &Path,
+    work: &Path,
+    user: Option<BorrowedFd<'_>>,
+    name: &str,
+) -> Outcome<Writable> {
     let Some(both) = common(upper, work) else {
         return Err(MountProblem::Layers {
             problem: format!("{} is inside of {}", work.display(), upper.display()),
