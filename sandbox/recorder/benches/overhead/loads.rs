@@ -74,8 +74,7 @@ impl Server {
             None => (None, command.spawn()?),
             Some(predicted) => {
                 let capacity = Capacity::default();
-                let (recorder, child) =
-                    NotifyRecorder::spawn(command, predicted, &capacity, true)?;
+                let (recorder, child) = NotifyRecorder::spawn(command, predicted, &capacity, true)?;
                 (Some(recorder), child)
             }
         };

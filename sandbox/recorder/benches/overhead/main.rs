@@ -161,8 +161,11 @@ fn rounds(usual: usize, measured: u32, mut work: impl FnMut() -> Outcome<f64>) -
                     return Err(format!("{lost} events were lost").into());
                 }
                 if MODES[which].0 == Mode::TheMeasured {
-                    let native = observed.calls.iter().filter(|call| call.site.abi == Abi::Native);
-                    numbers.extend(native.map(|call| call.site.number));
+                    // What is recorded with its arguments asks whatever was predicted.
+                    let told = |site| observed.arguments.iter().any(|seen| seen.site == site);
+                    let native = observed.calls.iter().map(|call| call.site);
+                    let native = native.filter(|site| site.abi == Abi::Native && !told(*site));
+                    numbers.extend(native.map(|site| site.number));
                     let count: u64 = observed.calls.iter().map(|call| call.count).sum();
                     calls.push(count as f64 / units);
                 }
@@ -178,10 +181,7 @@ fn rounds(usual: usize, measured: u32, mut work: impl FnMut() -> Outcome<f64>) -
 
 /// The CPU time for one unit of work of a server, and of its twin under a filter that asks about all calls
 /// but those it was seen to make when it serves; they take turns.
-fn twins(
-    servers: [u32; 2],
-    mut work: impl FnMut(bool) -> Outcome<f64>,
-) -> Outcome<Vec<Vec<f64>>> {
+fn twins(servers: [u32; 2], mut work: impl FnMut(bool) -> Outcome<f64>) -> Outcome<Vec<Vec<f64>>> {
     let mut taken = vec![Vec::new(); servers.len()];
     for round in 0..count(SERVER_ROUNDS) {
         for step in 0..servers.len() {
