@@ -73,6 +73,11 @@ pub(crate) fn kubelets_ids_are_kept(cri: &Cri) -> Result<()> {
         ..Default::default()
     })?;
     assert_eq!(first(cri, &container)?, FIRST);
+    // So are the image's files, which containerd gives us with the host's owners, and what is made of them.
+    let script = "stat -c %u:%g / /bin/busybox /etc/passwd; chown 5:6 /etc/passwd; echo x >/new; \
+                  stat -c %u:%g /etc/passwd /new";
+    let (code, text, _) = cri.exec(&container, &["sh", "-c", script])?;
+    assert_eq!((code, text.as_str()), (0, "0:0\n0:0\n0:0\n5:6\n0:0\n"));
     // Kubelet asks for volumes to be mapped: owners on disk are as without a user namespace.
     for (name, owner) in [("root", (0, 0)), ("user", (7, 8))] {
         let file = volume.join(name);
