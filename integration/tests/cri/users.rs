@@ -22,7 +22,9 @@ fn first(cri: &Cri, container: &str) -> Result<u32> {
     let line: Vec<&str> = lines.next().unwrap_or_default();
     assert!(lines.all(|other: Vec<&str>| other == line), "{text}");
     assert!(matches!(line[..], ["0", _, "65536"]), "{text}");
-    Ok(line[1].parse().expect("a number"))
+    Ok(line[1]
+        .parse()
+        .unwrap_or_else(|error| panic!("{error}: {text}")))
 }
 
 /// All containers of a pod have the same ids, two pods have none in common.
