@@ -138,6 +138,8 @@ impl Engine for Podman {
     fn is_own(&self, left: &str) -> bool {
         // Each podman process binds its storage over itself and undoes that, unless it is in a hurry.
         left == format!("mount {}/storage/overlay", self.enclave.dir().display())
+            // runc's, which makes it when it is asked to be the control.
+            || left == "file /run/runc"
             || is_parent_cgroup(left, &self.enclave)
     }
 
