@@ -10,7 +10,10 @@ use std::{
 
 use tempfile::TempDir;
 
-use super::{Init, Lab, accelerator, job::Disk};
+use super::{
+    Init, Lab, accelerator,
+    job::{self, Disk},
+};
 use crate::{
     error::{At, Error, Result},
     wire::{self, PORT, Request, ToHost},
@@ -26,9 +29,11 @@ pub struct Machine {
     port: UnixStream,
     dir: TempDir,
     init: Init,
+    patience: u32,
 }
 
-/// Variables that every command in the guest gets, besides `COFFERDAM_LAB`: the first process's kind.
+/// Variables that every command in the guest gets, besides the first process's kind and the patience that
+/// tests are to have.
 const ENVIRONMENT: [(&str, &str); 4] = [
     (
         "PATH",
@@ -67,6 +72,8 @@ impl Machine {
         let drive = |file: PathBuf, id: &str, rest: &str| {
             format!("file={},format=raw,if=none,id={id},{rest}", file.display())
         };
+        let scratch = dir.path().join("scratch");
+        job::make_scratch(&scratch)?;
         let accelerator = accelerator::choose(lab)?;
         let append = format!(
             "console=ttyS0 panic=-1 quiet apparmor=1 lab.init={init} {}",
@@ -81,7 +88,9 @@ impl Machine {
             .arg(drive(lab.file("root.ext4"), "root", "snapshot=on"))
             .args(["-device", "virtio-blk-pci,drive=root", "-drive"])
             .arg(drive(job.image().to_owned(), "job", "readonly=on"))
-            .args(["-device", "virtio-blk-pci,drive=job"])
+            .args(["-device", "virtio-blk-pci,drive=job", "-drive"])
+            .arg(drive(scratch, "scratch", "cache=unsafe"))
+            .args(["-device", "virtio-blk-pci,drive=scratch"])
             .args(["-device", "virtio-serial-pci", "-chardev"])
             .arg(format!(
                 "socket,id=lab,path={},server=on,wait=off",
@@ -97,10 +106,10 @@ impl Machine {
             program: "setpriv".to_owned(),
             source,
         })?;
-        Self::greet(qemu, dir, init)
+        Self::greet(qemu, dir, init, accelerator.patience)
     }
 
-    fn greet(mut qemu: Child, dir: TempDir, init: Init) -> Result<Self> {
+    fn greet(mut qemu: Child, dir: TempDir, init: Init, patience: u32) -> Result<Self> {
         let socket = dir.path().join("port");
         let deadline = Instant::now() + START_LIMIT;
         let port = loop {
@@ -121,6 +130,7 @@ impl Machine {
             port,
             dir,
             init,
+            patience,
         };
         let limited = Some(START_LIMIT);
         machine
@@ -201,10 +211,14 @@ impl Machine {
     }
 
     fn environment(&self) -> Vec<(String, String)> {
-        let init = self.init.to_string();
+        let (init, patience) = (self.init.to_string(), self.patience.to_string());
+        let own = [
+            ("COFFERDAM_LAB", init.as_str()),
+            ("COFFERDAM_TEST_PATIENCE", patience.as_str()),
+        ];
         ENVIRONMENT
             .into_iter()
-            .chain([("COFFERDAM_LAB", init.as_str())])
+            .chain(own)
             .map(|(key, value)| (key.to_owned(), value.to_owned()))
             .collect()
     }
