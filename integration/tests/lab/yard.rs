@@ -131,6 +131,19 @@ impl Running<'_> {
         Ok(Path::new("/sys/fs/cgroup").join(only.unwrap_or_default()))
     }
 
+    /// Waits until it has printed a text.
+    pub(crate) fn prints(&self, text: &str) -> Result<()> {
+        let path = self.yard.dir.path().join(&self.id).join("log");
+        eventually("the text is printed", Duration::from_secs(20), || {
+            let printed = fs::read_to_string(&path).unwrap_or_default();
+            if printed.contains(text) {
+                Ok(())
+            } else {
+                Err(printed)
+            }
+        })
+    }
+
     /// A file of its cgroup, trimmed.
     pub(crate) fn read(&self, name: &str) -> Result<String> {
         let path = self.cgroup()?.join(name);

@@ -59,6 +59,7 @@ mod sysctl;
 mod sys;
 
 pub use error::{MountProblem, RootfsError};
+pub(crate) use binds::is_engines_own;
 pub use mapped::MappedRoot;
 pub use network::prepare_network;
 
