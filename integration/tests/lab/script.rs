@@ -127,8 +127,8 @@ fn engines_shared_memory_works_where_tmpfs_cannot_be_mapped() -> Result<()> {
         let file = shm.path().join("made");
         let owner = fs::metadata(&file).at("look at", file)?.uid();
         assert!(owner > 65_535, "the host's id {owner}");
-        let report = container.command(&["inspect", "shm"])?.ok()?.stdout;
-        assert!(report.contains("the engine made them"), "{report}");
+        let record = container.record()?;
+        assert!(record.contains("the engine made them"), "{record}");
         container.delete()?;
 
         let mut bundle = yard.bundle("volume", &["true"], &json!({}))?;

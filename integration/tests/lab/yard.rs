@@ -41,6 +41,11 @@ impl Yard {
         }))
     }
 
+    /// A directory on disk.
+    pub(crate) fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
     /// The image that bundles are made of.
     pub(crate) fn image(&self) -> &Image {
         &self.image
@@ -142,6 +147,13 @@ impl Running<'_> {
                 Err(printed)
             }
         })
+    }
+
+    /// What is stored of it, the report included.
+    pub(crate) fn record(&self) -> Result<String> {
+        let state = self.yard.dir.path().join("state");
+        let path = state.join(&self.id).join("record.json");
+        fs::read_to_string(&path).at("read", path)
     }
 
     /// A file of its cgroup, trimmed.

@@ -141,13 +141,10 @@ fn make_file_system(image: &Path, label: &str, content: Option<&Path>) -> Result
     if let Some(content) = content {
         command.arg("-d").arg(content);
     }
-    let status = command
-        .arg(image)
-        .status()
-        .map_err(|source| Error::Spawn {
-            program: "mkfs.ext4".to_owned(),
-            source,
-        })?;
+    let status = command.arg(image).status().map_err(|source| Error::Spawn {
+        program: "mkfs.ext4".to_owned(),
+        source,
+    })?;
     ended("mkfs.ext4", status)
 }
 

@@ -54,12 +54,18 @@ const fn slow(
 
 const CONTAINER: &str = "cofferdam-container";
 const INTEGRATION: &str = "cofferdam-integration";
+const RECORDER: &str = "cofferdam-recorder";
+const SHIM: &str = "cofferdam-shim";
 
 /// All but Landlock's, for whose scopes and ports the guest's kernel is too old.
-const ATTACKS: &[&str] = &["calls::", "console::", "escapes::", "mounts::", "races::"];
-
-/// Without the loops of faults, which the emulated processor draws out.
-const LIFE: &[&str] = &["attacks::", "basics::"];
+const ATTACKS: &[&str] = &[
+    "calls::",
+    "console::",
+    "escapes::",
+    "mounts::",
+    "races::",
+    "users::",
+];
 
 /// Every step, in the order of each guest.
 pub const ALL: &[Step] = &[
@@ -72,10 +78,16 @@ pub const ALL: &[Step] = &[
     ),
     quick(Init::Script, INTEGRATION, "lab", &["script::"], 10),
     quick(Init::Script, INTEGRATION, "lab", &["apparmor::"], 10),
-    quick(Init::Script, CONTAINER, "life", LIFE, 8),
+    quick(Init::Script, INTEGRATION, "podman", &[], 10),
+    quick(
+        Init::Script,
+        CONTAINER,
+        "life",
+        &["attacks::", "basics::"],
+        8,
+    ),
     quick(Init::Script, INTEGRATION, "attacks", ATTACKS, 10),
     quick(Init::Systemd, INTEGRATION, "lab", &["systemd::"], 10),
-    quick(Init::Script, INTEGRATION, "podman", &[], 10),
     quick(
         Init::Systemd,
         INTEGRATION,
@@ -83,4 +95,32 @@ pub const ALL: &[Step] = &[
         &["containerd_1_6"],
         12,
     ),
+    slow(Init::Script, CONTAINER, "rootfs", &[], 20),
+    slow(Init::Script, CONTAINER, "life", &[], 20),
+    slow(Init::Script, INTEGRATION, "cri", &[], 30),
+    slow(Init::Script, INTEGRATION, "denials", &[], 30),
+    slow(Init::Script, SHIM, "cli", &[], 30),
+    slow(Init::Script, INTEGRATION, "start_generated", &[], 30),
+    slow(Init::Script, INTEGRATION, "access", &[], 30),
+    slow(Init::Script, CONTAINER, "cofferdam_container", &[], 10),
+    slow(
+        Init::Systemd,
+        INTEGRATION,
+        "containerd",
+        &["containerd_2_1"],
+        30,
+    ),
+    slow(Init::Systemd, INTEGRATION, "docker", &[], 40),
+    slow(
+        Init::Systemd,
+        INTEGRATION,
+        "containerd",
+        &["containerd_1_7"],
+        30,
+    ),
+    slow(Init::Systemd, INTEGRATION, "recording", &[], 30),
+    slow(Init::Systemd, RECORDER, "recording", &[], 20),
+    slow(Init::Systemd, RECORDER, "means", &[], 20),
+    slow(Init::Systemd, INTEGRATION, "apparmor", &[], 30),
+    slow(Init::Systemd, INTEGRATION, "trial", &[], 20),
 ];

@@ -7,11 +7,12 @@ use std::{
 };
 
 use super::{
-    Init, Lab, test_cache,
+    Init, Lab,
     artifacts::Artifacts,
     job::{Disk, Job},
     machine::Machine,
     steps::{ALL, Step},
+    test_cache,
 };
 use crate::error::{At, Error, Result};
 
@@ -111,8 +112,8 @@ fn cached() -> Result<Vec<PathBuf>> {
         match fs::read_dir(&dir) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
             other => {
-                let entries: io::Result<Vec<_>> = other
-                    .and_then(|all| all.map(|entry| Ok(entry?.path())).collect());
+                let entries: io::Result<Vec<_>> =
+                    other.and_then(|all| all.map(|entry| Ok(entry?.path())).collect());
                 entries.at("list", &dir)
             }
         }
@@ -124,7 +125,10 @@ fn cached() -> Result<Vec<PathBuf>> {
             .at("look at", &image)?;
         let name = image.file_name().unwrap_or_default().to_string_lossy();
         // NAME-HASH; others are being made just now.
-        if let Some((name, _)) = name.rsplit_once('-').filter(|(name, _)| !name.starts_with('.')) {
+        if let Some((name, _)) = name
+            .rsplit_once('-')
+            .filter(|(name, _)| !name.starts_with('.'))
+        {
             let known = last.entry(name.to_owned()).or_insert((made, image.clone()));
             if known.0 < made {
                 *known = (made, image);

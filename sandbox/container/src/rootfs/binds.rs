@@ -83,7 +83,10 @@ const ENGINES_OWN: &[&str] = &[
 /// Whether a bind has nothing of anybody's on it: then its being unmapped takes little from the
 /// container, and nothing from anybody else. What a container makes in `/dev/shm` is its own either way.
 pub(crate) fn is_engines_own(destination: &Path, kind: &str) -> bool {
-    kind == "tmpfs" && ENGINES_OWN.iter().any(|place| destination == Path::new(place))
+    kind == "tmpfs"
+        && ENGINES_OWN
+            .iter()
+            .any(|place| destination == Path::new(place))
 }
 
 fn is_unmappable(problem: &MountProblem) -> bool {

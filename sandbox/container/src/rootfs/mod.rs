@@ -58,8 +58,8 @@ mod sysctl;
 /// The system calls.
 mod sys;
 
-pub use error::{MountProblem, RootfsError};
 pub(crate) use binds::is_engines_own;
+pub use error::{MountProblem, RootfsError};
 pub use mapped::MappedRoot;
 pub use network::prepare_network;
 
