@@ -86,8 +86,8 @@ pub const ALL: &[Step] = &[
         &["attacks::", "basics::"],
         8,
     ),
-    quick(Init::Script, INTEGRATION, "attacks", ATTACKS, 10),
     quick(Init::Systemd, INTEGRATION, "lab", &["systemd::"], 10),
+    quick(Init::Systemd, INTEGRATION, "attacks", ATTACKS, 10),
     quick(
         Init::Systemd,
         INTEGRATION,

@@ -158,6 +158,7 @@ impl Guest<'_> {
         let (mut failed, mut restarts) = (0, 0);
         for step in steps {
             let started = Instant::now();
+            let mut before = machine.processor_time();
             let printed = loop {
                 match self.step(&mut machine, step, &mut log) {
                     // The guest stands still, or has ended: nothing is known of the step.
@@ -168,20 +169,26 @@ impl Guest<'_> {
                             step.target
                         ));
                         machine = self.boot()?;
+                        before = Duration::ZERO;
                     }
                     other => break other?,
                 }
             };
-            let took = started.elapsed().as_secs();
+            let used = machine.processor_time().saturating_sub(before);
+            let took = format!(
+                "{} s, {} s of processor time",
+                started.elapsed().as_secs(),
+                used.as_secs()
+            );
             let what = format!("{} {}", step.target, step.args.join(" "));
             match printed.verdict() {
-                Ok(count) => self.say(&format!("{what}: {count} tests passed ({took} s)")),
+                Ok(count) => self.say(&format!("{what}: {count} tests passed ({took})")),
                 Err(why) => {
                     failed += 1;
                     let end = printed.end(LAST_LINES);
                     let all = self.log.display();
                     self.say(&format!(
-                        "{what}: FAILED, {why} ({took} s); the end of what it printed, all of it is in \
+                        "{what}: FAILED, {why} ({took}); the end of what it printed, all of it is in \
                          {all}:\n{end}"
                     ));
                 }
