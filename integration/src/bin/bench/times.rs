@@ -21,7 +21,7 @@ use serde_json::json;
 use crate::sample::{Rows, turns};
 
 /// A pause after each, in which the engine finishes what it does after its client has gone.
-const PAUSE: Duration = Duration::from_millis(150);
+pub(crate) const PAUSE: Duration = Duration::from_millis(150);
 
 /// `ctr run --rm` through Debian's containerd, with our shim and with the Go shim.
 pub(crate) fn containerd(rows: &mut Rows, rounds: usize) -> Result<()> {
@@ -153,7 +153,7 @@ fn enclave_with_bundle(argv: &[&str]) -> Result<(Enclave, Bundle)> {
     Ok((enclave, bundle))
 }
 
-fn bundle_in(enclave: &Enclave, name: &str, argv: &[&str]) -> Result<(Bundle, String)> {
+pub(crate) fn bundle_in(enclave: &Enclave, name: &str, argv: &[&str]) -> Result<(Bundle, String)> {
     let dir = enclave.dir().join(name);
     let mut bundle = Bundle::ordinary(&dir, &Image::busybox()?, argv)?;
     // Below the enclave's own cgroup, so that nothing is left on the machine.
@@ -171,9 +171,10 @@ fn programs() -> Result<Vec<(&'static str, String)>> {
 }
 
 /// Has this program time a command inside the enclave; milliseconds.
-fn time_inside(enclave: &Enclave, command: &[&str]) -> Result<f64> {
+pub(crate) fn time_inside(enclave: &Enclave, command: &[&str]) -> Result<f64> {
     let own = std::env::current_exe().at("find", "/proc/self/exe")?;
-    let done = enclave.cmd(own).arg("inside").args(command).ok()?;
+    let cmd = enclave.cmd(own).arg("inside").args(command);
+    let done = cmd.limit(Duration::from_secs(300)).ok()?;
     done.stdout.trim().parse().map_err(|_| Error::Missing {
         what: format!("a time in {:?}", done.stdout),
         remedy: "report this",
