@@ -32,6 +32,10 @@ pub struct Machine {
     patience: u32,
 }
 
+/// After how much silence a guest in which a command runs stands still; it says every few seconds that it
+/// lives.
+const SILENCE: Duration = Duration::from_secs(90);
+
 /// Variables that every command in the guest gets, besides the first process's kind and the patience that
 /// tests are to have.
 const ENVIRONMENT: [(&str, &str); 4] = [
@@ -169,14 +173,18 @@ impl Machine {
             argv: killed.into_iter().chain(argv.iter().cloned()).collect(),
             env: self.environment(),
         };
-        // The guest itself may hang.
-        let silence = Some(limit + Duration::from_secs(60));
+        // The guest itself may stand still.
         self.port
-            .set_read_timeout(silence)
+            .set_read_timeout(Some(SILENCE))
             .at("set up", "the port")?;
         wire::send(&mut self.port, &request).map_err(|source| self.lost(source))?;
+        let end = Instant::now() + limit + SILENCE;
         loop {
+            if Instant::now() > end {
+                return Err(self.lost(wire::Error::Overdue));
+            }
             match wire::receive(&mut self.port).map_err(|source| self.lost(source))? {
+                ToHost::Alive => {}
                 ToHost::Output {
                     error: false,
                     bytes,

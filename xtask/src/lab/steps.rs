@@ -86,8 +86,9 @@ pub const ALL: &[Step] = &[
         &["attacks::", "basics::"],
         8,
     ),
+    quick(Init::Script, INTEGRATION, "attacks", ATTACKS, 10),
+    quick(Init::Systemd, CONTAINER, "rootfs", &["overlay"], 4),
     quick(Init::Systemd, INTEGRATION, "lab", &["systemd::"], 10),
-    quick(Init::Systemd, INTEGRATION, "attacks", ATTACKS, 10),
     quick(
         Init::Systemd,
         INTEGRATION,
@@ -103,6 +104,7 @@ pub const ALL: &[Step] = &[
     slow(Init::Script, INTEGRATION, "start_generated", &[], 30),
     slow(Init::Script, INTEGRATION, "access", &[], 30),
     slow(Init::Script, CONTAINER, "cofferdam_container", &[], 10),
+    slow(Init::Systemd, INTEGRATION, "docker", &[], 40),
     slow(
         Init::Systemd,
         INTEGRATION,
@@ -110,7 +112,6 @@ pub const ALL: &[Step] = &[
         &["containerd_2_1"],
         30,
     ),
-    slow(Init::Systemd, INTEGRATION, "docker", &[], 40),
     slow(
         Init::Systemd,
         INTEGRATION,
