@@ -19,7 +19,7 @@ use serde_json::json;
 
 use crate::{
     sample::{Rows, turns},
-    times::{PAUSE, bundle_in, time_inside},
+    times::{PAUSE, both_inside, bundle_in, time_inside},
 };
 
 /// The same policy without the confinement, with user ids of its own, and with Landlock besides.
@@ -47,8 +47,8 @@ pub(crate) const STARTS: [&str; 3] = [
 
 /// What the loads are called in the rows.
 pub(crate) const LOADS: [&str; 2] = [
-    "load: untar a kernel tree",
-    "load: git status of a kernel tree, 20 times",
+    "load: untar a kernel tree, CPU time",
+    "load: git status of a kernel tree, 20 times, CPU time",
 ];
 
 /// How long an untar may take.
@@ -109,12 +109,12 @@ fn engine_starts(rows: &mut Rows, rounds: usize) -> Result<()> {
 fn starts(rows: &mut Rows, rounds: usize, enclave: &Enclave, tree: &Tree) -> Result<()> {
     let (_, plain) = bundle_in(enclave, "plain", &["true"])?;
     for who in turns(&WHO, rounds + 1) {
-        rows.add(STARTS[1], who, run(enclave, who, &plain)?);
+        rows.add(STARTS[1], who, run(enclave, who, &plain)?.0);
     }
     let stacked = tree.bundle(enclave, "stacked", "true")?;
     let overlay = Overlay::mount(enclave, &stacked, &[&tree.0])?;
     for who in turns(&WHO, rounds + 1) {
-        rows.add(STARTS[2], who, run(enclave, who, &stacked)?);
+        rows.add(STARTS[2], who, run(enclave, who, &stacked)?.0);
     }
     drop(overlay);
     Ok(())
@@ -133,15 +133,15 @@ fn loads(rows: &mut Rows, rounds: usize, enclave: &Enclave, tree: &Tree) -> Resu
     ] {
         for who in turns(&WHO, rounds + 1) {
             let overlay = Overlay::mount(enclave, &bundle, &lower)?;
-            rows.add(what, who, run(enclave, who, &bundle)?);
+            rows.add(what, who, run(enclave, who, &bundle)?.1);
             drop(overlay);
         }
     }
     Ok(())
 }
 
-/// Runs a bundle to its end; milliseconds.
-fn run(enclave: &Enclave, who: &str, bundle: &str) -> Result<f64> {
+/// Runs a bundle to its end; milliseconds by the clock, and on a CPU.
+fn run(enclave: &Enclave, who: &str, bundle: &str) -> Result<(f64, f64)> {
     let program = Runtime::Cofferdam.oci()?.display().to_string();
     let policies = enclave.dir().join("policy.toml");
     fs::write(&policies, POLICIES).at("write", &policies)?;
@@ -164,7 +164,7 @@ fn run(enclave: &Enclave, who: &str, bundle: &str) -> Result<f64> {
         bundle,
         "bench",
     ];
-    let took = time_inside(enclave, &command)?;
+    let took = both_inside(enclave, &command)?;
     thread::sleep(PAUSE);
     Ok(took)
 }

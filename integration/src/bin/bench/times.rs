@@ -16,6 +16,10 @@ use cofferdam_integration::{
     image::Image,
     loads::stage::rootfs,
 };
+use nix::sys::{
+    resource::{UsageWho, getrusage},
+    time::TimeValLike as _,
+};
 use serde_json::json;
 
 use crate::sample::{Rows, turns};
@@ -172,17 +176,25 @@ fn programs() -> Result<Vec<(&'static str, String)>> {
 
 /// Has this program time a command inside the enclave; milliseconds.
 pub(crate) fn time_inside(enclave: &Enclave, command: &[&str]) -> Result<f64> {
+    Ok(both_inside(enclave, command)?.0)
+}
+
+/// The time by the clock, and the CPU time of the command and of all that it waited for; milliseconds.
+pub(crate) fn both_inside(enclave: &Enclave, command: &[&str]) -> Result<(f64, f64)> {
     let own = std::env::current_exe().at("find", "/proc/self/exe")?;
     let cmd = enclave.cmd(own).arg("inside").args(command);
     let done = cmd.limit(Duration::from_secs(300)).ok()?;
-    done.stdout.trim().parse().map_err(|_| Error::Missing {
-        what: format!("a time in {:?}", done.stdout),
+    let missing = || Error::Missing {
+        what: format!("two times in {:?}", done.stdout),
         remedy: "report this",
-    })
+    };
+    let (clock, cpu) = done.stdout.trim().split_once(' ').ok_or_else(missing)?;
+    let figure = |text: &str| text.parse().map_err(|_| missing());
+    Ok((figure(clock)?, figure(cpu)?))
 }
 
 /// Runs the command and prints how long it took to its end, or to its first output if it prints
-/// something, in milliseconds.
+/// something, and how long it was on a CPU, in milliseconds.
 pub(crate) fn inside(command: &[String]) -> Result<()> {
     let [program, arguments @ ..] = command else {
         return Err(Error::Missing {
@@ -221,6 +233,11 @@ pub(crate) fn inside(command: &[String]) -> Result<()> {
             stderr: "(printed above)\n".to_owned(),
         });
     }
-    println!("{}", took.as_secs_f64() * 1000.0);
+    let usage = getrusage(UsageWho::RUSAGE_CHILDREN).map_err(|source| failed(source.into()))?;
+    let cpu: f64 = [usage.user_time(), usage.system_time()]
+        .map(|time| time.num_microseconds() as f64 / 1000.0)
+        .iter()
+        .sum();
+    println!("{} {cpu}", took.as_secs_f64() * 1000.0);
     Ok(())
 }
