@@ -19,7 +19,9 @@ use crate::ids::{self, Lease};
 use crate::init::chain;
 use crate::namespaces::{self, Namespaces};
 use crate::process::{ProcessPlan, Unacceptable};
-use crate::rootfs::{Layers, Owners, RootfsOptions, open_root, open_sources, prepare_network};
+use crate::rootfs::{
+    Layers, Owners, RootfsOptions, is_engines_own, open_root, open_sources, prepare_network,
+};
 use crate::state::{self, State};
 use crate::sys::namespace;
 
@@ -337,7 +339,11 @@ fn unmapped((destination, kind): &(PathBuf, String)) -> Finding {
         action: Action::Unenforced,
         asked: format!("the files at {} with their owners", destination.display()),
         got: "all of them belong to nobody".to_owned(),
-        reason: format!("the file system {kind} cannot be id-mapped; the policy allows it"),
+        reason: if is_engines_own(destination, kind) {
+            format!("the file system {kind} cannot be id-mapped; the engine made them")
+        } else {
+            format!("the file system {kind} cannot be id-mapped; the policy allows it")
+        },
     }
 }
 
