@@ -220,24 +220,46 @@ impl Prepared {
     }
 }
 
-/// Whether `pid` is the process that started at `start` and is neither a zombie nor dead.
+/// Whether `pid` is the process that started at `start` and a thread of it can still run.
 pub(crate) fn is_running(pid: i32, start: u64) -> bool {
-    matches!(process_stat(pid), Ok((state, when)) if when == start && !matches!(state, b'Z' | b'X'))
+    matches!(process_stat(pid), Ok(stat) if stat.start == start && !stat.has_ended())
 }
 
-/// The state letter and the start time of a process, from `/proc/PID/stat`.
-pub(crate) fn process_stat(pid: i32) -> io::Result<(u8, u64)> {
+/// What `/proc/PID/stat` says of a process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct ProcessStat {
+    /// The first thread's state, field 3.
+    letter: u8,
+    /// How many threads are not reaped, field 20.
+    threads: u64,
+    /// See [`State::pid_start_time`].
+    pub(crate) start: u64,
+}
+
+impl ProcessStat {
+    /// Whether no thread of it runs any more. The first thread is a zombie from its own end on, and the
+    /// others may go on without it.
+    pub(crate) fn has_ended(self) -> bool {
+        matches!(self.letter, b'Z' | b'X' | b'x') && self.threads <= 1
+    }
+}
+
+/// Reads `/proc/PID/stat`.
+pub(crate) fn process_stat(pid: i32) -> io::Result<ProcessStat> {
     let text = fs::read(format!("/proc/{pid}/stat"))?;
     parse_stat(&text).ok_or_else(|| io::Error::from(io::ErrorKind::InvalidData))
 }
 
-/// Fields 3 and 22; the second field may hold any byte, so count from its last parenthesis.
-fn parse_stat(text: &[u8]) -> Option<(u8, u64)> {
+/// The second field may hold any byte, so count from its last parenthesis.
+fn parse_stat(text: &[u8]) -> Option<ProcessStat> {
     let name_end = text.iter().rposition(|&b| b == b')')?;
     let rest = std::str::from_utf8(text.get(name_end + 1..)?).ok()?;
     let mut fields = rest.split_ascii_whitespace();
-    let state = *fields.next()?.as_bytes().first()?;
-    Some((state, fields.nth(18)?.parse().ok()?))
+    Some(ProcessStat {
+        letter: *fields.next()?.as_bytes().first()?,
+        threads: fields.nth(16)?.parse().ok()?,
+        start: fields.nth(1)?.parse().ok()?,
+    })
 }
 
 /// Writes a file that is not there yet.
@@ -277,6 +299,12 @@ pub fn load(root: &Path, id: &ContainerId) -> Result<State, StateError> {
         return Ok(state);
     }
     Err(unknown(root, id))
+}
+
+/// The state root and the id whose state directory `directory` is; `None` if it can be none's.
+pub(crate) fn of_directory(directory: &Path) -> Option<(&Path, ContainerId)> {
+    let id = ContainerId::parse(directory.file_name()?.to_str()?).ok()?;
+    Some((directory.parent()?, id))
 }
 
 fn unknown(root: &Path, id: &ContainerId) -> StateError {
@@ -355,11 +383,34 @@ mod tests {
     }
 
     #[test]
+    fn a_process_lives_as_long_as_one_of_its_threads() {
+        for (letter, threads, ended) in [
+            (b'S', 1, false),
+            (b'R', 4, false),
+            (b'Z', 1, true),
+            (b'Z', 2, false),
+            (b'X', 0, true),
+        ] {
+            let stat = ProcessStat {
+                letter,
+                threads,
+                start: 1,
+            };
+            assert_eq!(stat.has_ended(), ended, "{stat:?}");
+        }
+    }
+
+    #[test]
     fn stat_is_read_past_any_process_name() {
-        let fields = "S 1 1 1 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 4242 1 2";
+        let fields = "S 1 1 1 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 3 0 4242 1 2";
+        let expected = ProcessStat {
+            letter: b'S',
+            threads: 3,
+            start: 4242,
+        };
         for name in ["sh", "a b", ") R 9", "((", ""] {
             let line = format!("17 ({name}) {fields}");
-            assert_eq!(parse_stat(line.as_bytes()), Some((b'S', 4242)), "{name:?}");
+            assert_eq!(parse_stat(line.as_bytes()), Some(expected), "{name:?}");
         }
         for bad in ["", "17", "17 (sh", "17 (sh) S 1", "17 (sh)"] {
             assert_eq!(parse_stat(bad.as_bytes()), None, "{bad:?}");

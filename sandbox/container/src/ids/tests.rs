@@ -15,7 +15,7 @@ fn living(root: &Path, name: &str) -> PathBuf {
     let directory = root.join(name);
     fs::create_dir_all(&directory).unwrap();
     let pid = nix::unistd::Pid::this().as_raw();
-    let (_, start) = crate::state::process_stat(pid).unwrap();
+    let start = crate::state::process_stat(pid).unwrap().start;
     write_state(&directory, name, pid, start);
     directory
 }

@@ -153,8 +153,8 @@ fn range(namespaces: &mut Namespaces, container: &Path) -> Result<Lease, CreateE
 /// Names this process: unique as long as its container is being made, and afterwards its container.
 fn token() -> io::Result<String> {
     let pid = nix::unistd::Pid::this().as_raw();
-    let (_, start) = state::process_stat(pid)?;
-    Ok(format!("{pid}-{start}"))
+    let stat = state::process_stat(pid)?;
+    Ok(format!("{pid}-{}", stat.start))
 }
 
 /// The user namespaces, other than the host's, that own what is joined.
