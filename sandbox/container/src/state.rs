@@ -3,7 +3,8 @@
 //! `<root>/<id>/` (0700 in a 0711 root): `intent.json` (what is about to be made), `record.json` (the
 //! hardened spec, policy and report), `seccomp-N.bpf` (the programs that init got, byte for byte;
 //! exec attaches the same), `denials.*` (the listener that explains denied calls, if any: what it must
-//! know, the program whose errnos it answers, its socket), `start.fifo` (init waits on it), and last of all `state.json`, written
+//! know, the program whose errnos it answers, its socket), `work` (a link to what was made for it in the
+//! engine's storage), `start.fifo` (init waits on it), and last of all `state.json`, written
 //! beside and renamed: once it is there, all others are whole. It never replaces another file:
 //! a rename over a file makes ext4 write the new one out at once.
 
@@ -107,10 +108,6 @@ pub struct State {
     /// Its range of user ids, if it has one of ours. States of older versions do not have it.
     #[serde(default)]
     pub ids: Option<Lease>,
-    /// A directory of the engine's storage that was made for its root file system. States of older
-    /// versions do not have it.
-    #[serde(default)]
-    pub work: Option<PathBuf>,
     /// The container's state directory; not stored.
     #[serde(skip)]
     pub directory: PathBuf,
@@ -171,7 +168,6 @@ impl State {
             late_hooks: false,
             denials: None,
             ids: None,
-            work: None,
             directory,
         }
     }
@@ -279,8 +275,17 @@ pub(crate) fn write_new(path: &Path, bytes: &[u8]) -> Result<(), StateError> {
 
 /// Reads what is kept about the container `id` below `root`.
 pub fn load(root: &Path, id: &ContainerId) -> Result<State, StateError> {
+    load_first(root, id, &[STATE, INTENT])
+}
+
+/// Reads what was about to be made, for a container whose state is damaged.
+pub(crate) fn load_intent(root: &Path, id: &ContainerId) -> Result<State, StateError> {
+    load_first(root, id, &[INTENT])
+}
+
+fn load_first(root: &Path, id: &ContainerId, names: &[&str]) -> Result<State, StateError> {
     let directory = id.directory(root);
-    for name in [STATE, INTENT] {
+    for name in names {
         let path = directory.join(name);
         let text = match fs::read(&path) {
             Ok(text) => text,

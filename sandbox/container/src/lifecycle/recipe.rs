@@ -103,7 +103,6 @@ impl<'a> Recipe<'a> {
             late_hooks,
             denials: None,
             ids: None,
-            work: None,
             directory: options.id.directory(&options.root),
         };
         Ok(Self {

@@ -59,7 +59,6 @@ mod sysctl;
 mod sys;
 
 pub use error::{MountProblem, RootfsError};
-pub use mapped::MappedRoot;
 pub use network::prepare_network;
 
 use std::collections::BTreeMap;
@@ -175,9 +174,10 @@ pub fn open_sources(
 }
 
 /// Opens the root file system with the owners of the user namespace, whose root is `first` on the
-/// host. The descriptor goes to init as [`RootfsOptions::root`].
-pub fn open_root(rootfs: &Path, user: BorrowedFd<'_>, first: u32) -> Result<MappedRoot> {
-    mapped::open(rootfs, user, first)
+/// host. The descriptor goes to init as [`RootfsOptions::root`]. `note` becomes a link to a directory
+/// that is to be removed after it, if one has to be made.
+pub fn open_root(rootfs: &Path, user: BorrowedFd<'_>, first: u32, note: &Path) -> Result<OwnedFd> {
+    mapped::open(rootfs, user, first, note)
 }
 
 /// Everything here changes the mount namespace it is called in: it must not be somebody else's.
