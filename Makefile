@@ -3,7 +3,7 @@ CARGO ?= $(shell command -v cargo || echo $(HOME)/.cargo/bin/cargo)
 FUZZ_SECONDS ?= 60
 export COFFERDAM_REQUIRE_ROOT ?= 1
 
-.PHONY: help setup engines programs images profiles build install demo test test-lab unit soak bench bench-profiles bench-recorder compat lint fuzz clean
+.PHONY: help setup engines programs images kernel profiles build install demo test test-lab unit soak bench bench-profiles bench-recorder compat lint fuzz clean
 
 help:
 	@echo 'make demo     run a hardened container under containerd and Docker, print what is enforced'
@@ -31,6 +31,9 @@ programs: setup
 images: setup
 	@scripts/fetch-images
 
+kernel: setup
+	@scripts/fetch-kernel
+
 profiles: setup
 	@scripts/fetch-profiles
 
@@ -57,7 +60,7 @@ test-lab: build
 soak: build engines
 	COFFERDAM_SOAK=1 $(CARGO) test --locked --package cofferdam-integration --test soak -- --nocapture
 
-bench: build
+bench: build programs kernel
 	@$(CARGO) run --quiet --release --locked --package cofferdam-integration --bin bench
 	@$(CARGO) bench --quiet --locked --package cofferdam-profiles
 	@$(CARGO) build --quiet --release --locked --package cofferdam-shim --example denied

@@ -9,6 +9,8 @@
     reason = "a benchmark prints"
 )]
 
+/// What user ids of its own and Landlock cost a container.
+mod confinement;
 /// Shims' memory while containers sleep.
 mod memory;
 /// Samples, medians, rows.
@@ -30,8 +32,12 @@ fn main() -> ExitCode {
     let outcome = match arguments.split_first() {
         // In the enclave: time the commands there, so that entering it is not measured.
         Some((word, rest)) if word == "inside" => times::inside(rest),
+        Some((word, [])) if word == "confinement" => {
+            let mut rows = Rows::default();
+            confinement(&mut rows, rounds()).and_then(|()| rows.save().map(drop))
+        }
         Some((word, _)) => {
-            eprintln!("bench: takes no arguments, was given {word}");
+            eprintln!("bench: takes no argument but confinement, was given {word}");
             return ExitCode::FAILURE;
         }
         None if gate::root().is_none() => {
@@ -49,9 +55,28 @@ fn main() -> ExitCode {
     }
 }
 
-fn bench() -> Result<()> {
+fn rounds() -> usize {
     let rounds = std::env::var("COFFERDAM_BENCH_ROUNDS").ok();
-    let rounds = rounds.and_then(|text| text.parse().ok()).unwrap_or(ROUNDS);
+    rounds.and_then(|text| text.parse().ok()).unwrap_or(ROUNDS)
+}
+
+/// User namespace, id-mapped layers and Landlock against the same container without.
+fn confinement(rows: &mut Rows, rounds: usize) -> Result<()> {
+    confinement::measure(rows, rounds)?;
+    let [without, own, landlock] = confinement::WHO;
+    for what in confinement::STARTS {
+        rows.added(what, "ms", own, without, 5);
+        rows.added(what, "ms", landlock, without, 5);
+    }
+    for what in confinement::LOADS {
+        rows.compare(what, "ms", own, &[(without, Some(1.01))]);
+        rows.compare(what, "ms", landlock, &[(without, Some(1.01))]);
+    }
+    Ok(())
+}
+
+fn bench() -> Result<()> {
+    let rounds = rounds();
     println!("{rounds} rounds each, in random order, medians; lower is better\n");
     let mut rows = Rows::default();
 
@@ -96,6 +121,8 @@ fn bench() -> Result<()> {
         "with 100",
         &goals,
     );
+
+    confinement(&mut rows, rounds)?;
 
     let file = rows.save()?;
     println!("\nraw rows: {}", file.display());

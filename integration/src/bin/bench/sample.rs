@@ -66,6 +66,20 @@ impl Rows {
         }
     }
 
+    /// Prints a candidate and a peer, and whether the candidate adds no more than a limit to it.
+    pub(crate) fn added(&self, what: &str, unit: &str, who: &str, peer: &str, limit: u32) {
+        self.compare(what, unit, who, &[(peer, None)]);
+        if let (Some(mine), Some(theirs)) = (self.median(what, who), self.median(what, peer)) {
+            let more = mine - theirs;
+            let word = if more <= f64::from(limit) {
+                "met"
+            } else {
+                "MISSED"
+            };
+            println!("  {more:+.1} {unit}  goal <= +{limit} {unit}: {word}");
+        }
+    }
+
     /// The middle half of the samples.
     fn spread(&self, what: &str, who: &str) -> String {
         let mut values = self.values(what, who);

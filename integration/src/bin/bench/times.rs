@@ -16,12 +16,16 @@ use cofferdam_integration::{
     image::Image,
     loads::stage::rootfs,
 };
+use nix::sys::{
+    resource::{UsageWho, getrusage},
+    time::TimeValLike as _,
+};
 use serde_json::json;
 
 use crate::sample::{Rows, turns};
 
 /// A pause after each, in which the engine finishes what it does after its client has gone.
-const PAUSE: Duration = Duration::from_millis(150);
+pub(crate) const PAUSE: Duration = Duration::from_millis(150);
 
 /// `ctr run --rm` through Debian's containerd, with our shim and with the Go shim.
 pub(crate) fn containerd(rows: &mut Rows, rounds: usize) -> Result<()> {
@@ -153,7 +157,7 @@ fn enclave_with_bundle(argv: &[&str]) -> Result<(Enclave, Bundle)> {
     Ok((enclave, bundle))
 }
 
-fn bundle_in(enclave: &Enclave, name: &str, argv: &[&str]) -> Result<(Bundle, String)> {
+pub(crate) fn bundle_in(enclave: &Enclave, name: &str, argv: &[&str]) -> Result<(Bundle, String)> {
     let dir = enclave.dir().join(name);
     let mut bundle = Bundle::ordinary(&dir, &Image::busybox()?, argv)?;
     // Below the enclave's own cgroup, so that nothing is left on the machine.
@@ -171,17 +175,26 @@ fn programs() -> Result<Vec<(&'static str, String)>> {
 }
 
 /// Has this program time a command inside the enclave; milliseconds.
-fn time_inside(enclave: &Enclave, command: &[&str]) -> Result<f64> {
+pub(crate) fn time_inside(enclave: &Enclave, command: &[&str]) -> Result<f64> {
+    Ok(both_inside(enclave, command)?.0)
+}
+
+/// The time by the clock, and the CPU time of the command and of all that it waited for; milliseconds.
+pub(crate) fn both_inside(enclave: &Enclave, command: &[&str]) -> Result<(f64, f64)> {
     let own = std::env::current_exe().at("find", "/proc/self/exe")?;
-    let done = enclave.cmd(own).arg("inside").args(command).ok()?;
-    done.stdout.trim().parse().map_err(|_| Error::Missing {
-        what: format!("a time in {:?}", done.stdout),
+    let cmd = enclave.cmd(own).arg("inside").args(command);
+    let done = cmd.limit(Duration::from_secs(300)).ok()?;
+    let missing = || Error::Missing {
+        what: format!("two times in {:?}", done.stdout),
         remedy: "report this",
-    })
+    };
+    let (clock, cpu) = done.stdout.trim().split_once(' ').ok_or_else(missing)?;
+    let figure = |text: &str| text.parse().map_err(|_| missing());
+    Ok((figure(clock)?, figure(cpu)?))
 }
 
 /// Runs the command and prints how long it took to its end, or to its first output if it prints
-/// something, in milliseconds.
+/// something, and how long it was on a CPU, in milliseconds.
 pub(crate) fn inside(command: &[String]) -> Result<()> {
     let [program, arguments @ ..] = command else {
         return Err(Error::Missing {
@@ -220,6 +233,11 @@ pub(crate) fn inside(command: &[String]) -> Result<()> {
             stderr: "(printed above)\n".to_owned(),
         });
     }
-    println!("{}", took.as_secs_f64() * 1000.0);
+    let usage = getrusage(UsageWho::RUSAGE_CHILDREN).map_err(|source| failed(source.into()))?;
+    let cpu: f64 = [usage.user_time(), usage.system_time()]
+        .map(|time| time.num_microseconds() as f64 / 1000.0)
+        .iter()
+        .sum();
+    println!("{} {cpu}", took.as_secs_f64() * 1000.0);
     Ok(())
 }

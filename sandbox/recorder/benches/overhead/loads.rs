@@ -1,11 +1,14 @@
 //! Servers, and those who load them: Debian's programs from their own root file systems.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
+
+use cofferdam_recorder::{Capacity, NotifyRecorder};
 
 use super::Outcome;
 
@@ -53,15 +56,32 @@ fn free_port() -> Outcome<u16> {
 struct Server {
     child: Child,
     port: u16,
+    /// Answers until the server has ended.
+    _recorder: Option<NotifyRecorder>,
     _files: tempfile::TempDir,
 }
 
 impl Server {
-    fn start(command: &mut Command, port: u16, files: tempfile::TempDir) -> Outcome<Self> {
-        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).spawn()?;
+    /// With `predicted` calls, under a filter that asks about every other one.
+    fn start(
+        command: &mut Command,
+        port: u16,
+        files: tempfile::TempDir,
+        predicted: Option<&BTreeSet<u32>>,
+    ) -> Outcome<Self> {
+        command.stdin(Stdio::null()).stdout(Stdio::null());
+        let (recorder, child) = match predicted {
+            None => (None, command.spawn()?),
+            Some(predicted) => {
+                let capacity = Capacity::default();
+                let (recorder, child) = NotifyRecorder::spawn(command, predicted, &capacity, true)?;
+                (Some(recorder), child)
+            }
+        };
         let mut server = Self {
             child,
             port,
+            _recorder: recorder,
             _files: files,
         };
         let deadline = Instant::now() + PATIENCE;
@@ -89,14 +109,14 @@ impl Drop for Server {
 pub(super) struct Redis(Server);
 
 impl Redis {
-    pub(super) fn start() -> Outcome<Option<Self>> {
+    pub(super) fn start(predicted: Option<&BTreeSet<u32>>) -> Outcome<Option<Self>> {
         let Some(mut command) = program(&root("redis"), "usr/bin/redis-server") else {
             return Ok(None);
         };
         let (port, files) = (free_port()?, tempfile::tempdir()?);
         command.args(["--port", &port.to_string(), "--bind", "127.0.0.1"]);
         command.args(["--save", "", "--dir"]).arg(files.path());
-        Server::start(&mut command, port, files).map(|server| Some(Self(server)))
+        Server::start(&mut command, port, files, predicted).map(|server| Some(Self(server)))
     }
 
     pub(super) fn id(&self) -> u32 {
@@ -125,7 +145,7 @@ impl Redis {
 pub(super) struct Nginx(Server);
 
 impl Nginx {
-    pub(super) fn start() -> Outcome<Option<Self>> {
+    pub(super) fn start(predicted: Option<&BTreeSet<u32>>) -> Outcome<Option<Self>> {
         let Some(mut command) = program(&root("nginx"), "usr/sbin/nginx") else {
             return Ok(None);
         };
@@ -148,7 +168,7 @@ impl Nginx {
         command.arg("-e").arg("stderr");
         command.arg("-p").arg(files.path());
         command.arg("-c").arg(files.path().join("nginx.conf"));
-        Server::start(&mut command, port, files).map(|server| Some(Self(server)))
+        Server::start(&mut command, port, files, predicted).map(|server| Some(Self(server)))
     }
 
     pub(super) fn id(&self) -> u32 {

@@ -11,13 +11,14 @@
 /// Servers, and those who load them.
 mod loads;
 
+use std::collections::BTreeSet;
 use std::error::Error;
 use std::hint::black_box;
 use std::os::unix::process::parent_id;
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
-use cofferdam_recorder::{Capacity, Floor, NotifyRecorder, Phase, Recorder};
+use cofferdam_recorder::{Abi, Capacity, Floor, NotifyRecorder, Phase, Recorder};
 use loads::{Nginx, Redis};
 
 const LOOP_ROUNDS: usize = 41;
@@ -47,6 +48,8 @@ const MODES: [(Mode, &str); 4] = [
     (Mode::TheMeasured, "recorded by BPF"),
 ];
 
+const TWINS: [&str; 2] = ["without a recorder", "recorded, predicted"];
+
 type Outcome<T> = Result<T, Box<dyn Error>>;
 
 fn main() -> Outcome<()> {
@@ -67,7 +70,7 @@ fn main() -> Outcome<()> {
     );
     let by_call = table.added();
     notifications()?;
-    match Redis::start()? {
+    match Redis::start(None)? {
         Some(redis) => {
             let table = rounds(SERVER_ROUNDS, redis.id(), || redis.load())?;
             print(
@@ -76,10 +79,16 @@ fn main() -> Outcome<()> {
                 &table.taken,
             );
             table.estimate(by_call);
+            if let Some(twin) = Redis::start(Some(&table.numbers))? {
+                let figures = twins([redis.id(), twin.id()], |second| {
+                    if second { twin.load() } else { redis.load() }
+                })?;
+                print("redis by notifications, predicted", &TWINS, &figures);
+            }
         }
         None => println!("redis: none, left out (make programs)"),
     }
-    match Nginx::start()? {
+    match Nginx::start(None)? {
         Some(nginx) => {
             let table = rounds(SERVER_ROUNDS, nginx.id(), || nginx.load())?;
             print(
@@ -88,6 +97,12 @@ fn main() -> Outcome<()> {
                 &table.taken,
             );
             table.estimate(by_call);
+            if let Some(twin) = Nginx::start(Some(&table.numbers))? {
+                let figures = twins([nginx.id(), twin.id()], |second| {
+                    if second { twin.load() } else { nginx.load() }
+                })?;
+                print("nginx by notifications, predicted", &TWINS, &figures);
+            }
         }
         None => println!("nginx or wrk: none, left out (make programs)"),
     }
@@ -116,6 +131,7 @@ fn cpu_time(pid: u32) -> Outcome<f64> {
 fn rounds(usual: usize, measured: u32, mut work: impl FnMut() -> Outcome<f64>) -> Outcome<Table> {
     let mut taken = vec![Vec::new(); MODES.len()];
     let mut calls = Vec::new();
+    let mut numbers = BTreeSet::new();
     for round in 0..count(usual) {
         for step in 0..MODES.len() {
             let which = (round + step) % MODES.len();
@@ -145,13 +161,37 @@ fn rounds(usual: usize, measured: u32, mut work: impl FnMut() -> Outcome<f64>) -
                     return Err(format!("{lost} events were lost").into());
                 }
                 if MODES[which].0 == Mode::TheMeasured {
+                    // What is recorded with its arguments asks whatever was predicted.
+                    let told = |site| observed.arguments.iter().any(|seen| seen.site == site);
+                    let native = observed.calls.iter().map(|call| call.site);
+                    let native = native.filter(|site| site.abi == Abi::Native && !told(*site));
+                    numbers.extend(native.map(|site| site.number));
                     let count: u64 = observed.calls.iter().map(|call| call.count).sum();
                     calls.push(count as f64 / units);
                 }
             }
         }
     }
-    Ok(Table { taken, calls })
+    Ok(Table {
+        taken,
+        calls,
+        numbers,
+    })
+}
+
+/// The CPU time for one unit of work of a server, and of its twin under a filter that asks about all calls
+/// but those it was seen to make when it serves; they take turns.
+fn twins(servers: [u32; 2], mut work: impl FnMut(bool) -> Outcome<f64>) -> Outcome<Vec<Vec<f64>>> {
+    let mut taken = vec![Vec::new(); servers.len()];
+    for round in 0..count(SERVER_ROUNDS) {
+        for step in 0..servers.len() {
+            let which = (round + step) % servers.len();
+            let before = cpu_time(servers[which])?;
+            let units = work(which == 1)?;
+            taken[which].push((cpu_time(servers[which])? - before) / units);
+        }
+    }
+    Ok(taken)
 }
 
 /// What was measured.
@@ -160,6 +200,8 @@ struct Table {
     taken: Vec<Vec<f64>>,
     /// By round: calls for a unit of work.
     calls: Vec<f64>,
+    /// The native calls that were seen.
+    numbers: BTreeSet<u32>,
 }
 
 impl Table {
