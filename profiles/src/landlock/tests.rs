@@ -176,10 +176,44 @@ fn names_that_are_made_get_their_directory() {
         [
             ("/data".to_owned(), REMOVE, Missing::Skip),
             ("/etc/passwd".to_owned(), READ_FILE, Missing::Skip),
-            ("/run".to_owned(), MAKE | write, Missing::Nearest),
-            ("/vol".to_owned(), MAKE | write, Missing::Nearest),
+            ("/run".to_owned(), MAKE | write, Missing::Parent),
+            ("/vol".to_owned(), MAKE | write, Missing::Parent),
         ]
     );
+}
+
+/// A rule for the root holds for every file there is.
+#[test]
+fn a_name_in_the_root_gives_nothing_else() {
+    let change = [Right::Create, Right::Write, Right::Read];
+    let model = access(&[
+        ("/made", false, &change, Source::Recording),
+        ("/gone", false, &[Right::Remove], Source::Policy),
+        ("/data", true, &change, Source::Policy),
+    ]);
+    let found = Ruleset::new(files(&model), Some(7));
+    let rules = found
+        .paths
+        .iter()
+        .map(|rule| (rule.path.to_string(), rule.alone));
+    let rules: Vec<_> = rules.collect();
+    assert_eq!(
+        rules,
+        [("/data".to_owned(), false), ("/made".to_owned(), true)]
+    );
+    assert_eq!(granted(&found, &path("/etc/shadow")), 0);
+    assert_eq!(
+        granted(&found, &path("/made")),
+        READ_FILE | WRITE_FILE | TRUNCATE
+    );
+    let left: Vec<_> = left_out(&model).iter().map(ToString::to_string).collect();
+    assert_eq!(left, ["/gone", "/made"]);
+    assert_eq!(widened(&model), 0);
+    // Who asks for the root gets it.
+    let all = access(&[("/", true, &change, Source::Policy)]);
+    let found = Ruleset::new(files(&all), Some(7));
+    assert_ne!(granted(&found, &path("/etc/shadow")) & MAKE, 0);
+    assert!(left_out(&all).is_empty());
 }
 
 #[test]
@@ -252,6 +286,10 @@ proptest! {
         let exact = access.files().filter(|(place, _)| place.path == asked && !place.subtree);
         let exact = exact.fold(Rights::NONE, |all, (_, grant)| all | grant.rights);
         let parent = asked.parent().expect("not the root");
+        if parent.is_root() {
+            prop_assert!(on_entries(exact) == 0 || left_out(&access).contains(&&asked));
+            return Ok(());
+        }
         prop_assert_eq!(on_entries(exact) & !granted(&found, &parent), 0);
     }
 }

@@ -60,10 +60,10 @@ fn allow(ruleset: &OwnedFd, rule: &PathRule) -> Step {
     };
     let status = fstat(&place).at(Stage::Landlock, format!("look at {}", rule.path))?;
     let kind = SFlag::from_bits_truncate(status.st_mode) & SFlag::S_IFMT;
-    let access = if kind == SFlag::S_IFDIR {
-        rule.access
-    } else {
-        rule.access & FILE_RIGHTS
+    let access = match kind {
+        SFlag::S_IFDIR if rule.alone => rule.access & !FILE_RIGHTS,
+        SFlag::S_IFDIR => rule.access,
+        _ => rule.access & FILE_RIGHTS,
     };
     if access == 0 {
         return Ok(());
@@ -84,14 +84,16 @@ fn open(rule: &PathRule) -> Step<Option<OwnedFd>> {
         let text = CString::new(path.as_bytes()).map_err(|_| Errno::EINVAL)?;
         openat2(AT_FDCWD, text.as_c_str(), how)
     };
-    let above = rule.path.parents();
-    for path in std::iter::once(rule.path.clone()).chain(above) {
+    // No further up: that would be a rule for more and more that nobody spoke of.
+    let parent = rule.path.parent().filter(|parent| !parent.is_root());
+    let parent = parent.filter(|_| rule.missing == Missing::Parent);
+    for path in std::iter::once(rule.path.clone()).chain(parent) {
         match open_one(&path) {
             Ok(place) => return Ok(Some(place)),
-            Err(Errno::ENOENT) if rule.missing == Missing::Nearest => {}
-            Err(
-                Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP | Errno::EACCES | Errno::ENAMETOOLONG,
-            ) => return Ok(None),
+            Err(Errno::ENOENT) => {}
+            Err(Errno::ENOTDIR | Errno::ELOOP | Errno::EACCES | Errno::ENAMETOOLONG) => {
+                return Ok(None);
+            }
             Err(errno) => return Err(errno).at(Stage::Landlock, format!("open {path}")),
         }
     }
