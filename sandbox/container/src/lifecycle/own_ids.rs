@@ -122,6 +122,7 @@ fn open(
     rootfs.has_userns = recipe.namespaces.has_user();
     let sources = open_sources(recipe.spec, rootfs, owners)?;
     rootfs.sources = sources.mounts;
+    rootfs.nodes = sources.nodes;
     let mut findings: Findings = sources.unmapped.iter().map(unmapped).collect();
     if let (Some(first), Some(network)) = (first, owners.and_then(|owners| owners.network)) {
         let set = prepare_network(recipe.spec, network, first)?;

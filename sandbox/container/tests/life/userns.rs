@@ -195,6 +195,27 @@ fn ids_of_containers_are_not_for_other_user_namespaces() {
     }
 }
 
+/// A device has the owner and the mode that the spec gives it, and need not be where the host has it.
+#[test]
+fn devices_belong_to_whom_the_spec_says() {
+    if !needs_root() {
+        return;
+    }
+    let devices = json!([
+        {"path": "/dev/made", "type": "c", "major": 1, "minor": 5, "fileMode": 0o604,
+         "uid": 1000, "gid": 1001},
+        {"path": "/dev/sub/null", "type": "c", "major": 1, "minor": 3},
+    ]);
+    let look = "stat -c '%u %g %a %t %T' /dev/made /dev/sub/null; head -c 3 /dev/made | wc -c;
+        echo x >/dev/sub/null && echo written; stat -c %u /dev/null; echo x 2>/dev/null >/dev/made";
+    let bundle = Bundle::new().with("/linux/devices", devices).script(look);
+    let said = bundle.run();
+    let expected = "1000 1001 604 1 5\n0 0 666 1 3\n3\nwritten\n65534\n";
+    assert_eq!(said.out, expected, "{}", said.err);
+    // Root of the container is not the owner, and has no capability to do without.
+    assert_ne!(said.status, 0);
+}
+
 /// Runs `create` under policies of the test's own, in namespaces that `before` makes.
 fn create_under(bundle: &Bundle, policies: &str, before: &[&str]) -> Said {
     let file = bundle.path().join("policy.toml");
