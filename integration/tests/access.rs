@@ -15,6 +15,7 @@ use cofferdam_integration::{
     error::{At, Error, Result},
     gate,
     image::Image,
+    loads::stage::rootfs,
 };
 use serde_json::Value;
 
@@ -99,13 +100,16 @@ impl Place {
             .arg(&self.document)
             .ok()?;
         assert!(done.stdout.contains("passed"), "{done:?}");
-        let text = fs::read_to_string(&self.document).at("read", &self.document)?;
-        serde_json::from_str(&text).map_err(|source| Error::Json {
-            what: "an access document".to_owned(),
-            text,
-            source,
-        })
+        parsed(fs::read_to_string(&self.document).at("read", &self.document)?)
     }
+}
+
+fn parsed(text: String) -> Result<Value> {
+    serde_json::from_str(&text).map_err(|source| Error::Json {
+        what: "an access document".to_owned(),
+        text,
+        source,
+    })
 }
 
 fn policy_of(document: &Path) -> String {
@@ -149,6 +153,53 @@ fn what_was_recorded_bounds_the_same_load_and_lets_it_pass() -> Result<()> {
         assert!(!bound.stdout.contains("worked"), "{attack}: {bound:?}");
         assert!(bound.stderr.contains("ermission denied"), "{bound:?}");
     }
+    Ok(())
+}
+
+/// What the files of a program tell is enough to start it, its libraries and its loader, and for nothing
+/// else.
+#[test]
+fn what_was_generated_starts_the_program_and_nothing_else() -> Result<()> {
+    let Some(root) = gate::root().and(gate::present(rootfs("git"))?) else {
+        return Ok(());
+    };
+    let place = Place::new()?;
+    let generate = place.cofferdam()?.args(["profile", "generate", "--rootfs"]);
+    let cache = place.directory.path().join("summaries");
+    let generate = generate.arg(&root).arg("--access").arg(&place.document);
+    let generate = generate.arg("--cache").arg(cache).arg("--output");
+    let made = generate
+        .arg(place.directory.path().join("seccomp.json"))
+        .args(["--", "/usr/bin/git", "--version"])
+        .run()?;
+    // 1: git starts what its configuration names, which is said.
+    assert!(matches!(made.status.code(), Some(0 | 1)), "{made:?}");
+    let text = fs::read_to_string(&place.document).at("read", &place.document)?;
+    let document = parsed(text)?;
+    assert_eq!(document["confidence"], "low", "{document:#}");
+    let own = rights(&document, "/usr/bin/git");
+    assert!(own.contains(&"execute"), "{document:#}");
+    let run = |policy: &str, name: &str, args: &[&str]| {
+        let path = place.directory.path().join(name);
+        let mut bundle = Bundle::without_rootfs(&path, args)?;
+        bundle.spec["root"] = serde_json::json!({"path": root, "readonly": true});
+        bundle.save()?;
+        let id = format!("generated-{name}-{}", std::process::id());
+        let cofferdam = place.cofferdam()?.args(["--policy", policy, "run"]);
+        cofferdam.arg("--bundle").arg(bundle.dir()).arg(id).run()
+    };
+    let version = run("bound", "version", &["/usr/bin/git", "--version"])?;
+    assert!(version.stdout.starts_with("git version"), "{version:?}");
+    let read = ["/usr/bin/git", "hash-object", "/etc/debian_version"];
+    let free = run("baseline", "free", &read)?;
+    assert_eq!(free.stdout.trim().len(), 40, "control: {free:?}");
+    let bound = run("bound", "read", &read)?;
+    assert!(bound.stderr.contains("ermission denied"), "{bound:?}");
+    let other = ["/usr/bin/factor", "6"];
+    let free = run("baseline", "free-other", &other)?;
+    assert!(free.stdout.contains("2 3"), "control: {free:?}");
+    let bound = run("bound", "other", &other)?;
+    assert!(!bound.stdout.contains("2 3"), "{bound:?}");
     Ok(())
 }
 
