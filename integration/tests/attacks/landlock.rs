@@ -49,6 +49,8 @@ fn document() -> Value {
         {"path": "/absent", "subtree": true, "rights": change},
         {"path": "/absent/and/deeper", "subtree": true, "rights": change},
         {"path": "/absent-file", "rights": change},
+        // Nor may the directory on the way to it be made.
+        {"path": "/tmp/absent/and/deeper", "subtree": true, "rights": change},
     ]})
 }
 

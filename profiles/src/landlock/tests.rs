@@ -168,18 +168,47 @@ fn names_that_are_made_get_their_directory() {
     let rules: Vec<_> = found
         .paths
         .iter()
-        .map(|r| (r.path.to_string(), r.access, r.missing))
+        .map(|r| (r.path.to_string(), r.access, r.up))
         .collect();
     let write = WRITE_FILE | TRUNCATE;
     assert_eq!(
         rules,
         [
-            ("/data".to_owned(), REMOVE, Missing::Skip),
-            ("/etc/passwd".to_owned(), READ_FILE, Missing::Skip),
-            ("/run".to_owned(), MAKE | write, Missing::Parent),
-            ("/vol".to_owned(), MAKE | write, Missing::Parent),
+            ("/data".to_owned(), REMOVE, 0),
+            ("/etc/passwd".to_owned(), READ_FILE, 0),
+            ("/run".to_owned(), MAKE | write, 0),
+            // Its directory is the root.
+            ("/vol".to_owned(), MAKE | write, 0),
         ]
     );
+}
+
+/// What will be made is bounded by the directory that is there; how far up that may be is what the model
+/// lets be made.
+#[test]
+fn a_rule_climbs_as_far_as_its_way_can_be_made() {
+    let change = [Right::Create, Right::Write];
+    let model = access(&[
+        ("/usr/local/app/data", true, &change, Source::Policy),
+        ("/var/lib", false, &change, Source::Recording),
+        ("/var/lib/a", false, &change, Source::Recording),
+        ("/var/lib/a/b", true, &change, Source::Recording),
+        ("/run/x/pid", false, &change, Source::Recording),
+    ]);
+    let found = Ruleset::new(files(&model), Some(7));
+    let rules = found
+        .paths
+        .iter()
+        .map(|rule| (rule.path.to_string(), rule.up));
+    let rules: Vec<_> = rules.collect();
+    let expected = [
+        ("/run/x", 0),
+        ("/usr/local/app/data", 1),
+        ("/var", 0),
+        ("/var/lib", 1),
+        ("/var/lib/a/b", 3),
+    ];
+    assert_eq!(rules, expected.map(|(path, up)| (path.to_owned(), up)));
 }
 
 /// A rule for the root holds for every file there is.

@@ -4,7 +4,7 @@ use std::ffi::CString;
 use std::os::fd::{AsFd as _, OwnedFd};
 
 use cofferdam_profiles::access::AccessPath;
-use cofferdam_profiles::landlock::{FILE_RIGHTS, Missing, PathRule, Ruleset};
+use cofferdam_profiles::landlock::{FILE_RIGHTS, PathRule, Ruleset};
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, OFlag, OpenHow, ResolveFlag, openat2};
 use nix::sys::stat::{SFlag, fstat};
@@ -85,9 +85,8 @@ fn open(rule: &PathRule) -> Step<Option<OwnedFd>> {
         openat2(AT_FDCWD, text.as_c_str(), how)
     };
     // No further up: that would be a rule for more and more that nobody spoke of.
-    let parent = rule.path.parent().filter(|parent| !parent.is_root());
-    let parent = parent.filter(|_| rule.missing == Missing::Parent);
-    for path in std::iter::once(rule.path.clone()).chain(parent) {
+    let above = rule.path.parents().filter(|above| !above.is_root());
+    for path in std::iter::once(rule.path.clone()).chain(above.take(rule.up.into())) {
         match open_one(&path) {
             Ok(place) => return Ok(Some(place)),
             Err(Errno::ENOENT) => {}
