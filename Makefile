@@ -3,12 +3,13 @@ CARGO ?= $(shell command -v cargo || echo $(HOME)/.cargo/bin/cargo)
 FUZZ_SECONDS ?= 60
 export COFFERDAM_REQUIRE_ROOT ?= 1
 
-.PHONY: help setup engines programs images kernel profiles build install demo test test-lab unit soak bench bench-profiles bench-recorder compat lint fuzz clean
+.PHONY: help setup engines programs images kernel profiles build install demo test test-lab test-lab-all unit soak bench bench-profiles bench-recorder compat lint fuzz clean
 
 help:
 	@echo 'make demo     run a hardened container under containerd and Docker, print what is enforced'
 	@echo 'make test     every test, those against real engines included (root)'
 	@echo 'make test-lab the tests that want AppArmor, cgroup v2 alone or systemd, in a guest (root)'
+	@echo 'make test-lab-all   the same and the rest of the suite there, in an hour or more (root)'
 	@echo 'make bench    compare with runc, crun and the Go shim on this machine (root)'
 	@echo 'make bench-profiles   judge generated profiles by real programs, write docs/profiles.md (root)'
 	@echo 'make compat   run real images under baseline and under runc, write docs/compatibility.md (root)'
@@ -56,6 +57,10 @@ test: build engines programs profiles
 # In QEMU; docs/lab.md says how. The lab is made by the first run.
 test-lab: build
 	@$(CARGO) xtask test-lab
+
+# The slow steps too: an hour and more where QEMU emulates.
+test-lab-all: build engines
+	@$(CARGO) xtask test-lab --all
 
 soak: build engines
 	COFFERDAM_SOAK=1 $(CARGO) test --locked --package cofferdam-integration --test soak -- --nocapture

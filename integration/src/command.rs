@@ -125,7 +125,7 @@ impl Cmd {
     }
 
     fn command(&self) -> Command {
-        let limit = self.limit.as_secs_f32().to_string();
+        let limit = patient(self.limit).as_secs_f32().to_string();
         let timeout = ["timeout", "--foreground", "-k", "2", &limit].map(OsString::from);
         let words = self.prefix.iter().chain(&timeout).chain(&self.argv);
         let words: Vec<_> = words.collect();
@@ -367,7 +367,16 @@ impl Drop for Job {
     }
 }
 
-/// Asks again and again until the answer is yes.
+/// A time limit on this machine: longer by the factor `COFFERDAM_TEST_PATIENCE`, which the lab sets where
+/// its guest is emulated.
+#[must_use]
+pub fn patient(limit: Duration) -> Duration {
+    let factor = std::env::var("COFFERDAM_TEST_PATIENCE").ok();
+    let factor = factor.and_then(|text| text.parse().ok());
+    limit.saturating_mul(factor.unwrap_or(1))
+}
+
+/// Asks again and again until the answer is yes; limits are [`patient`].
 ///
 /// # Errors
 /// [`Error::Timeout`] with the last reason why not.
@@ -376,6 +385,7 @@ pub fn eventually(
     within: Duration,
     mut is_so: impl FnMut() -> std::result::Result<(), String>,
 ) -> Result<()> {
+    let within = patient(within);
     let deadline = Instant::now() + within;
     loop {
         match is_so() {

@@ -28,7 +28,7 @@ pub struct Image {
 }
 
 /// What is added to busybox.
-#[derive(Debug, Clone, Default, Hash)]
+#[derive(Debug, Clone, Default)]
 pub struct Extra {
     /// Files: the path in the image, the file on this machine, the mode.
     pub files: Vec<(String, PathBuf, u32)>,
@@ -52,15 +52,13 @@ impl Image {
     pub fn busybox_with(name: &str, extra: &Extra) -> Result<Self> {
         let busybox = on_path("busybox")?;
         let mut hash = DefaultHasher::new();
-        (name, extra, RECIPE).hash(&mut hash);
-        for file in extra
-            .files
-            .iter()
-            .map(|(_, file, _)| file)
-            .chain([&busybox])
-        {
-            fs::read(file).at("read", file)?.hash(&mut hash);
+        // By content, for the same file may lie elsewhere the next time.
+        (name, &extra.config, RECIPE).hash(&mut hash);
+        for (place, file, mode) in &extra.files {
+            let content = fs::read(file).at("read", file)?;
+            (place, content, mode).hash(&mut hash);
         }
+        fs::read(&busybox).at("read", &busybox)?.hash(&mut hash);
         let parent = cache_dir().join("images");
         let dir = parent.join(format!("{name}-{:016x}", hash.finish()));
         if !dir.exists() {

@@ -9,10 +9,10 @@ use std::{
     process::{Command, Stdio},
     sync::mpsc::{self, Sender},
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
-use crate::wire::{self, PORT, Request, ToHost};
+use crate::wire::{self, BREATH, PORT, Request, ToHost};
 
 /// Serves until the port fails.
 ///
@@ -94,24 +94,36 @@ fn run(request: &Request, port: &mut File) -> Result<i32, wire::Error> {
     }
     let (ended, at_end) = mpsc::channel();
     thread::spawn(move || ended.send(child.wait()));
-    let mut status = None;
+    let (mut status, mut said) = (None, Instant::now());
     loop {
         match receiver.recv_timeout(Duration::from_millis(200)) {
             Ok(output) => {
                 wire::send(port, &output)?;
+                said = Instant::now();
                 continue;
             }
             Err(mpsc::RecvTimeoutError::Disconnected) => break,
             Err(mpsc::RecvTimeoutError::Timeout) => {}
+        }
+        if said.elapsed() > BREATH {
+            wire::send(port, &ToHost::Alive)?;
+            said = Instant::now();
         }
         if status.is_some() {
             break;
         }
         status = at_end.try_recv().ok();
     }
-    let status = match status {
-        Some(status) => status,
-        None => at_end.recv().map_err(io::Error::other)?,
+    // It may have closed its output and go on.
+    let status = loop {
+        if let Some(status) = status {
+            break status;
+        }
+        match at_end.recv_timeout(BREATH) {
+            Ok(ended) => status = Some(ended),
+            Err(mpsc::RecvTimeoutError::Timeout) => wire::send(port, &ToHost::Alive)?,
+            Err(error) => return Err(io::Error::other(error).into()),
+        }
     }?;
     let signal = 128 + status.signal().unwrap_or_default();
     Ok(status.code().unwrap_or(signal))

@@ -18,8 +18,9 @@ cargo xtask lab [--systemd] [--with PATH]... [--limit SECONDS] -- COMMAND [ARG].
     Boots the lab guest, runs the command in it, returns its output and status (255: the lab failed).
     This build's binaries are on the guest's PATH. PATH, a file or directory, is there as /job/with/NAME.
     --systemd boots with systemd as the first process, --limit (600) is the command's time.
-cargo xtask test-lab [NAME]
-    Runs the tests that want the lab, or those of the test binaries with NAME in their name.
+cargo xtask test-lab [--all] [NAME]
+    Runs the tests that want the lab, or those of the test binaries with NAME in their name; with --all
+    also those that take long there.
 ";
 
 fn main() -> ExitCode {
@@ -47,12 +48,7 @@ fn complain(error: &dyn std::error::Error) {
 fn run(args: &[String]) -> Result<i32> {
     match args.split_first() {
         Some((verb, rest)) if verb == "lab" => lab(rest),
-        Some((verb, rest)) if verb == "test-lab" && rest.len() < 2 => {
-            let this = std::env::current_exe().at("find", "this executable")?;
-            let wanted = rest.first().map_or("", String::as_str);
-            let failed = suite::run(wanted, target(&this))?;
-            Ok(i32::from(failed > 0))
-        }
+        Some((verb, rest)) if verb == "test-lab" => test_lab(rest),
         // In the guest; not for people.
         Some((verb, [])) if verb == "agent" => {
             let Err(error) = agent::serve();
@@ -65,6 +61,21 @@ fn run(args: &[String]) -> Result<i32> {
         Some((verb, _)) => Err(Error::Usage(format!("there is no task {verb:?}"))),
         None => Err(Error::Usage("no task is named".to_owned())),
     }
+}
+
+fn test_lab(args: &[String]) -> Result<i32> {
+    let (all, names) = match args.split_first() {
+        Some((first, rest)) if first == "--all" => (true, rest),
+        _ => (false, args),
+    };
+    let name = match names {
+        [] => "",
+        [name] if !name.starts_with('-') => name,
+        _ => return Err(Error::Usage("test-lab takes --all and one name".to_owned())),
+    };
+    let this = std::env::current_exe().at("find", "this executable")?;
+    let failed = suite::run(suite::Wanted { name, all }, target(&this))?;
+    Ok(i32::from(failed > 0))
 }
 
 /// What `lab` was asked for.

@@ -1,11 +1,17 @@
 //! Messages over the virtio-serial port, each a length (32 bits, little endian) and its postcard form.
 
-use std::io::{self, Read, Write};
+use std::{
+    io::{self, Read, Write},
+    time::Duration,
+};
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 /// The name of the port.
 pub const PORT: &str = "lab";
+
+/// How often the guest says that it lives while a command is silent.
+pub const BREATH: Duration = Duration::from_secs(5);
 
 /// The largest message, in bytes.
 const LARGEST: usize = 1 << 20;
@@ -31,6 +37,8 @@ pub enum ToHost {
         /// What.
         bytes: Vec<u8>,
     },
+    /// The command goes on and has printed nothing for [`BREATH`].
+    Alive,
     /// The command ended with this status; 128 + N when signal N ended it, 127 if it did not start.
     Ended(i32),
 }
@@ -44,6 +52,9 @@ pub enum Error {
     /// The message is too large.
     #[error("a message of {0} bytes is larger than any may be")]
     Large(usize),
+    /// The guest answers, and its own clock has not ended the command in time.
+    #[error("the command goes on beyond its limit: the guest's clock is wrong")]
+    Overdue,
     /// The message has no meaning.
     #[error("a message makes no sense: host and agent are of different builds")]
     Meaning(#[from] postcard::Error),
@@ -93,6 +104,7 @@ mod tests {
                 error: true,
                 bytes: vec![0, 255, 10],
             },
+            ToHost::Alive,
             ToHost::Ended(137),
         ];
         let mut port = Vec::new();

@@ -123,8 +123,12 @@ impl Place {
 
     /// Starts a bundle; its init's pid.
     fn start(&self, policy: &str, bundle: &Bundle, id: &str) -> Result<u32> {
+        self.make(policy, &["run", "--detach", "--bundle"], bundle, id)
+    }
+
+    fn make(&self, policy: &str, words: &[&str], bundle: &Bundle, id: &str) -> Result<u32> {
         bundle.save()?;
-        let line = self.oci(policy)?.args(["run", "--detach", "--bundle"]);
+        let line = self.oci(policy)?.args(words);
         let dir = self.dir.path().display();
         let script = format!(
             "export COFFERDAM_POLICY_FILE={dir}/policy.toml COFFERDAM_LOGS={dir}/logs; \
@@ -201,6 +205,12 @@ fn a_profile_is_shared_inherited_and_goes_with_the_last_that_has_it() -> Result<
     assert!(is_loaded(&name)?, "the other has it");
     place.delete("two")?;
     assert!(!is_loaded(&name)?);
+    // It comes with the container's program: that it is not there before is no finding of `inspect`.
+    let made = place.bundle("created", &sleep)?;
+    let created = place.make("made", &["create", "--bundle"], &made, "created")?;
+    assert_eq!(label(created)?.0, "unconfined");
+    place.oci("made")?.args(["inspect", "created"]).ok()?;
+    place.delete("created")?;
     // The control: without the policy there is none.
     let bare = place.start("bare", &place.bundle("three", &sleep)?, "three")?;
     assert_eq!(label(bare)?.0, "unconfined");

@@ -1,4 +1,10 @@
-use cofferdam_integration::{error::Result, gate::Guest};
+use std::{fs, os::unix::fs::MetadataExt as _};
+
+use cofferdam_integration::{
+    command::Cmd,
+    error::{At as _, Result},
+    gate::Guest,
+};
 use serde_json::json;
 
 use crate::yard::{self, Yard};
@@ -91,4 +97,53 @@ fn frozen_processes_stand_still() -> Result<()> {
     container.command(&["resume", "frozen"])?.ok()?;
     assert!(container.read("cgroup.events")?.contains("frozen 0"));
     container.delete()
+}
+
+/// This kernel cannot map owners on tmpfs, where Podman and CRI keep shared memory. That belongs to nobody
+/// then and works; a volume is refused by name.
+#[test]
+fn engines_shared_memory_works_where_tmpfs_cannot_be_mapped() -> Result<()> {
+    let Some(yard) = Yard::new(Guest::Script)? else {
+        return Ok(());
+    };
+    let shm = tempfile::tempdir_in("/run").at("make a directory in", "/run")?;
+    let options = ["-t", "tmpfs", "-o", "mode=1777", "tmpfs"];
+    Cmd::new("mount").args(options).arg(shm.path()).ok()?;
+    let made = || -> Result<()> {
+        let script = "echo x >/dev/shm/made && stat -c %u:%a /dev/shm /dev/shm/made && sleep 1000";
+        let mut bundle = yard.bundle("shm", &["sh", "-c", script], &json!({}))?;
+        let bind = |destination: &str| {
+            json!({"destination": destination, "type": "bind", "source": shm.path(),
+                "options": ["rbind", "rw", "nosuid", "nodev", "noexec"]})
+        };
+        let mounts = bundle.spec["mounts"].as_array_mut();
+        let mounts = mounts.map(|all| {
+            all.retain(|mount| mount["destination"] != "/dev/shm");
+            all.push(bind("/dev/shm"));
+        });
+        assert!(mounts.is_some());
+        let container = yard.start(&bundle, "shm")?;
+        container.prints("65534:1777\n0:644\n")?;
+        let file = shm.path().join("made");
+        let owner = fs::metadata(&file).at("look at", file)?.uid();
+        assert!(owner > 65_535, "the host's id {owner}");
+        let record = container.record()?;
+        assert!(record.contains("the engine made them"), "{record}");
+        container.delete()?;
+
+        let mut bundle = yard.bundle("volume", &["true"], &json!({}))?;
+        if let Some(mounts) = bundle.spec["mounts"].as_array_mut() {
+            mounts.push(bind("/volume"));
+        }
+        let done = yard.run(&bundle, "volume")?;
+        let said = "the file system tmpfs of the source cannot be id-mapped";
+        assert!(
+            !done.status.success() && done.stderr.contains(said),
+            "{done:?}"
+        );
+        Ok(())
+    };
+    let outcome = made();
+    Cmd::new("umount").arg(shm.path()).ok()?;
+    outcome
 }

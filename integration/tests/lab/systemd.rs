@@ -1,11 +1,10 @@
-use cofferdam_integration::{
-    command::Cmd,
-    error::{At as _, Result},
-    gate::Guest,
-};
+use cofferdam_integration::{command::Cmd, error::Result, gate::Guest};
 use serde_json::json;
 
 use crate::yard::{self, Yard};
+
+/// Engines with the driver that they take by default on such a host.
+mod engines;
 
 /// A property of a unit, as systemd has it.
 fn property(unit: &str, name: &str) -> Result<String> {
@@ -154,48 +153,5 @@ fn a_pods_slices_are_made_and_names_are_judged() -> Result<()> {
         !done.status.success() && done.stderr.contains("slice:prefix:name"),
         "{done:?}"
     );
-    Ok(())
-}
-
-/// Podman as an administrator of such a host uses it, with the driver that it takes by default.
-#[test]
-fn podman_runs_containers_in_scopes() -> Result<()> {
-    let Some(yard) = Yard::new(Guest::Systemd)? else {
-        return Ok(());
-    };
-    let dir = tempfile::tempdir().at("make", "a temporary directory")?;
-    let podman = |words: &[&str]| -> Result<Cmd> {
-        let runtime = cofferdam_integration::binaries::Runtime::under_test().oci()?;
-        Ok(Cmd::new("podman")
-            .arg("--root")
-            .arg(dir.path().join("storage"))
-            .arg("--runroot")
-            .arg(dir.path().join("run"))
-            .args([
-                "--storage-driver",
-                "vfs",
-                "--cgroup-manager",
-                "systemd",
-                "--events-backend",
-                "file",
-            ])
-            .arg("--runtime")
-            .arg(runtime)
-            .args(words))
-    };
-    let archive = yard.image().oci.display().to_string();
-    podman(&["load", "--quiet", "--input", &archive])?.ok()?;
-    let flags = "run --detach --network none --name scoped --memory 64m --pids-limit 50";
-    let mut words: Vec<_> = flags.split(' ').collect();
-    words.extend([yard.image().name.as_str(), "sleep", "1000"]);
-    let id = podman(&words)?.ok()?.stdout.trim().to_owned();
-    let unit = format!("libpod-{id}.scope");
-    assert_eq!(property(&unit, "ActiveState")?, "active");
-    assert_eq!(property(&unit, "MemoryMax")?, "67108864");
-    assert_eq!(property(&unit, "TasksMax")?, "50");
-    let there = podman(&["exec", "scoped", "cat", "/sys/fs/cgroup/memory.max"])?.ok()?;
-    assert_eq!(there.stdout, "67108864\n");
-    podman(&["rm", "--force", "--time", "0", "scoped"])?.ok()?;
-    assert_eq!(property(&unit, "LoadState")?, "not-found");
     Ok(())
 }

@@ -41,6 +41,11 @@ impl Yard {
         }))
     }
 
+    /// A directory on disk.
+    pub(crate) fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
     /// The image that bundles are made of.
     pub(crate) fn image(&self) -> &Image {
         &self.image
@@ -129,6 +134,26 @@ impl Running<'_> {
         let only = lines.next().and_then(|line| line.strip_prefix("0::/"));
         assert!(lines.next().is_none(), "cgroup v2 alone: {text}");
         Ok(Path::new("/sys/fs/cgroup").join(only.unwrap_or_default()))
+    }
+
+    /// Waits until it has printed a text.
+    pub(crate) fn prints(&self, text: &str) -> Result<()> {
+        let path = self.yard.dir.path().join(&self.id).join("log");
+        eventually("the text is printed", Duration::from_secs(20), || {
+            let printed = fs::read_to_string(&path).unwrap_or_default();
+            if printed.contains(text) {
+                Ok(())
+            } else {
+                Err(printed)
+            }
+        })
+    }
+
+    /// What is stored of it, the report included.
+    pub(crate) fn record(&self) -> Result<String> {
+        let state = self.yard.dir.path().join("state");
+        let path = state.join(&self.id).join("record.json");
+        fs::read_to_string(&path).at("read", path)
     }
 
     /// A file of its cgroup, trimmed.

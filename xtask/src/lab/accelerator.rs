@@ -18,18 +18,22 @@ pub(super) struct Accelerator {
     pub(super) qemu: [&'static str; 4],
     /// What the kernel is told.
     pub(super) kernel: &'static str,
+    /// By which factor tests' time limits are longer.
+    pub(super) patience: u32,
 }
 
 const KVM: Accelerator = Accelerator {
     qemu: ["-machine", "q35,accel=kvm", "-cpu", "host"],
     kernel: "",
+    patience: 1,
 };
 
 /// Emulated, the guest's time stamp counter is the machine's, of whichever processor runs QEMU's thread:
 /// where those differ time would stand still in the guest. Its kernel takes the HPET instead.
 const EMULATION: Accelerator = Accelerator {
     qemu: ["-machine", "q35,accel=tcg", "-cpu", "EPYC-Rome,+svm"],
-    kernel: "tsc=unstable",
+    kernel: "tsc=unstable mitigations=off",
+    patience: 5,
 };
 
 /// The fastest way to run a guest here that was seen to work. What was seen is kept for this boot of the

@@ -39,9 +39,21 @@ impl Job {
     /// # Errors
     /// If it cannot be copied.
     pub fn add(&self, source: &Path, below: &str) -> Result<()> {
+        self.copy(source, below, "--dereference")
+    }
+
+    /// Puts a directory there with the symbolic links in it as they are.
+    ///
+    /// # Errors
+    /// If it cannot be copied.
+    pub fn add_tree(&self, source: &Path, below: &str) -> Result<()> {
+        self.copy(source, below, "--no-dereference")
+    }
+
+    fn copy(&self, source: &Path, below: &str, links: &str) -> Result<()> {
         let target = self.target(below)?;
         let status = Command::new("cp")
-            .args(["--archive", "--dereference", "--reflink=auto", "-T", "--"])
+            .args(["--archive", links, "--reflink=auto", "-T", "--"])
             .args([source, &target])
             .status()
             .at("copy", source)?;
@@ -87,16 +99,7 @@ impl Job {
         let file = fs::File::create(&image).at("make", &image)?;
         file.set_len(used + used / 8 + (16 << 20))
             .at("extend", &image)?;
-        let status = Command::new("/sbin/mkfs.ext4")
-            .args(["-q", "-L", "lab-job", "-m", "0", "-O", "^has_journal"])
-            .args(["-E", "root_owner=0:0", "-d"])
-            .args([self.dir.path(), &image])
-            .status()
-            .map_err(|source| Error::Spawn {
-                program: "mkfs.ext4".to_owned(),
-                source,
-            })?;
-        ended("mkfs.ext4", status)?;
+        make_file_system(&image, "lab-job", Some(self.dir.path()))?;
         Ok(Disk {
             image,
             _holder: holder,
@@ -117,6 +120,32 @@ impl Disk {
     pub fn image(&self) -> &Path {
         &self.image
     }
+}
+
+/// Makes an empty disk for what the guest writes. It is sparse: what is not used takes no place.
+///
+/// # Errors
+/// If the file system cannot be made.
+pub(super) fn make_scratch(image: &Path) -> Result<()> {
+    const SIZE: u64 = 12 << 30;
+    let file = fs::File::create(image).at("make", image)?;
+    file.set_len(SIZE).at("extend", image)?;
+    make_file_system(image, "lab-scratch", None)
+}
+
+fn make_file_system(image: &Path, label: &str, content: Option<&Path>) -> Result<()> {
+    let mut command = Command::new("/sbin/mkfs.ext4");
+    command
+        .args(["-q", "-L", label, "-m", "0", "-O", "^has_journal"])
+        .args(["-E", "root_owner=0:0"]);
+    if let Some(content) = content {
+        command.arg("-d").arg(content);
+    }
+    let status = command.arg(image).status().map_err(|source| Error::Spawn {
+        program: "mkfs.ext4".to_owned(),
+        source,
+    })?;
+    ended("mkfs.ext4", status)
 }
 
 fn ended(program: &str, status: std::process::ExitStatus) -> Result<()> {

@@ -10,7 +10,10 @@ use std::{
 
 use tempfile::TempDir;
 
-use super::{Init, Lab, accelerator, job::Disk};
+use super::{
+    Init, Lab, accelerator,
+    job::{self, Disk},
+};
 use crate::{
     error::{At, Error, Result},
     wire::{self, PORT, Request, ToHost},
@@ -26,9 +29,15 @@ pub struct Machine {
     port: UnixStream,
     dir: TempDir,
     init: Init,
+    patience: u32,
 }
 
-/// Variables that every command in the guest gets, besides `COFFERDAM_LAB`: the first process's kind.
+/// After how much silence a guest in which a command runs stands still; it says every few seconds that it
+/// lives.
+const SILENCE: Duration = Duration::from_secs(90);
+
+/// Variables that every command in the guest gets, besides the first process's kind and the patience that
+/// tests are to have.
 const ENVIRONMENT: [(&str, &str); 4] = [
     (
         "PATH",
@@ -67,6 +76,8 @@ impl Machine {
         let drive = |file: PathBuf, id: &str, rest: &str| {
             format!("file={},format=raw,if=none,id={id},{rest}", file.display())
         };
+        let scratch = dir.path().join("scratch");
+        job::make_scratch(&scratch)?;
         let accelerator = accelerator::choose(lab)?;
         let append = format!(
             "console=ttyS0 panic=-1 quiet apparmor=1 lab.init={init} {}",
@@ -81,7 +92,9 @@ impl Machine {
             .arg(drive(lab.file("root.ext4"), "root", "snapshot=on"))
             .args(["-device", "virtio-blk-pci,drive=root", "-drive"])
             .arg(drive(job.image().to_owned(), "job", "readonly=on"))
-            .args(["-device", "virtio-blk-pci,drive=job"])
+            .args(["-device", "virtio-blk-pci,drive=job", "-drive"])
+            .arg(drive(scratch, "scratch", "cache=unsafe"))
+            .args(["-device", "virtio-blk-pci,drive=scratch"])
             .args(["-device", "virtio-serial-pci", "-chardev"])
             .arg(format!(
                 "socket,id=lab,path={},server=on,wait=off",
@@ -97,10 +110,10 @@ impl Machine {
             program: "setpriv".to_owned(),
             source,
         })?;
-        Self::greet(qemu, dir, init)
+        Self::greet(qemu, dir, init, accelerator.patience)
     }
 
-    fn greet(mut qemu: Child, dir: TempDir, init: Init) -> Result<Self> {
+    fn greet(mut qemu: Child, dir: TempDir, init: Init, patience: u32) -> Result<Self> {
         let socket = dir.path().join("port");
         let deadline = Instant::now() + START_LIMIT;
         let port = loop {
@@ -121,6 +134,7 @@ impl Machine {
             port,
             dir,
             init,
+            patience,
         };
         let limited = Some(START_LIMIT);
         machine
@@ -159,14 +173,18 @@ impl Machine {
             argv: killed.into_iter().chain(argv.iter().cloned()).collect(),
             env: self.environment(),
         };
-        // The guest itself may hang.
-        let silence = Some(limit + Duration::from_secs(60));
+        // The guest itself may stand still.
         self.port
-            .set_read_timeout(silence)
+            .set_read_timeout(Some(SILENCE))
             .at("set up", "the port")?;
         wire::send(&mut self.port, &request).map_err(|source| self.lost(source))?;
+        let end = Instant::now() + limit + SILENCE;
         loop {
+            if Instant::now() > end {
+                return Err(self.lost(wire::Error::Overdue));
+            }
             match wire::receive(&mut self.port).map_err(|source| self.lost(source))? {
+                ToHost::Alive => {}
                 ToHost::Output {
                     error: false,
                     bytes,
@@ -200,11 +218,29 @@ impl Machine {
         }
     }
 
+    /// The processor time that the guest has taken so far: unlike the time that passes it tells what a step
+    /// costs on a busy machine as well.
+    #[must_use]
+    pub fn processor_time(&self) -> Duration {
+        // proc(5): the 14th and 15th fields are ticks in user and kernel mode, of which Linux counts
+        // a hundred in a second for user space. The second field, the name, may have blanks.
+        const TICKS: u64 = 100;
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.qemu.id())).unwrap_or_default();
+        let rest = stat.rsplit_once(") ").map_or("", |(_, rest)| rest);
+        let fields = rest.split(' ').skip(11).take(2);
+        let ticks: u64 = fields.filter_map(|field| field.parse::<u64>().ok()).sum();
+        Duration::from_millis(ticks * 1000 / TICKS)
+    }
+
     fn environment(&self) -> Vec<(String, String)> {
-        let init = self.init.to_string();
+        let (init, patience) = (self.init.to_string(), self.patience.to_string());
+        let own = [
+            ("COFFERDAM_LAB", init.as_str()),
+            ("COFFERDAM_TEST_PATIENCE", patience.as_str()),
+        ];
         ENVIRONMENT
             .into_iter()
-            .chain([("COFFERDAM_LAB", init.as_str())])
+            .chain(own)
             .map(|(key, value)| (key.to_owned(), value.to_owned()))
             .collect()
     }

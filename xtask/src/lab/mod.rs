@@ -57,6 +57,14 @@ pub fn tree() -> PathBuf {
         .map_or_else(PathBuf::new, Path::to_owned)
 }
 
+/// Where tests keep what is costly to make, on this machine.
+fn test_cache() -> PathBuf {
+    std::env::var_os("COFFERDAM_TEST_CACHE").map_or_else(
+        || PathBuf::from("/var/cache/cofferdam-tests"),
+        PathBuf::from,
+    )
+}
+
 impl Lab {
     /// Finds the lab in the test cache, made now if it is not there.
     ///

@@ -1,4 +1,5 @@
-//! What `make test-lab` runs, and where. Chosen by time: emulated, both guests are done in a few minutes.
+//! What runs in which guest. The quick steps show most for their time: emulated, both guests are done with
+//! them in a few minutes. The others are for `make test-lab-all`.
 
 use std::time::Duration;
 
@@ -9,6 +10,8 @@ use super::Init;
 pub struct Step {
     /// The guest.
     pub init: Init,
+    /// Whether `make test-lab` and CI run it.
+    pub quick: bool,
     /// The package it is of.
     pub package: &'static str,
     /// The target's name: a file or directory in `tests`, or the library's.
@@ -19,53 +22,106 @@ pub struct Step {
     pub limit: Duration,
 }
 
-const MINUTE: Duration = Duration::from_secs(60);
-
-const fn step(
+const fn quick(
     init: Init,
     package: &'static str,
     target: &'static str,
     args: &'static [&'static str],
-    minutes: u32,
+    minutes: u64,
 ) -> Step {
     Step {
         init,
+        quick: true,
         package,
         target,
         args,
-        limit: Duration::from_secs(MINUTE.as_secs() * minutes as u64),
+        limit: Duration::from_secs(60 * minutes),
+    }
+}
+
+const fn slow(
+    init: Init,
+    package: &'static str,
+    target: &'static str,
+    args: &'static [&'static str],
+    minutes: u64,
+) -> Step {
+    Step {
+        quick: false,
+        ..quick(init, package, target, args, minutes)
     }
 }
 
 const CONTAINER: &str = "cofferdam-container";
 const INTEGRATION: &str = "cofferdam-integration";
+const RECORDER: &str = "cofferdam-recorder";
+const SHIM: &str = "cofferdam-shim";
 
 /// All but Landlock's, for whose scopes and ports the guest's kernel is too old.
-const ATTACKS: &[&str] = &["calls::", "console::", "escapes::", "mounts::", "races::"];
-
-/// Without the loops of faults, which the emulated processor draws out.
-const LIFE: &[&str] = &["attacks::", "basics::"];
+const ATTACKS: &[&str] = &[
+    "calls::",
+    "console::",
+    "escapes::",
+    "mounts::",
+    "races::",
+    "users::",
+];
 
 /// Every step, in the order of each guest.
 pub const ALL: &[Step] = &[
-    step(
+    quick(
         Init::Script,
         CONTAINER,
         "cofferdam_container",
         &["cgroup::"],
         4,
     ),
-    step(Init::Script, INTEGRATION, "lab", &["script::"], 10),
-    step(Init::Script, INTEGRATION, "lab", &["apparmor::"], 10),
-    step(Init::Script, CONTAINER, "life", LIFE, 8),
-    step(Init::Script, INTEGRATION, "attacks", ATTACKS, 10),
-    step(Init::Systemd, INTEGRATION, "lab", &["systemd::"], 10),
-    step(Init::Script, INTEGRATION, "podman", &[], 10),
-    step(
+    quick(Init::Script, INTEGRATION, "lab", &["script::"], 10),
+    quick(Init::Script, INTEGRATION, "lab", &["apparmor::"], 10),
+    quick(Init::Script, INTEGRATION, "podman", &[], 10),
+    quick(
+        Init::Script,
+        CONTAINER,
+        "life",
+        &["attacks::", "basics::"],
+        8,
+    ),
+    quick(Init::Script, INTEGRATION, "attacks", ATTACKS, 10),
+    quick(Init::Systemd, CONTAINER, "rootfs", &["overlay"], 4),
+    quick(Init::Systemd, INTEGRATION, "lab", &["systemd::"], 10),
+    quick(
         Init::Systemd,
         INTEGRATION,
         "containerd",
         &["containerd_1_6"],
         12,
     ),
+    slow(Init::Script, CONTAINER, "rootfs", &[], 20),
+    slow(Init::Script, CONTAINER, "life", &[], 20),
+    slow(Init::Script, INTEGRATION, "cri", &[], 30),
+    slow(Init::Script, INTEGRATION, "denials", &[], 30),
+    slow(Init::Script, SHIM, "cli", &[], 30),
+    slow(Init::Script, INTEGRATION, "start_generated", &[], 30),
+    slow(Init::Script, INTEGRATION, "access", &[], 30),
+    slow(Init::Script, CONTAINER, "cofferdam_container", &[], 10),
+    slow(Init::Systemd, INTEGRATION, "docker", &[], 40),
+    slow(
+        Init::Systemd,
+        INTEGRATION,
+        "containerd",
+        &["containerd_2_1"],
+        30,
+    ),
+    slow(
+        Init::Systemd,
+        INTEGRATION,
+        "containerd",
+        &["containerd_1_7"],
+        30,
+    ),
+    slow(Init::Systemd, INTEGRATION, "recording", &[], 30),
+    slow(Init::Systemd, RECORDER, "recording", &[], 20),
+    slow(Init::Systemd, RECORDER, "means", &[], 20),
+    slow(Init::Systemd, INTEGRATION, "apparmor", &[], 30),
+    slow(Init::Systemd, INTEGRATION, "trial", &[], 20),
 ];

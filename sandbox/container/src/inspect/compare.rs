@@ -50,7 +50,10 @@ pub(super) fn compare(
         privileges(&mut out, actual, recorded);
         users(&mut out, found, actual, recorded);
         limits(&mut out, actual, recorded);
-        labels(&mut out, actual, recorded);
+        // The label comes with the workload's first program.
+        if started {
+            labels(&mut out, actual, recorded);
+        }
     }
     // The filters go on last, between start and the workload's first instruction.
     if started && let Some(actual) = &found.seccomp {

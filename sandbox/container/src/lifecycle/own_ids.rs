@@ -17,7 +17,9 @@ use crate::ids::{self, Lease};
 use crate::init::chain;
 use crate::namespaces::{self, Namespaces};
 use crate::process::ProcessPlan;
-use crate::rootfs::{Owners, RootfsOptions, open_root, open_sources, prepare_network};
+use crate::rootfs::{
+    Owners, RootfsOptions, is_engines_own, open_root, open_sources, prepare_network,
+};
 use crate::state::{self, State};
 use crate::sys::namespace;
 
@@ -259,7 +261,11 @@ fn unmapped((destination, kind): &(PathBuf, String)) -> Finding {
         action: Action::Unenforced,
         asked: format!("the files at {} with their owners", destination.display()),
         got: "all of them belong to nobody".to_owned(),
-        reason: format!("the file system {kind} cannot be id-mapped; the policy allows it"),
+        reason: if is_engines_own(destination, kind) {
+            format!("the file system {kind} cannot be id-mapped; the engine made them")
+        } else {
+            format!("the file system {kind} cannot be id-mapped; the policy allows it")
+        },
     }
 }
 

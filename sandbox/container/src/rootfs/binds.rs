@@ -59,7 +59,7 @@ pub(super) fn open_mapped(
             Err(problem) if !is_unmappable(&problem) => return Err(problem),
             Err(_) => {
                 let kind = idmap::type_of(tree.as_fd());
-                if !owners.may_be_unmapped {
+                if !owners.may_be_unmapped && !is_engines_own(entry.mount.destination(), &kind) {
                     return Err(MountProblem::Unmappable { kind });
                 }
                 unmapped = Some(kind);
@@ -68,6 +68,25 @@ pub(super) fn open_mapped(
     }
     apply(tree.as_fd(), &entry.options)?;
     Ok((tree, unmapped))
+}
+
+/// What engines make for each container. On their default places below `/run` it is on tmpfs, which
+/// Linux maps from 6.3 on.
+const ENGINES_OWN: &[&str] = &[
+    "/dev/shm",
+    "/etc/hostname",
+    "/etc/hosts",
+    "/etc/resolv.conf",
+    "/run/.containerenv",
+];
+
+/// Whether a bind has nothing of anybody's on it: then its being unmapped takes little from the
+/// container, and nothing from anybody else. What a container makes in `/dev/shm` is its own either way.
+pub(crate) fn is_engines_own(destination: &Path, kind: &str) -> bool {
+    kind == "tmpfs"
+        && ENGINES_OWN
+            .iter()
+            .any(|place| destination == Path::new(place))
 }
 
 fn is_unmappable(problem: &MountProblem) -> bool {

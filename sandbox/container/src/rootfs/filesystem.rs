@@ -10,6 +10,9 @@ use super::options::Propagation;
 use super::resolve::c_string;
 use super::sys::{self, MountAttr, attr};
 
+/// Layers of an overlay that are too many for one option.
+mod layers;
+
 /// The kernel takes at most this many bytes as the value of an option (`fsconfig(2)`: 256 with the
 /// final nul).
 const MAX_VALUE: usize = 255;
@@ -84,10 +87,6 @@ impl Context {
         let c_key = c_string(key.as_bytes())?;
         match value {
             None => sys::fsconfig_flag(self.fd.as_fd(), &c_key),
-            // Overlay takes a long list a layer at a time (Linux 6.8).
-            Some(layers) if key == "lowerdir" && layers.len() > MAX_VALUE => layers
-                .split(':')
-                .try_for_each(|layer| self.set_value(c"lowerdir+", layer.as_bytes())),
             // The quotes of mount(8), which keep the commas of a label together.
             Some(label) if key.ends_with("context") => {
                 self.set_value(&c_key, label.trim_matches('"').as_bytes())
@@ -146,13 +145,22 @@ pub(super) fn make(entry: &Entry<'_>, label: &str, mode: Option<u32>) -> Outcome
     if let Some(mode) = mode {
         context.set("mode", Some(&format!("{mode:o}")))?;
     }
+    let mut layers = None;
     for (key, value) in &options.data {
-        context.set(key, value.as_deref())?;
+        match value {
+            Some(list) if key == "lowerdir" && list.len() > MAX_VALUE => {
+                layers = layers::set(&context, list)?;
+            }
+            _ => context.set(key, value.as_deref())?,
+        }
     }
     if !label.is_empty() && takes_label(entry.fstype) && !options.has_data("context") {
         context.set("context", Some(label))?;
     }
-    let mount = context.mount(attributes)?;
+    let mount = match layers {
+        Some(named) => named.resolved(|| context.mount(attributes))?,
+        None => context.mount(attributes)?,
+    };
     propagate(mount.as_fd(), options.propagation)?;
     Ok(mount)
 }

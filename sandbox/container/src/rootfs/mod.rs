@@ -58,6 +58,7 @@ mod sysctl;
 /// The system calls.
 mod sys;
 
+pub(crate) use binds::is_engines_own;
 pub use error::{MountProblem, RootfsError};
 pub use network::prepare_network;
 

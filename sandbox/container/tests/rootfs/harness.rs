@@ -38,7 +38,7 @@ fn run_all(cases: &[Case], arguments: &[String]) -> ExitCode {
         return ExitCode::from(u8::from(required));
     }
     let wanted = arguments.iter().find(|a| !a.starts_with('-'));
-    let mut failed = Vec::new();
+    let (mut failed, mut passed) = (Vec::new(), 0);
     for (name, _) in cases {
         if wanted.is_some_and(|w| !name.contains(w.as_str())) {
             continue;
@@ -54,11 +54,18 @@ fn run_all(cases: &[Case], arguments: &[String]) -> ExitCode {
                 .unwrap()
         };
         println!("{name}: {}", if status.success() { "ok" } else { "FAILED" });
-        if !status.success() {
+        if status.success() {
+            passed += 1;
+        } else {
             failed.push(*name);
         }
     }
-    println!("{} failed: {failed:?}", failed.len());
+    // As the standard harness says it.
+    let result = if failed.is_empty() { "ok" } else { "FAILED" };
+    println!(
+        "test result: {result}. {passed} passed; {} failed {failed:?}",
+        failed.len()
+    );
     ExitCode::from(u8::from(!failed.is_empty()))
 }
 
