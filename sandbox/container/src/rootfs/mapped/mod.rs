@@ -11,6 +11,9 @@ mod layers;
 /// An overlay over mapped layers.
 mod overlay;
 
+/// The way to a layer.
+mod trusted;
+
 use std::fs;
 use std::io::{self, Read as _};
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
@@ -33,23 +36,16 @@ pub enum Layers {
     Lower,
 }
 
-/// A root file system with the owners of a user namespace.
-#[derive(Debug)]
-pub struct MappedRoot {
-    /// It, detached.
-    pub tree: OwnedFd,
-    /// A directory that was made for it and is to be removed after it.
-    pub work: Option<PathBuf>,
-}
-
 /// Opens the root file system for a container in the user namespace `user`, whose id 0 is `first` on
-/// the host: a detached mount of it, and of what is mounted below it.
+/// the host: a detached mount of it, and of what is mounted below it. `note` becomes a link to a directory
+/// that is to be removed after it, if one is made.
 pub(crate) fn open(
     rootfs: &Path,
     user: BorrowedFd<'_>,
     first: u32,
     layers: Layers,
-) -> Result<MappedRoot> {
+    note: &Path,
+) -> Result<OwnedFd> {
     let directory = root::open(rootfs)?;
     let failed = |problem| RootfsError::Unmappable {
         path: rootfs.to_owned(),
@@ -61,7 +57,7 @@ pub(crate) fn open(
         ))
     })?;
     if kind.filesystem_type() == OVERLAYFS_SUPER_MAGIC {
-        return of_overlay(directory.as_fd(), rootfs, user, first, layers).map_err(failed);
+        return of_overlay(directory.as_fd(), rootfs, user, first, layers, note).map_err(failed);
     }
     if layers == Layers::Lower {
         return Err(failed(MountProblem::Layers {
@@ -81,7 +77,7 @@ pub(crate) fn open(
     sys::set_attributes(tree.as_fd(), &slave, true)
         .map_err(MountProblem::system("cut the mount off"))
         .map_err(failed)?;
-    Ok(MappedRoot { tree, work: None })
+    Ok(tree)
 }
 
 fn of_overlay(
@@ -90,7 +86,8 @@ fn of_overlay(
     user: BorrowedFd<'_>,
     first: u32,
     which: Layers,
-) -> Outcome<MappedRoot> {
+    note: &Path,
+) -> Outcome<OwnedFd> {
     let list = list()?;
     if let Some(place) = layers::below(&list, rootfs) {
         return Err(MountProblem::Layers {
@@ -111,7 +108,7 @@ fn of_overlay(
     let number = number(directory)?;
     let mut overlay = layers::Overlay::of(&list, number).map_err(unclear)?;
     overlay.make_absolute(Path::exists).map_err(unclear)?;
-    let overlay::Made { mut tree, work } = overlay::mount(&overlay, user, first, which)?;
+    let mut tree = overlay::mount(&overlay, user, first, which, note)?;
     // What the engine's own mount remembers of names that were not there would hide what the container
     // makes from the engine's copy.
     sys::forget_names(directory).map_err(MountProblem::system("refresh the engine's own mount"))?;
@@ -122,7 +119,7 @@ fn of_overlay(
     if part != Path::new("") {
         tree = overlay::part(tree.as_fd(), &part)?;
     }
-    Ok(MappedRoot { tree, work })
+    Ok(tree)
 }
 
 fn list() -> Outcome<Vec<u8>> {
