@@ -26,3 +26,6 @@ pub mod capability;
 
 /// Ranges of user ids for containers.
 pub mod userns;
+
+/// Fields of the kernel's list of mounts.
+pub mod mountinfo;

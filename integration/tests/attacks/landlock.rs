@@ -20,6 +20,8 @@ const ATTEMPTS: &[(&str, &str, &str)] = &[
     ("read", "/vol/in/file", "/secret/key"),
     // The image has a link there, to lead the rule to the secret.
     ("read", "/vol/in/file", "/data/key"),
+    // A rule for the directory alone says nothing of its files.
+    ("read", "/vol/in/file", "/etc/passwd"),
     ("list", "/vol/in", "/secret"),
     ("open-for-writing", "/vol/in/file", "/vol/file"),
     ("open-for-writing", "/vol/in/file", "/etc/passwd"),
@@ -42,6 +44,13 @@ fn document() -> Value {
         {"path": "/dev/null", "rights": ["ioctl"]},
         {"path": "/vol/in", "subtree": true, "rights": change},
         {"path": "/data", "subtree": true, "rights": ["read"]},
+        {"path": "/etc", "rights": ["read", "list"]},
+        // What is not there is to be made in the root: a rule for that would hold for everything.
+        {"path": "/absent", "subtree": true, "rights": change},
+        {"path": "/absent/and/deeper", "subtree": true, "rights": change},
+        {"path": "/absent-file", "rights": change},
+        // Nor may the directory on the way to it be made.
+        {"path": "/tmp/absent/and/deeper", "subtree": true, "rights": change},
     ]})
 }
 

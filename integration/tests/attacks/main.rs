@@ -12,6 +12,8 @@ mod console;
 mod escapes;
 /// What Landlock bounds.
 mod landlock;
+/// What a container holds of the host's.
+mod leases;
 /// Mounts, masks and nodes that are led somewhere else.
 mod mounts;
 /// Names that change while the runtime looks at them.

@@ -3,12 +3,15 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
 
 use cofferdam_integration::{
     binaries::Runtime,
     bundle::Bundle,
+    command::Done,
     error::{At, Result},
 };
+use serde_json::json;
 
 use crate::arena::{Arena, Outcome, outcome};
 
@@ -19,6 +22,9 @@ host_namespaces.pid = "allow"
 [policy.engine]
 user_namespace = "engine"
 host_namespaces.pid = "allow"
+
+[policy.unmapped.mounts]
+unmapped = "allow"
 "#;
 
 /// Runs a bundle under one of [`POLICIES`], with descriptor 3 on a directory of the host's.
@@ -76,6 +82,98 @@ fn roots_files_on_the_host_are_not_the_containers() -> Result<()> {
             run.how
         );
     }
+    Ok(())
+}
+
+/// Runs a command line of the runtime under one of [`POLICIES`].
+fn oci(arena: &Arena, policy: &str, verb: &str, bundle: &Bundle, id: &str) -> Result<Done> {
+    let policies = arena.enclave.dir().join("policy.toml");
+    fs::write(&policies, POLICIES).at("write", &policies)?;
+    bundle.save()?;
+    let command = arena.oci(Runtime::Cofferdam)?.arg("--policy-file");
+    let command = command.arg(policies).args(["--policy", policy, verb]);
+    command.arg("--bundle").arg(bundle.dir()).arg(id).run()
+}
+
+/// A file system that the kernel cannot id-map (ramfs here; NFS, and FUSE but for some) is refused with
+/// its name, and mounted with owners that are nobody's only where the policy says so.
+#[test]
+fn what_cannot_be_mapped_is_refused_by_name_or_nobodys() -> Result<()> {
+    let Some(arena) = Arena::new()? else {
+        return Ok(());
+    };
+    let volume = arena.enclave.dir().join("ram");
+    fs::create_dir(&volume).at("make", &volume)?;
+    let mount = |at: &Path| {
+        let mount = arena.enclave.cmd("mount");
+        mount.args(["-t", "ramfs", "ramfs"]).arg(at).ok().map(drop)
+    };
+    mount(&volume)?;
+    let script = format!("echo x >{0}/file; chmod 600 {0}/file", volume.display());
+    arena.enclave.cmd("sh").args(["-c", &script]).ok()?;
+    let look = "stat -c %u /vol/file; cat /vol/file; touch /vol/new && echo made";
+    let mut bundle = arena.ordinary("volume-on-ramfs", &["sh", "-c", look])?;
+    let bind = json!({"destination": "/vol", "type": "bind", "source": volume,
+                      "options": ["rbind", "rw"]});
+    bundle.spec["mounts"]
+        .as_array_mut()
+        .expect("a list")
+        .push(bind);
+    let id = |name: &str| format!("{}-{name}", arena.enclave.tag());
+    // The control: with the host's ids it is root's.
+    let free = oci(&arena, "engine", "run", &bundle, &id("free"))?;
+    assert_eq!(free.stdout, "0\nx\nmade\n", "{free:?}");
+    let refused = oci(&arena, "own", "run", &bundle, &id("refused"))?;
+    assert!(!refused.status.success(), "{refused:?}");
+    assert!(refused.stderr.contains("ramfs"), "{refused:?}");
+    assert!(refused.stderr.contains("/vol"), "{refused:?}");
+    let nobodys = oci(&arena, "unmapped", "run", &bundle, &id("nobodys"))?;
+    assert_eq!(nobodys.stdout, "65534\n", "{nobodys:?}");
+    let id = id("reported");
+    let script = format!(
+        "exec {} --root /run/state-reported --policy-file {} --policy unmapped create --bundle {} {id} \
+         </dev/null >/run/{id}.log 2>&1",
+        Runtime::Cofferdam.oci()?.display(),
+        arena.enclave.dir().join("policy.toml").display(),
+        bundle.dir().display(),
+    );
+    arena.enclave.cmd("bash").args(["-c", &script]).ok()?;
+    let record = arena
+        .enclave
+        .path(&format!("/run/state-reported/{id}/record.json"));
+    let record = fs::read_to_string(&record).at("read", record)?;
+    assert!(
+        record.contains("the file system ramfs cannot be id-mapped"),
+        "{record}"
+    );
+    let delete = arena.enclave.cmd(Runtime::Cofferdam.oci()?);
+    let delete = delete.args(["--root", "/run/state-reported", "delete", "--force", &id]);
+    delete.ok()?;
+    // The root itself: no policy lets that be nobody's.
+    let rooted = Bundle::without_rootfs(&arena.enclave.dir().join("root-on-ramfs"), &["true"])?;
+    fs::create_dir(rooted.rootfs()).at("make", rooted.rootfs())?;
+    mount(&rooted.rootfs())?;
+    let copy = arena
+        .enclave
+        .cmd("cp")
+        .arg("-a")
+        .arg(arena.image.rootfs.join("."));
+    copy.arg(rooted.rootfs()).ok()?;
+    let tag = arena.enclave.tag();
+    for policy in ["own", "unmapped"] {
+        let id = format!("{tag}-root-{policy}");
+        let refused = oci(&arena, policy, "run", &rooted, &id)?;
+        assert!(!refused.status.success(), "{refused:?}");
+        assert!(refused.stderr.contains("ramfs"), "{refused:?}");
+    }
+    let control = oci(
+        &arena,
+        "engine",
+        "run",
+        &rooted,
+        &format!("{tag}-root-free"),
+    )?;
+    assert!(control.status.success(), "{control:?}");
     Ok(())
 }
 

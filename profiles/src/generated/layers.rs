@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Identity;
 use super::medium;
+use crate::mountinfo;
 
 /// So many files of a container's own are told one by one.
 const MAX_OWN: usize = 256;
@@ -257,25 +258,9 @@ fn foreign<'a>(
     places.find(|place| place != root && place.starts_with(root) && !known.contains(place))
 }
 
-/// A path of the list, where `\040` stands for a space.
+/// A path of the list.
 fn unescape(text: &[u8]) -> PathBuf {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text;
-    while let Some((first, after)) = rest.split_first() {
-        let digits = after.get(..3).filter(|_| *first == b'\\');
-        let digits = digits.and_then(|digits| std::str::from_utf8(digits).ok());
-        match digits.and_then(|digits| u8::from_str_radix(digits, 8).ok()) {
-            Some(byte) => {
-                bytes.push(byte);
-                rest = after.get(3..).unwrap_or_default();
-            }
-            None => {
-                bytes.push(*first);
-                rest = after;
-            }
-        }
-    }
-    PathBuf::from(std::ffi::OsString::from_vec(bytes))
+    PathBuf::from(std::ffi::OsString::from_vec(mountinfo::unescape(text)))
 }
 
 /// The overlay that is mounted at `root`, by proc_pid_mountinfo(5); `None` if there is none, or its

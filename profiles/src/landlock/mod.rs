@@ -110,16 +110,6 @@ impl fmt::Display for Gap {
     }
 }
 
-/// What a rule for a path does where there is nothing at the path.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Missing {
-    /// Nothing: there is nothing to allow.
-    Skip,
-    /// It holds for the nearest directory above that is there, in which the rest will be made.
-    Nearest,
-}
-
 /// A path, the rights below it, and how it is opened.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PathRule {
@@ -130,8 +120,15 @@ pub struct PathRule {
     /// Whether links on the way are followed. A mount's place is where they lead; a link on the way of
     /// another rule was put there by somebody else than the rule's author.
     pub follow: bool,
-    /// What to do where there is nothing.
-    pub missing: Missing,
+    /// Where there is nothing at the path, it holds for a directory above in which the path will be made, so
+    /// many up at most; 0 leaves it out. Never the root: a rule for that would hold for everything.
+    /// Rulesets of older versions do not have it.
+    #[serde(default)]
+    pub up: u16,
+    /// Whether it is for the path alone: where that is a directory, the rights on files would hold for all
+    /// below it and are left out. Rulesets of older versions do not have it.
+    #[serde(default)]
+    pub alone: bool,
 }
 
 /// A port and what may be done with it.
@@ -351,48 +348,65 @@ fn bits(rights: Rights, table: &[(Right, u64)]) -> u64 {
 
 /// Rules hold for a path and all below it, and stand on the file, not on its name. So for a name that
 /// may be made, its directory gets both the right to make it and the rights on what was made; that is
-/// wider than the model, and reports say so.
+/// wider than the model, and reports say so. A name in the root gets no such rule, see [`left_out`].
 fn path_rules(access: &Access, handled: u64) -> Vec<PathRule> {
-    let mut rules = BTreeMap::<(AccessPath, bool), (u64, Missing)>::new();
-    let mut add = |path: &AccessPath, grant: &Grant, access: u64, missing: Missing| {
+    let mut rules = BTreeMap::<(AccessPath, bool, bool), u64>::new();
+    let mut add = |path: &AccessPath, grant: &Grant, access: u64, alone: bool| {
         if access & handled == 0 {
             return;
         }
         // Where the runtime followed links to make it, and nobody else has a say.
         let made_here = |from: &Source| matches!(from, Source::Mount | Source::Device);
         let follow = grant.from.iter().all(made_here);
-        let rule = rules.entry((path.clone(), follow)).or_insert((0, missing));
-        rule.0 |= access & handled;
-        if missing == Missing::Nearest {
-            rule.1 = missing;
-        }
+        *rules.entry((path.clone(), follow, alone)).or_default() |= access & handled;
     };
     for (place, grant) in access.files() {
         let (files, entries) = (on_files(grant.rights), on_entries(grant.rights));
         let made = grant.rights.has(Right::Create);
-        match place.path.parent() {
-            _ if place.subtree && !made => {
-                add(&place.path, grant, files | entries, Missing::Skip);
+        let parent = place.path.parent().filter(|parent| !parent.is_root());
+        match parent {
+            _ if place.subtree => add(&place.path, grant, files | entries, false),
+            Some(parent) if made => add(&parent, grant, files | entries, false),
+            parent => {
+                add(&place.path, grant, files, true);
+                if let Some(parent) = parent {
+                    add(&parent, grant, entries, false);
+                }
             }
-            Some(_) | None if place.subtree => {
-                add(&place.path, grant, files | entries, Missing::Nearest);
-            }
-            Some(parent) if made => add(&parent, grant, files | entries, Missing::Nearest),
-            Some(parent) => {
-                add(&place.path, grant, files, Missing::Skip);
-                add(&parent, grant, entries, Missing::Skip);
-            }
-            None => add(&place.path, grant, files, Missing::Skip),
         }
     }
     rules
         .into_iter()
-        .map(|((path, follow), (access, missing))| PathRule {
+        .map(|((path, follow, alone), rights)| PathRule {
+            up: if alone { 0 } else { makeable(access, &path) },
             path,
-            access,
+            access: rights,
             follow,
-            missing,
+            alone,
         })
+        .collect()
+}
+
+/// How many directories up the way to a path need not be there, because the model lets it be made.
+fn makeable(access: &Access, path: &AccessPath) -> u16 {
+    let way = std::iter::once(path.clone()).chain(path.parents());
+    // The last one that can be made must have a directory that is not the root.
+    let way = way.take_while(|path| path.parent().is_some_and(|above| !above.is_root()));
+    let made = way.take_while(|path| access.rights_at(path).has(Right::Create));
+    u16::try_from(made.count()).unwrap_or(u16::MAX)
+}
+
+/// The names in the root that a model lets be made or removed, and Landlock cannot: a rule for the root's
+/// entries holds for the entries of every directory. What is there can be used as the model says.
+pub fn left_out(access: &Access) -> Vec<&AccessPath> {
+    let in_root = |path: &AccessPath| path.parent().is_some_and(|parent| parent.is_root());
+    let left = |(place, grant): &(&Place, &Grant)| {
+        !place.subtree && in_root(&place.path) && on_entries(grant.rights) != 0
+    };
+    access
+        .files()
+        .filter(left)
+        .map(|(place, _)| &place.path)
         .collect()
 }
 
@@ -402,5 +416,5 @@ pub fn widened(access: &Access) -> usize {
     let beyond = Rights::of(&[Right::List, Right::Create, Right::Remove, Right::MakeDevice]);
     let wider =
         |(place, grant): &(&Place, &Grant)| !place.subtree && !(grant.rights & beyond).is_empty();
-    access.files().filter(wider).count()
+    access.files().filter(wider).count() - left_out(access).len()
 }

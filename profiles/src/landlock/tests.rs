@@ -168,18 +168,81 @@ fn names_that_are_made_get_their_directory() {
     let rules: Vec<_> = found
         .paths
         .iter()
-        .map(|r| (r.path.to_string(), r.access, r.missing))
+        .map(|r| (r.path.to_string(), r.access, r.up))
         .collect();
     let write = WRITE_FILE | TRUNCATE;
     assert_eq!(
         rules,
         [
-            ("/data".to_owned(), REMOVE, Missing::Skip),
-            ("/etc/passwd".to_owned(), READ_FILE, Missing::Skip),
-            ("/run".to_owned(), MAKE | write, Missing::Nearest),
-            ("/vol".to_owned(), MAKE | write, Missing::Nearest),
+            ("/data".to_owned(), REMOVE, 0),
+            ("/etc/passwd".to_owned(), READ_FILE, 0),
+            ("/run".to_owned(), MAKE | write, 0),
+            // Its directory is the root.
+            ("/vol".to_owned(), MAKE | write, 0),
         ]
     );
+}
+
+/// What will be made is bounded by the directory that is there; how far up that may be is what the model
+/// lets be made.
+#[test]
+fn a_rule_climbs_as_far_as_its_way_can_be_made() {
+    let change = [Right::Create, Right::Write];
+    let model = access(&[
+        ("/usr/local/app/data", true, &change, Source::Policy),
+        ("/var/lib", false, &change, Source::Recording),
+        ("/var/lib/a", false, &change, Source::Recording),
+        ("/var/lib/a/b", true, &change, Source::Recording),
+        ("/run/x/pid", false, &change, Source::Recording),
+    ]);
+    let found = Ruleset::new(files(&model), Some(7));
+    let rules = found
+        .paths
+        .iter()
+        .map(|rule| (rule.path.to_string(), rule.up));
+    let rules: Vec<_> = rules.collect();
+    let expected = [
+        ("/run/x", 0),
+        ("/usr/local/app/data", 1),
+        ("/var", 0),
+        ("/var/lib", 1),
+        ("/var/lib/a/b", 3),
+    ];
+    assert_eq!(rules, expected.map(|(path, up)| (path.to_owned(), up)));
+}
+
+/// A rule for the root holds for every file there is.
+#[test]
+fn a_name_in_the_root_gives_nothing_else() {
+    let change = [Right::Create, Right::Write, Right::Read];
+    let model = access(&[
+        ("/made", false, &change, Source::Recording),
+        ("/gone", false, &[Right::Remove], Source::Policy),
+        ("/data", true, &change, Source::Policy),
+    ]);
+    let found = Ruleset::new(files(&model), Some(7));
+    let rules = found
+        .paths
+        .iter()
+        .map(|rule| (rule.path.to_string(), rule.alone));
+    let rules: Vec<_> = rules.collect();
+    assert_eq!(
+        rules,
+        [("/data".to_owned(), false), ("/made".to_owned(), true)]
+    );
+    assert_eq!(granted(&found, &path("/etc/shadow")), 0);
+    assert_eq!(
+        granted(&found, &path("/made")),
+        READ_FILE | WRITE_FILE | TRUNCATE
+    );
+    let left: Vec<_> = left_out(&model).iter().map(ToString::to_string).collect();
+    assert_eq!(left, ["/gone", "/made"]);
+    assert_eq!(widened(&model), 0);
+    // Who asks for the root gets it.
+    let all = access(&[("/", true, &change, Source::Policy)]);
+    let found = Ruleset::new(files(&all), Some(7));
+    assert_ne!(granted(&found, &path("/etc/shadow")) & MAKE, 0);
+    assert!(left_out(&all).is_empty());
 }
 
 #[test]
@@ -252,6 +315,10 @@ proptest! {
         let exact = access.files().filter(|(place, _)| place.path == asked && !place.subtree);
         let exact = exact.fold(Rights::NONE, |all, (_, grant)| all | grant.rights);
         let parent = asked.parent().expect("not the root");
+        if parent.is_root() {
+            prop_assert!(on_entries(exact) == 0 || left_out(&access).contains(&&asked));
+            return Ok(());
+        }
         prop_assert_eq!(on_entries(exact) & !granted(&found, &parent), 0);
     }
 }

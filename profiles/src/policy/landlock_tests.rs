@@ -165,6 +165,43 @@ fn documents_bound_the_mounts_and_a_bad_one_is_refused() {
 }
 
 #[test]
+fn names_in_the_root_that_landlock_cannot_hold_are_reported() {
+    let rules = LandlockRules {
+        documents: BTreeSet::from([PathBuf::from("/etc/a.json")]),
+        ..LandlockRules::default()
+    };
+    let mut document = Access::new();
+    for name in ["/made", "/too"] {
+        let place = Place::exact(AccessPath::new(name).expect("a path"));
+        let rights = crate::access::Rights::of(&[Right::Create, Right::Write]);
+        document
+            .allow(place, rights, Source::Recording)
+            .expect("room");
+    }
+    let started = judged(&rules, false, &plain(), |host| HostFacts {
+        access: [(PathBuf::from("/etc/a.json"), Ok(document.clone()))].into(),
+        ..on(7)(host)
+    });
+    let started = started.expect("enforced");
+    let ruleset = started.landlock().expect("a ruleset");
+    assert_eq!(ruleset.lines(), ["/made write", "/too write"]);
+    let findings = &started.report().findings;
+    let left_out = findings
+        .iter()
+        .find(|f| f.got.contains("no names are made"));
+    let left_out = left_out.expect("reported");
+    assert_eq!(
+        (left_out.rule, left_out.action),
+        (Rule::Landlock, Action::Removed)
+    );
+    assert!(
+        left_out.asked.contains("/made and 1 more"),
+        "{}",
+        left_out.asked
+    );
+}
+
+#[test]
 fn annotations_add_and_never_take_away() {
     let annotated = |value: &str| with("/annotations", json!({LANDLOCK_ANNOTATION: value}));
     let bound = judged(&mounts(), false, &annotated("off"), on(7)).expect("started");

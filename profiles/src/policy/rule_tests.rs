@@ -106,7 +106,7 @@ fn a_path_to_the_hosts_namespace_is_the_hosts_namespace() {
 }
 
 #[test]
-fn a_user_namespace_that_maps_the_hosts_root_is_the_hosts() {
+fn a_user_namespace_that_maps_the_hosts_users_is_the_hosts() {
     let mapped = |uid: u32, gid: u32| {
         let mut json = plain();
         let list = json["linux"]["namespaces"].as_array_mut().unwrap();
@@ -117,8 +117,15 @@ fn a_user_namespace_that_maps_the_hosts_root_is_the_hosts() {
     };
     let mut policy = builtin::baseline();
     policy.host_namespaces.user = Verdict::Deny;
-    under(&policy, &mapped(100_000, 100_000)).unwrap();
-    for json in [mapped(0, 100_000), mapped(100_000, 0)] {
+    for first in [100_000, 65_536] {
+        under(&policy, &mapped(first, first)).unwrap();
+    }
+    for json in [
+        mapped(0, 100_000),
+        mapped(100_000, 0),
+        mapped(1000, 100_000),
+        mapped(100_000, 65_535),
+    ] {
         let refusal = under(&policy, &json).unwrap_err();
         assert_eq!(refusal.rule(), Some(Rule::HostNamespaces));
         baseline(&json).unwrap();

@@ -123,6 +123,13 @@ impl Ranges {
         self.spans.iter().map(|s| (s.end - s.first) / SIZE).sum()
     }
 
+    /// Whether one of `count` ids from `first` on is in a range.
+    pub fn meet(&self, first: u32, count: u32) -> bool {
+        let end = u64::from(first) + u64::from(count);
+        let mut spans = self.spans.iter();
+        spans.any(|span| u64::from(span.first) < end && first < span.end)
+    }
+
     /// The first id of the range with this index below [`Ranges::count`].
     pub fn first(&self, index: u32) -> Option<u32> {
         let mut left = index;
@@ -225,6 +232,22 @@ mod tests {
         let line = format!("joe:{}:10\n", DEFAULT_FIRST + 5);
         let without = Ranges::of("", &line).unwrap();
         assert_eq!(without.first(0), Some(DEFAULT_FIRST + SIZE));
+    }
+
+    #[test]
+    fn ids_are_in_a_range_or_beside_it() {
+        let text = "cofferdam:200000:131072";
+        let ranges = Ranges::of(text, text).unwrap();
+        for (first, count, meet) in [
+            (0, 200_000, false),
+            (0, 200_001, true),
+            (265_535, 1, true),
+            (331_071, 1, true),
+            (331_072, u32::MAX, false),
+            (200_000, 0, false),
+        ] {
+            assert_eq!(ranges.meet(first, count), meet, "{first} {count}");
+        }
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::fs;
 use std::io;
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 
 use nix::unistd::Pid;
@@ -79,7 +79,7 @@ impl Namespaces {
                 Some(path) => all.joins.push(Join {
                     kind,
                     file: open(kind, path)
-                        .and_then(|file| refuse_own(file, kind, may_share(wanted.typ())))
+                        .and_then(|file| refuse_hosts(file, kind, may_share(wanted.typ())))
                         .map_err(|source| CreateError::Namespace {
                             kind: name(kind),
                             path: path.clone(),
@@ -276,24 +276,42 @@ fn open(kind: u64, path: &std::path::Path) -> io::Result<OwnedFd> {
     Ok(file.into())
 }
 
-/// Refuses the namespace this process is in itself, unless it `may` be shared.
-fn refuse_own(file: OwnedFd, kind: u64, may: bool) -> io::Result<OwnedFd> {
-    if may {
-        return Ok(file);
+/// Refuses a namespace of the host's, unless it `may` be shared.
+fn refuse_hosts(file: OwnedFd, kind: u64, may: bool) -> io::Result<OwnedFd> {
+    if !may && is_hosts(&file, kind)? {
+        let message = "it is the host's own, and was another one when the policy judged it";
+        return Err(io::Error::other(message));
     }
-    let file = fs::File::from(file);
-    let found = file.metadata()?;
+    Ok(file)
+}
+
+/// The number that Linux 6.18 and newer give the network namespace of the machine's start
+/// (`NET_NS_INIT_INO` of linux/nsfs.h).
+const FIRST_NETWORK: u64 = 0xefff_fff9;
+
+/// Whether a namespace is the host's: this process's own, or that of the first process, which an engine
+/// with namespaces of its own does not share.
+pub(crate) fn is_hosts(file: impl AsFd, kind: u64) -> io::Result<bool> {
+    let found = nix::sys::stat::fstat(file)?;
+    if kind == NETWORK && found.st_ino == FIRST_NETWORK {
+        return Ok(true);
+    }
     let short = match kind {
         NETWORK => "net",
         MOUNT => "mnt",
         kind => name(kind),
     };
-    let own = fs::metadata(format!("/proc/self/ns/{short}"))?;
-    if (own.dev(), own.ino()) == (found.dev(), found.ino()) {
-        let message = "it is the host's own, and was another one when the policy judged it";
-        return Err(io::Error::other(message));
+    for of in ["self", "1"] {
+        let hosts = match fs::metadata(format!("/proc/{of}/ns/{short}")) {
+            // Who has less privileges than the first process cannot see its namespaces.
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => continue,
+            other => other?,
+        };
+        if (hosts.dev(), hosts.ino()) == (found.st_dev, found.st_ino) {
+            return Ok(true);
+        }
     }
-    Ok(file.into())
+    Ok(false)
 }
 
 fn id_map(mappings: &[LinuxIdMapping]) -> String {

@@ -3,7 +3,8 @@
 //! `<root>/<id>/` (0700 in a 0711 root): `intent.json` (what is about to be made), `record.json` (the
 //! hardened spec, policy and report), `seccomp-N.bpf` (the programs that init got, byte for byte;
 //! exec attaches the same), `denials.*` (the listener that explains denied calls, if any: what it must
-//! know, the program whose errnos it answers, its socket), `start.fifo` (init waits on it), and last of all `state.json`, written
+//! know, the program whose errnos it answers, its socket), `work` (a link to what was made for it in the
+//! engine's storage), `start.fifo` (init waits on it), and last of all `state.json`, written
 //! beside and renamed: once it is there, all others are whole. It never replaces another file:
 //! a rename over a file makes ext4 write the new one out at once.
 
@@ -107,10 +108,6 @@ pub struct State {
     /// Its range of user ids, if it has one of ours. States of older versions do not have it.
     #[serde(default)]
     pub ids: Option<Lease>,
-    /// A directory of the engine's storage that was made for its root file system. States of older
-    /// versions do not have it.
-    #[serde(default)]
-    pub work: Option<PathBuf>,
     /// The container's state directory; not stored.
     #[serde(skip)]
     pub directory: PathBuf,
@@ -171,7 +168,6 @@ impl State {
             late_hooks: false,
             denials: None,
             ids: None,
-            work: None,
             directory,
         }
     }
@@ -220,24 +216,46 @@ impl Prepared {
     }
 }
 
-/// Whether `pid` is the process that started at `start` and is neither a zombie nor dead.
+/// Whether `pid` is the process that started at `start` and a thread of it can still run.
 pub(crate) fn is_running(pid: i32, start: u64) -> bool {
-    matches!(process_stat(pid), Ok((state, when)) if when == start && !matches!(state, b'Z' | b'X'))
+    matches!(process_stat(pid), Ok(stat) if stat.start == start && !stat.has_ended())
 }
 
-/// The state letter and the start time of a process, from `/proc/PID/stat`.
-pub(crate) fn process_stat(pid: i32) -> io::Result<(u8, u64)> {
+/// What `/proc/PID/stat` says of a process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct ProcessStat {
+    /// The first thread's state, field 3.
+    letter: u8,
+    /// How many threads are not reaped, field 20.
+    threads: u64,
+    /// See [`State::pid_start_time`].
+    pub(crate) start: u64,
+}
+
+impl ProcessStat {
+    /// Whether no thread of it runs any more. The first thread is a zombie from its own end on, and the
+    /// others may go on without it.
+    pub(crate) fn has_ended(self) -> bool {
+        matches!(self.letter, b'Z' | b'X' | b'x') && self.threads <= 1
+    }
+}
+
+/// Reads `/proc/PID/stat`.
+pub(crate) fn process_stat(pid: i32) -> io::Result<ProcessStat> {
     let text = fs::read(format!("/proc/{pid}/stat"))?;
     parse_stat(&text).ok_or_else(|| io::Error::from(io::ErrorKind::InvalidData))
 }
 
-/// Fields 3 and 22; the second field may hold any byte, so count from its last parenthesis.
-fn parse_stat(text: &[u8]) -> Option<(u8, u64)> {
+/// The second field may hold any byte, so count from its last parenthesis.
+fn parse_stat(text: &[u8]) -> Option<ProcessStat> {
     let name_end = text.iter().rposition(|&b| b == b')')?;
     let rest = std::str::from_utf8(text.get(name_end + 1..)?).ok()?;
     let mut fields = rest.split_ascii_whitespace();
-    let state = *fields.next()?.as_bytes().first()?;
-    Some((state, fields.nth(18)?.parse().ok()?))
+    Some(ProcessStat {
+        letter: *fields.next()?.as_bytes().first()?,
+        threads: fields.nth(16)?.parse().ok()?,
+        start: fields.nth(1)?.parse().ok()?,
+    })
 }
 
 /// Writes a file that is not there yet.
@@ -257,8 +275,17 @@ pub(crate) fn write_new(path: &Path, bytes: &[u8]) -> Result<(), StateError> {
 
 /// Reads what is kept about the container `id` below `root`.
 pub fn load(root: &Path, id: &ContainerId) -> Result<State, StateError> {
+    load_first(root, id, &[STATE, INTENT])
+}
+
+/// Reads what was about to be made, for a container whose state is damaged.
+pub(crate) fn load_intent(root: &Path, id: &ContainerId) -> Result<State, StateError> {
+    load_first(root, id, &[INTENT])
+}
+
+fn load_first(root: &Path, id: &ContainerId, names: &[&str]) -> Result<State, StateError> {
     let directory = id.directory(root);
-    for name in [STATE, INTENT] {
+    for name in names {
         let path = directory.join(name);
         let text = match fs::read(&path) {
             Ok(text) => text,
@@ -277,6 +304,12 @@ pub fn load(root: &Path, id: &ContainerId) -> Result<State, StateError> {
         return Ok(state);
     }
     Err(unknown(root, id))
+}
+
+/// The state root and the id whose state directory `directory` is; `None` if it can be none's.
+pub(crate) fn of_directory(directory: &Path) -> Option<(&Path, ContainerId)> {
+    let id = ContainerId::parse(directory.file_name()?.to_str()?).ok()?;
+    Some((directory.parent()?, id))
 }
 
 fn unknown(root: &Path, id: &ContainerId) -> StateError {
@@ -355,11 +388,34 @@ mod tests {
     }
 
     #[test]
+    fn a_process_lives_as_long_as_one_of_its_threads() {
+        for (letter, threads, ended) in [
+            (b'S', 1, false),
+            (b'R', 4, false),
+            (b'Z', 1, true),
+            (b'Z', 2, false),
+            (b'X', 0, true),
+        ] {
+            let stat = ProcessStat {
+                letter,
+                threads,
+                start: 1,
+            };
+            assert_eq!(stat.has_ended(), ended, "{stat:?}");
+        }
+    }
+
+    #[test]
     fn stat_is_read_past_any_process_name() {
-        let fields = "S 1 1 1 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 4242 1 2";
+        let fields = "S 1 1 1 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 3 0 4242 1 2";
+        let expected = ProcessStat {
+            letter: b'S',
+            threads: 3,
+            start: 4242,
+        };
         for name in ["sh", "a b", ") R 9", "((", ""] {
             let line = format!("17 ({name}) {fields}");
-            assert_eq!(parse_stat(line.as_bytes()), Some((b'S', 4242)), "{name:?}");
+            assert_eq!(parse_stat(line.as_bytes()), Some(expected), "{name:?}");
         }
         for bad in ["", "17", "17 (sh", "17 (sh) S 1", "17 (sh)"] {
             assert_eq!(parse_stat(bad.as_bytes()), None, "{bad:?}");

@@ -88,6 +88,7 @@ fn main() -> ExitCode {
             Path::new(args.get(2).map_or("", String::as_str)),
         ),
         "chroot-by-path" => race::chroot_by_path(Path::new(argument)),
+        "headless" => raw::without_main_thread(),
         "sleep" => {
             pause();
             Ok("woken".to_owned())

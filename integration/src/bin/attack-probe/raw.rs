@@ -21,6 +21,18 @@ pub(crate) fn fork() -> Result<ForkResult, Errno> {
     unsafe { unistd::fork() }
 }
 
+/// Ends the main thread; another one goes on and waits for nothing.
+pub(crate) fn without_main_thread() -> ! {
+    std::thread::spawn(|| {
+        loop {
+            unistd::pause();
+        }
+    });
+    // SAFETY: exit(2) ends this thread alone; the other one uses nothing of its stack.
+    unsafe { libc::syscall(libc::SYS_exit, 0) };
+    unreachable!("the thread has ended")
+}
+
 /// A child in a user namespace of its own by the old clone(2); it exits at once.
 pub(crate) fn clone_user() -> Result<(), Errno> {
     let flags = libc::c_long::from(libc::CLONE_NEWUSER | libc::SIGCHLD);

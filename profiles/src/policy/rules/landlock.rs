@@ -169,6 +169,25 @@ fn granted(ruleset: &Ruleset, access: &Access, spec: &Spec, judge: &mut Judge<'_
             "a rule of Landlock holds for a directory and all below it",
         );
     }
+    let left_out = landlock::left_out(access);
+    if ruleset.handled_fs != 0
+        && let Some(first) = left_out.first()
+    {
+        judge.note(
+            Rule::Landlock,
+            FIELD,
+            Action::Removed,
+            format!(
+                "to make and remove {first}{} in the root",
+                match left_out.len() {
+                    1 => String::new(),
+                    count => format!(" and {} more name(s)", count - 1),
+                }
+            ),
+            "no names are made or removed there",
+            "a rule of Landlock for the root holds for every directory; give the workload one of its own",
+        );
+    }
     if ruleset.handled_fs != 0 && bounds_mounts(spec) {
         judge.note(
             Rule::Landlock,

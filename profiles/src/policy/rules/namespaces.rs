@@ -8,6 +8,7 @@ use crate::policy::model::{HostNamespaces, Policy, UserNamespace, Verdict};
 use crate::policy::report::{Action, Rule};
 
 use super::privileged;
+use crate::userns::SIZE;
 
 const FIELD: &str = "linux.namespaces";
 
@@ -74,7 +75,7 @@ const KINDS: &[Kind] = &[
         verdict: |n| n.user,
         asked: "the host's user ids",
         stripped: "",
-        why: "root in the container would be root's user id on the host",
+        why: "root in the container would be root's user id on the host, or another user there",
         instead: "select a policy with user_namespace = \"own\", or turn on user namespaces in the \
                   engine (userns-remap, --userns, hostUsers: false)",
     },
@@ -87,7 +88,7 @@ pub(crate) fn harden(spec: &mut Spec, host: &HostFacts, judge: &mut Judge<'_>) -
     let Some(linux) = spec.linux_mut() else {
         return false;
     };
-    let user_in_name_only = maps_hosts_root(linux);
+    let user_in_name_only = maps_hosts_users(linux);
     let mut namespaces = linux.namespaces().clone().unwrap_or_default();
     for namespace in &mut namespaces {
         if named(namespace.path().as_deref()).is_none() {
@@ -169,11 +170,13 @@ pub(crate) fn shares_host(
         .is_some_and(|path| host.namespaces.get(path) == Some(&NamespaceOwner::Host))
 }
 
-/// Whether a mapping hands out the host's user or group 0.
-fn maps_hosts_root(linux: &Linux) -> bool {
+/// Whether a mapping hands out ids of the host's own users and groups: root, and all that a 16-bit id can
+/// name, where services and people have theirs. Nothing that hands out ids for containers gives those: the
+/// kubelet refuses them, and userns-remap and Podman take what /etc/subuid gives, which begins above.
+fn maps_hosts_users(linux: &Linux) -> bool {
     let lists = [linux.uid_mappings(), linux.gid_mappings()];
     let mut mappings = lists.into_iter().flatten().flatten();
-    mappings.any(|mapping| mapping.host_id() == 0 && mapping.size() > 0)
+    mappings.any(|mapping| mapping.host_id() < SIZE && mapping.size() > 0)
 }
 
 impl Policy {

@@ -98,7 +98,7 @@ impl Kernel {
             label
                 .windows(name.len())
                 .any(|part| part == name.as_bytes())
-                && !matches!(state::process_stat(pid), Ok((b'Z' | b'X', _)))
+                && !state::process_stat(pid).is_ok_and(state::ProcessStat::has_ended)
         })
     }
 }

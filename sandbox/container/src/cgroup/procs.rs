@@ -12,6 +12,7 @@ use nix::unistd::Pid;
 
 use super::location::Location;
 use super::{Error, file, freeze};
+use crate::state;
 
 /// How long killed processes may take to be gone.
 const LIMIT: Duration = Duration::from_secs(10);
@@ -179,14 +180,8 @@ fn wait_empty(location: &Location) -> Result<(), Error> {
     }
 }
 
-/// Whether a process exists and is neither a zombie nor dead (proc_pid_stat(5), field 3).
+/// Whether a process exists and a thread of it can still run. A killed process whose first thread is a
+/// zombie already has its other threads to lose.
 fn alive(pid: Pid) -> bool {
-    let Ok(stat) = fs::read(format!("/proc/{pid}/stat")) else {
-        return false;
-    };
-    let state = stat
-        .iter()
-        .rposition(|byte| *byte == b')')
-        .and_then(|at| stat.get(at + 2));
-    !matches!(state, Some(b'Z' | b'X' | b'x') | None)
+    state::process_stat(pid.as_raw()).is_ok_and(|stat| !stat.has_ended())
 }

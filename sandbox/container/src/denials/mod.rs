@@ -33,4 +33,4 @@ pub use event::{Apparmor, ApparmorSuppressed, Denied, Line, Suppressed};
 pub use keeper::{ServeError, serve};
 pub use setup::{ListenerCommand, SetupError};
 
-pub(crate) use setup::{connect, end, start};
+pub(crate) use setup::{ask_to_end, connect, end, start};

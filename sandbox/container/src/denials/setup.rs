@@ -285,16 +285,21 @@ pub(crate) fn connect(directory: &Path) -> io::Result<OwnedFd> {
     Ok(socket)
 }
 
-/// Ends the listener of a container whose processes have ended, once it has written everything down;
-/// one that does not end is killed. `keeper` is its process at creation and when that started.
-pub(crate) fn end(directory: &Path, keeper: (i32, u64)) -> io::Result<()> {
-    // Over the socket, because another process may have taken the keeper's place.
+/// Asks the listener to end, if there is one, and waits until it has. Over the socket, because another
+/// process may have taken the keeper's place.
+pub(crate) fn ask_to_end(directory: &Path) {
     if let Ok(channel) = connect(directory)
         && send(channel.as_raw_fd(), QUIT, MsgFlags::MSG_NOSIGNAL).is_ok()
     {
         let mut fds = [PollFd::new(channel.as_fd(), PollFlags::POLLIN)];
         let _ = poll(&mut fds, PollTimeout::from(ENDING));
     }
+}
+
+/// Ends the listener of a container whose processes have ended, once it has written everything down;
+/// one that does not end is killed. `keeper` is its process at creation and when that started.
+pub(crate) fn end(directory: &Path, keeper: (i32, u64)) -> io::Result<()> {
+    ask_to_end(directory);
     let (pid, start) = keeper;
     let Ok(file) = pidfd::open(Pid::from_raw(pid)) else {
         return Ok(());

@@ -2,62 +2,56 @@
 
 use std::fs;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::IdsError;
 use crate::cgroup::Cgroup;
-use crate::id::ContainerId;
 use crate::state::{self, State, Status};
 
 /// Removes every holder whose container is gone or dead, and every range that nobody holds.
 pub(super) fn remove_dead(directory: &Path) -> Result<(), IdsError> {
-    let failed = |source| IdsError::Lease {
+    remove_where(directory, is_dead).map_err(|source| IdsError::Lease {
         action: "look for user ids of dead containers in",
         path: directory.to_owned(),
         source,
-    };
-    for range in fs::read_dir(directory).map_err(failed)? {
-        let range = range.map_err(failed)?.path();
-        // Given back meanwhile.
-        let Ok(holders) = fs::read_dir(&range) else {
-            continue;
-        };
-        for holder in holders.flatten() {
-            let holder = holder.path();
-            if fs::read_link(&holder).is_ok_and(|container| is_dead(&container)) {
-                remove(fs::remove_file(&holder)).map_err(failed)?;
+    })
+}
+
+/// Removes what `container` holds: for a container that was not told its range before its creator died.
+pub(super) fn remove_of(directory: &Path, container: &Path) -> io::Result<()> {
+    match remove_where(directory, |held_by| held_by == container) {
+        // Nobody ever took any.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
+    }
+}
+
+/// Removes the holders whose containers are to go, and every range that nobody holds: one that is just
+/// being taken is tried again by who takes it.
+fn remove_where(directory: &Path, is_to_go: impl Fn(&Path) -> bool) -> io::Result<()> {
+    for range in fs::read_dir(directory)? {
+        let range = range?.path();
+        for (holder, container) in of_range(&range) {
+            if is_to_go(&container) {
+                remove(fs::remove_file(&holder))?;
             }
         }
         match fs::remove_dir(&range) {
             Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => {}
-            other => remove(other).map_err(failed)?,
+            other => remove(other)?,
         }
     }
     Ok(())
 }
 
-/// Removes what `container` holds: for a container that was not told its range before its creator died.
-pub(super) fn remove_of(directory: &Path, container: &Path) -> io::Result<()> {
-    let Ok(ranges) = fs::read_dir(directory) else {
-        return Ok(());
-    };
-    for range in ranges {
-        let range = range?.path();
-        let Ok(holders) = fs::read_dir(&range) else {
-            continue;
-        };
-        for holder in holders.flatten() {
-            let holder = holder.path();
-            if fs::read_link(&holder).is_ok_and(|held_by| held_by == container) {
-                remove(fs::remove_file(&holder))?;
-                match fs::remove_dir(&range) {
-                    Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => {}
-                    other => remove(other)?,
-                }
-            }
-        }
-    }
-    Ok(())
+/// The holders of a range, and whose they are; none if it was given back meanwhile.
+pub(super) fn of_range(range: &Path) -> impl Iterator<Item = (PathBuf, PathBuf)> + use<> {
+    let holders = fs::read_dir(range).into_iter().flatten().flatten();
+    holders.filter_map(|holder| {
+        let holder = holder.path();
+        let container = fs::read_link(&holder).ok()?;
+        Some((holder, container))
+    })
 }
 
 fn remove(result: io::Result<()>) -> io::Result<()> {
@@ -69,10 +63,7 @@ fn remove(result: io::Result<()>) -> io::Result<()> {
 
 /// Whether neither init nor a creator of a container lives. What cannot be told counts as alive.
 fn is_dead(container: &Path) -> bool {
-    let (Some(root), Some(name)) = (container.parent(), container.file_name()) else {
-        return false;
-    };
-    let Some(id) = name.to_str().and_then(|name| ContainerId::parse(name).ok()) else {
+    let Some((root, id)) = state::of_directory(container) else {
         return false;
     };
     match state::load(root, &id) {

@@ -4,7 +4,9 @@
 //! symbolic link in it that leads to a container's state directory. Making a directory and making a
 //! link are each one step that either happens or does not, so there is no lock and nothing to mend:
 //! a directory without holders is being taken or given back, and whoever finds its link refused
-//! because the directory is gone starts again. A holder whose container is gone, or whose init and
+//! because the directory is gone starts again. Whoever holds a range looks for others whose ids overlap with
+//! it, which are there if the files gave ranges of another alignment before, and gives it back if there
+//! are. A holder whose container is gone, or whose init and
 //! creator are dead, counts for nothing; it is removed when no free range is left.
 
 /// Whether a holder is alive.
@@ -152,12 +154,81 @@ fn find(
             if !make(directory, &path)? {
                 break;
             }
-            if let Some(lease) = hold(&path, first, container, token)? {
-                return Ok(Some(lease));
+            let Some(lease) = hold(&path, first, container, token)? else {
+                continue;
+            };
+            // From the hold on the range stays: of two that overlap the later one sees the other here.
+            match overlapping(directory, first, SIZE) {
+                Ok(taken) if taken.iter().all(|other| *other == first) => return Ok(Some(lease)),
+                overlaps => {
+                    lease.release(container).map_err(|source| IdsError::Lease {
+                        action: "give back the user ids in",
+                        path: path.clone(),
+                        source,
+                    })?;
+                    overlaps?;
+                    break;
+                }
             }
         }
     }
     Ok(None)
+}
+
+/// The ranges that are taken and have one of `count` ids from `first` on.
+fn overlapping(directory: &Path, first: u32, count: u32) -> Result<Vec<u32>, IdsError> {
+    let failed = |source| IdsError::Lease {
+        action: "look for ranges that overlap in",
+        path: directory.to_owned(),
+        source,
+    };
+    let entries = match fs::read_dir(directory) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        other => other.map_err(failed)?,
+    };
+    let end = u64::from(first) + u64::from(count);
+    let mut found = Vec::new();
+    for entry in entries {
+        let name = entry.map_err(failed)?.file_name();
+        let taken = name.to_str().and_then(|name| name.parse::<u32>().ok());
+        let overlaps = |taken: &u32| {
+            u64::from(*taken) < end && u64::from(first) < u64::from(*taken) + u64::from(SIZE)
+        };
+        found.extend(taken.filter(overlaps));
+    }
+    Ok(found)
+}
+
+/// Whether one of `count` ids from `first` on is, or may become, one of a container's own.
+pub(crate) fn are_containers(directory: &Path, first: u32, count: u32) -> Result<bool, IdsError> {
+    Ok(ranges()?.meet(first, count) || !overlapping(directory, first, count)?.is_empty())
+}
+
+/// The state directories of those who hold the range that begins at `first`.
+pub(crate) fn holders(directory: &Path, first: u32) -> impl Iterator<Item = PathBuf> + use<> {
+    holder::of_range(&directory.join(first.to_string())).map(|(_, container)| container)
+}
+
+/// The first ids of the ranges that `container` holds, and whether it holds them alone.
+pub(crate) fn held_by(directory: &Path, container: &Path) -> io::Result<Vec<(u32, bool)>> {
+    let ranges = match fs::read_dir(directory) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        other => other?,
+    };
+    let mut held = Vec::new();
+    for range in ranges {
+        let range = range?;
+        let name = range.file_name();
+        let Some(first) = name.to_str().and_then(|name| name.parse().ok()) else {
+            continue;
+        };
+        let (its, others): (Vec<_>, Vec<_>) =
+            holder::of_range(&range.path()).partition(|(_, held_by)| held_by == container);
+        if !its.is_empty() {
+            held.push((first, others.is_empty()));
+        }
+    }
+    Ok(held)
 }
 
 /// Makes a range's directory; `false` if it is there.
@@ -207,11 +278,18 @@ fn hold(path: &Path, first: u32, container: &Path, token: &str) -> Result<Option
 }
 
 impl Lease {
-    /// Gives the range back; it is free once its last holder has. Can be done again.
-    pub fn release(&self) -> io::Result<()> {
+    /// Gives the range back; it is free once its last holder has. Can be done again. What `container`
+    /// does not hold is left: a state that outlived the list of holders may name what is another's now.
+    pub fn release(&self, container: &Path) -> io::Result<()> {
         let Some(directory) = self.holder.parent() else {
             return Ok(());
         };
+        match fs::read_link(&self.holder) {
+            Ok(held_by) if held_by == container => {}
+            Ok(_) => return Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
         match fs::remove_file(&self.holder) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}

@@ -15,7 +15,7 @@ fn living(root: &Path, name: &str) -> PathBuf {
     let directory = root.join(name);
     fs::create_dir_all(&directory).unwrap();
     let pid = nix::unistd::Pid::this().as_raw();
-    let (_, start) = crate::state::process_stat(pid).unwrap();
+    let start = crate::state::process_stat(pid).unwrap().start;
     write_state(&directory, name, pid, start);
     directory
 }
@@ -60,7 +60,7 @@ fn a_thousand_at_once_have_ranges_of_their_own() {
         matches!(none, IdsError::Exhausted { count: 1000 }),
         "{none}"
     );
-    taken[7].release().unwrap();
+    taken[7].release(&container).unwrap();
     let again = take(&ids, &ranges, &container, "late").unwrap();
     assert_eq!(again.first, taken[7].first);
 }
@@ -83,7 +83,7 @@ fn a_range_that_comes_back_has_one_holder_at_a_time() {
                     let index = ((lease.first - 1_000_000) / SIZE) as usize;
                     assert_eq!(holders[index].fetch_add(1, Ordering::SeqCst), 0);
                     holders[index].fetch_sub(1, Ordering::SeqCst);
-                    lease.release().unwrap();
+                    lease.release(container).unwrap();
                 }
             });
         }
@@ -125,10 +125,96 @@ fn a_shared_range_is_free_when_the_last_holder_gives_it_back() {
     let ranges = some(1);
     let one = take(&ids, &ranges, &container, "1").unwrap();
     let two = share(&ids, one.first, &container, "2").unwrap().unwrap();
-    one.release().unwrap();
+    one.release(&container).unwrap();
     assert!(take(&ids, &ranges, &container, "3").is_err());
-    two.release().unwrap();
-    two.release().unwrap();
+    two.release(&container).unwrap();
+    two.release(&container).unwrap();
     assert!(take(&ids, &ranges, &container, "3").is_ok());
     assert!(share(&ids, 77, &container, "4").unwrap().is_none());
+}
+
+/// `/etc/subuid` was edited while containers ran: a range by the new numbers must not reach into one by
+/// the old.
+#[test]
+fn ranges_of_another_alignment_do_not_overlap() {
+    let dir = tempfile::tempdir().unwrap();
+    let ids = dir.path().join("ids");
+    let container = living(dir.path(), "c");
+    let old = some(4);
+    let text = format!("cofferdam:{}:{}\n", 1_000_000 + SIZE / 2, 4 * SIZE);
+    let new = Ranges::of(&text, &text).unwrap();
+    let first = take(&ids, &old, &container, "old").unwrap();
+    let mut held = vec![first.first];
+    for number in 0.. {
+        match take(&ids, &new, &container, &format!("new-{number}")) {
+            Ok(lease) => held.push(lease.first),
+            Err(error) => {
+                assert!(matches!(error, IdsError::Exhausted { .. }), "{error}");
+                break;
+            }
+        }
+    }
+    held.sort_unstable();
+    // The control: by their names all four of the new ranges are free.
+    assert!(held.len() < 5, "{held:?}");
+    for pair in held.windows(2) {
+        assert!(pair[1] - pair[0] >= SIZE, "{held:?}");
+    }
+    // Nothing is left of those that were tried.
+    assert_eq!(fs::read_dir(&ids).unwrap().count(), held.len());
+    first.release(&container).unwrap();
+    assert!(take(&ids, &new, &container, "again").is_ok());
+}
+
+#[test]
+fn ranges_of_two_alignments_taken_at_the_same_time_do_not_overlap() {
+    let dir = tempfile::tempdir().unwrap();
+    let ids = dir.path().join("ids");
+    let container = living(dir.path(), "c");
+    let text = format!("cofferdam:{}:{}\n", 1_000_000 + SIZE / 2, 6 * SIZE);
+    let all = [some(6), Ranges::of(&text, &text).unwrap()];
+    let halves: Vec<AtomicU32> = (0..14).map(|_| AtomicU32::new(0)).collect();
+    std::thread::scope(|scope| {
+        for worker in 0..6 {
+            let (ids, container, all, halves) = (&ids, &container, &all, &halves);
+            scope.spawn(move || {
+                for round in 0..200 {
+                    let token = format!("{worker}-{round}");
+                    // The other kind may have it all at the moment.
+                    let Ok(lease) = take(ids, &all[worker % 2], container, &token) else {
+                        continue;
+                    };
+                    let index = ((lease.first - 1_000_000) / (SIZE / 2)) as usize;
+                    for half in &halves[index..index + 2] {
+                        assert_eq!(half.fetch_add(1, Ordering::SeqCst), 0);
+                    }
+                    for half in &halves[index..index + 2] {
+                        half.fetch_sub(1, Ordering::SeqCst);
+                    }
+                    lease.release(container).unwrap();
+                }
+            });
+        }
+    });
+}
+
+/// After a reboot the list of holders is empty, and the state of a container may still be there; another
+/// one has its range by now, by the same process number and start.
+#[test]
+fn a_stale_state_gives_back_nothing_of_anothers() {
+    let dir = tempfile::tempdir().unwrap();
+    let ids = dir.path().join("ids");
+    let ranges = some(1);
+    let stale = dir.path().join("stale");
+    let old = take(&ids, &ranges, &stale, "77-1").unwrap();
+    fs::remove_dir_all(&ids).unwrap();
+    let container = living(dir.path(), "c");
+    let new = take(&ids, &ranges, &container, "77-1").unwrap();
+    assert_eq!(old, new);
+    old.release(&stale).unwrap();
+    assert!(take(&ids, &ranges, &container, "77-2").is_err());
+    assert_eq!(held_by(&ids, &container).unwrap(), [(new.first, true)]);
+    assert!(held_by(&ids, &stale).unwrap().is_empty());
+    new.release(&container).unwrap();
+    assert!(take(&ids, &ranges, &container, "77-2").is_ok());
 }

@@ -4,7 +4,7 @@ use std::ffi::CString;
 use std::os::fd::{AsFd as _, OwnedFd};
 
 use cofferdam_profiles::access::AccessPath;
-use cofferdam_profiles::landlock::{FILE_RIGHTS, Missing, PathRule, Ruleset};
+use cofferdam_profiles::landlock::{FILE_RIGHTS, PathRule, Ruleset};
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, OFlag, OpenHow, ResolveFlag, openat2};
 use nix::sys::stat::{SFlag, fstat};
@@ -60,10 +60,10 @@ fn allow(ruleset: &OwnedFd, rule: &PathRule) -> Step {
     };
     let status = fstat(&place).at(Stage::Landlock, format!("look at {}", rule.path))?;
     let kind = SFlag::from_bits_truncate(status.st_mode) & SFlag::S_IFMT;
-    let access = if kind == SFlag::S_IFDIR {
-        rule.access
-    } else {
-        rule.access & FILE_RIGHTS
+    let access = match kind {
+        SFlag::S_IFDIR if rule.alone => rule.access & !FILE_RIGHTS,
+        SFlag::S_IFDIR => rule.access,
+        _ => rule.access & FILE_RIGHTS,
     };
     if access == 0 {
         return Ok(());
@@ -84,14 +84,15 @@ fn open(rule: &PathRule) -> Step<Option<OwnedFd>> {
         let text = CString::new(path.as_bytes()).map_err(|_| Errno::EINVAL)?;
         openat2(AT_FDCWD, text.as_c_str(), how)
     };
-    let above = rule.path.parents();
-    for path in std::iter::once(rule.path.clone()).chain(above) {
+    // No further up: that would be a rule for more and more that nobody spoke of.
+    let above = rule.path.parents().filter(|above| !above.is_root());
+    for path in std::iter::once(rule.path.clone()).chain(above.take(rule.up.into())) {
         match open_one(&path) {
             Ok(place) => return Ok(Some(place)),
-            Err(Errno::ENOENT) if rule.missing == Missing::Nearest => {}
-            Err(
-                Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP | Errno::EACCES | Errno::ENAMETOOLONG,
-            ) => return Ok(None),
+            Err(Errno::ENOENT) => {}
+            Err(Errno::ENOTDIR | Errno::ELOOP | Errno::EACCES | Errno::ENAMETOOLONG) => {
+                return Ok(None);
+            }
             Err(errno) => return Err(errno).at(Stage::Landlock, format!("open {path}")),
         }
     }

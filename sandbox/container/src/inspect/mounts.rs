@@ -5,6 +5,7 @@ use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 
+use cofferdam_profiles::mountinfo;
 use serde::Serialize;
 
 /// A path of the host that can be reached, and written to, from inside.
@@ -69,29 +70,8 @@ fn parse(text: &str) -> impl Iterator<Item = Mount<'_>> {
     })
 }
 
-/// `\040` and its like stand for blanks in mountinfo.
 fn unescape(text: &str) -> PathBuf {
-    let bytes = text.as_bytes();
-    let mut out = Vec::with_capacity(bytes.len());
-    let mut at = 0;
-    while let Some(&byte) = bytes.get(at) {
-        let octal = bytes
-            .get(at + 1..at + 4)
-            .filter(|_| byte == b'\\')
-            .and_then(|digits| std::str::from_utf8(digits).ok())
-            .and_then(|digits| u8::from_str_radix(digits, 8).ok());
-        match octal {
-            Some(value) => {
-                out.push(value);
-                at += 4;
-            }
-            None => {
-                out.push(byte);
-                at += 1;
-            }
-        }
-    }
-    PathBuf::from(OsString::from_vec(out))
+    PathBuf::from(OsString::from_vec(mountinfo::unescape(text.as_bytes())))
 }
 
 #[cfg(test)]
@@ -118,17 +98,5 @@ mod tests {
             .map(|p| (p.destination.to_str().unwrap(), p.source.to_str().unwrap()))
             .collect();
         assert_eq!(pairs, [("/data", "/srv/my data"), ("/dev/kvm", "/kvm")]);
-    }
-
-    #[test]
-    fn escapes() {
-        for (text, expected) in [
-            ("/a\\040b", "/a b"),
-            ("/a\\134b", "/a\\b"),
-            ("/a\\04", "/a\\04"),
-            ("\\", "\\"),
-        ] {
-            assert_eq!(unescape(text), PathBuf::from(expected));
-        }
     }
 }

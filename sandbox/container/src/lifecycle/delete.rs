@@ -20,6 +20,9 @@ use crate::ids;
 use crate::state::{self, STATE, State, Status};
 use crate::sys::pidfd;
 
+/// The processes of a container whose state is lost.
+mod unknown;
+
 /// How long processes get to end after SIGKILL, and a creator to let go.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -27,8 +30,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// that is half made or does not exist.
 pub fn delete(root: &Path, id: &ContainerId, force: bool) -> Result<(), DeleteError> {
     let directory = id.directory(root);
-    if let Some(state) = readable(root, id, &directory, force)? {
-        stop(&state, force)?;
+    if let Some(found) = readable(root, id, &directory, force)? {
+        stop(found.state(), force)?;
     } else if !directory.exists() {
         return Ok(());
     }
@@ -36,24 +39,56 @@ pub fn delete(root: &Path, id: &ContainerId, force: bool) -> Result<(), DeleteEr
         return Ok(());
     };
     // Whoever had the lock may have gone on from what was read above.
-    let state = readable(root, id, &directory, force)?;
-    if let Some(state) = &state {
-        stop(state, force)?;
-        remove_cgroup(state)?;
-        end_listener(state)?;
-        let give_up = match state.pid {
-            Some(_) => own_ids::give_up(&mut state.clone()),
-            // Its creator died before it could write down which ids it had taken.
-            None => ids::release_of(Path::new(ids::DIRECTORY), &directory),
-        };
-        give_up.map_err(failed("give the user ids back"))?;
-        if state.late_hooks {
-            poststop(root, id, state);
-        }
+    let found = readable(root, id, &directory, force)?;
+    if let Some(found) = &found {
+        stop(found.state(), force)?;
+    }
+    if !matches!(found, Some(Found::Whole(_))) {
+        // Which process was init is lost.
+        unknown::end(&directory, found.as_ref().map(Found::state))?;
+    }
+    if let Some(found) = &found {
+        remove_cgroup(found.state())?;
+    }
+    end_listener(&directory, found.as_ref().map(Found::state))?;
+    give_up(&directory, found.as_ref().map(Found::state))
+        .map_err(failed("give the user ids back"))?;
+    if let Some(Found::Whole(state)) = &found
+        && state.late_hooks
+    {
+        poststop(root, id, state);
     }
     // Also of a container that was half made, of which there may be no state.
     apparmor::release(&directory)?;
     remove_directory(&directory)
+}
+
+/// Gives back what the container has of the host's. What it holds is looked for where the state does
+/// not say it: its creator may have died before it could write that down.
+fn give_up(directory: &Path, state: Option<&State>) -> io::Result<()> {
+    match state {
+        Some(state) if state.pid.is_some() => own_ids::give_up(&mut state.clone()),
+        _ => {
+            own_ids::remove_work(directory)?;
+            ids::release_of(Path::new(ids::DIRECTORY), directory)
+        }
+    }
+}
+
+/// What can be read of a container.
+enum Found {
+    /// Its state.
+    Whole(State),
+    /// Its state is damaged; this is what was about to be made.
+    Intent(State),
+}
+
+impl Found {
+    fn state(&self) -> &State {
+        match self {
+            Self::Whole(state) | Self::Intent(state) => state,
+        }
+    }
 }
 
 /// The container's state; `None` if there is none that can be read, but it is right to go on: a
@@ -64,11 +99,13 @@ fn readable(
     id: &ContainerId,
     directory: &Path,
     force: bool,
-) -> Result<Option<State>, DeleteError> {
+) -> Result<Option<Found>, DeleteError> {
     match state::load(root, id) {
-        Ok(state) => Ok(Some(state)),
+        Ok(state) => Ok(Some(Found::Whole(state))),
         Err(StateError::Unknown { .. }) if force || directory.exists() => Ok(None),
-        Err(StateError::Damaged { .. }) if force => Ok(None),
+        Err(StateError::Damaged { .. }) if force => {
+            Ok(state::load_intent(root, id).ok().map(Found::Intent))
+        }
         Err(error) => Err(error.into()),
     }
 }
@@ -147,11 +184,12 @@ fn remove_cgroup(state: &State) -> Result<(), DeleteError> {
 }
 
 /// Nothing can be denied any more.
-fn end_listener(state: &State) -> Result<(), DeleteError> {
-    let Some(listener) = &state.denials else {
+fn end_listener(directory: &Path, state: Option<&State>) -> Result<(), DeleteError> {
+    let Some(listener) = state.and_then(|state| state.denials.as_ref()) else {
+        denials::ask_to_end(directory);
         return Ok(());
     };
-    denials::end(&state.directory, (listener.pid, listener.start_time))
+    denials::end(directory, (listener.pid, listener.start_time))
         .map_err(failed("end the process that explains denied calls"))
 }
 

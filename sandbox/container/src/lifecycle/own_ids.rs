@@ -2,8 +2,7 @@
 
 use std::fs;
 use std::io;
-use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
-use std::os::unix::fs::MetadataExt as _;
+use std::os::fd::{AsFd as _, BorrowedFd};
 use std::path::{Path, PathBuf};
 
 use cofferdam_profiles::policy::{Action, Finding, Hardened, Rule};
@@ -14,7 +13,6 @@ use oci_spec::runtime::Spec;
 use super::making::Making;
 use super::recipe::Recipe;
 use crate::error::{CreateError, StateError};
-use crate::id::ContainerId;
 use crate::ids::{self, Lease};
 use crate::init::chain;
 use crate::namespaces::{self, Namespaces};
@@ -24,6 +22,13 @@ use crate::rootfs::{
 };
 use crate::state::{self, State};
 use crate::sys::namespace;
+
+/// The user namespace of a pod.
+mod pod;
+
+/// The name of the link, in the state directory, to a directory of the engine's storage that was made for
+/// the container: whoever finds the one removes the other, even if the creator wrote no state.
+pub(super) const WORK: &str = "work";
 
 /// What is to be added to the report, for it was not known before.
 pub(super) type Findings = Vec<Finding>;
@@ -39,8 +44,14 @@ pub(super) fn set_up(
     let policy = hardened.policy();
     let unmapped = policy.may_mount_unmapped();
     if !hardened.own_ids() {
-        recipe.namespaces.make_user()?;
-        return open(recipe, None, unmapped, rootfs);
+        let container = &making.state.directory;
+        let directory = Path::new(ids::DIRECTORY);
+        let Some(lease) = pod::of_engine(directory, &recipe.namespaces, container, &token()?)?
+        else {
+            recipe.namespaces.make_user()?;
+            return open(recipe, None, unmapped, rootfs);
+        };
+        return with_lease(lease, recipe, making, unmapped, rootfs);
     }
     match with_own(recipe, making, unmapped, rootfs) {
         Err(error) if policy.may_lack_own_ids() => {
@@ -64,14 +75,23 @@ fn with_own(
     rootfs: &mut RootfsOptions,
 ) -> Result<Findings, CreateError> {
     let lease = range(&mut recipe.namespaces, &making.state.directory)?;
+    with_lease(lease, recipe, making, unmapped, rootfs)
+}
+
+fn with_lease(
+    lease: Lease,
+    recipe: &mut Recipe<'_>,
+    making: &mut Making,
+    unmapped: bool,
+    rootfs: &mut RootfsOptions,
+) -> Result<Findings, CreateError> {
     let first = lease.first;
     // From here on an error gives it back.
     making.state.ids = Some(lease);
     recipe.namespaces.make_user()?;
     if let Some(user) = recipe.namespaces.user() {
-        let root = open_root(&rootfs.rootfs, user, first)?;
-        making.state.work = root.work;
-        rootfs.root = Some(root.tree);
+        let note = making.state.directory.join(WORK);
+        rootfs.root = Some(open_root(&rootfs.rootfs, user, first, &note)?);
     }
     let mut findings = open(recipe, Some(first), unmapped, rootfs)?;
     findings.insert(0, ids_finding(first));
@@ -104,6 +124,7 @@ fn open(
     rootfs.has_userns = recipe.namespaces.has_user();
     let sources = open_sources(recipe.spec, rootfs, owners)?;
     rootfs.sources = sources.mounts;
+    rootfs.nodes = sources.nodes;
     let mut findings: Findings = sources.unmapped.iter().map(unmapped).collect();
     if let (Some(first), Some(network)) = (first, owners.and_then(|owners| owners.network)) {
         let set = prepare_network(recipe.spec, network, first)?;
@@ -113,35 +134,27 @@ fn open(
     Ok(findings)
 }
 
-/// The network namespace that is joined, unless it is this process's own.
+/// The network namespace that is joined, unless it is the host's, which is left as it is.
 fn joined_network(namespaces: &Namespaces) -> Option<BorrowedFd<'_>> {
     let network = namespaces.join_of(namespaces::NETWORK)?;
-    let own = fs::File::open("/proc/self/ns/net").ok()?;
-    (!same(network, own.as_fd())).then_some(network)
+    // What cannot be compared could be the host's.
+    let hosts = namespaces::is_hosts(network, namespaces::NETWORK).unwrap_or(true);
+    (!hosts).then_some(network)
 }
 
 /// Whether a namespace is owned by a user namespace.
 fn belongs_to(namespace: BorrowedFd<'_>, user: BorrowedFd<'_>) -> bool {
     let owner = namespace::owner(namespace).ok();
-    owner.is_some_and(|owner| same(owner.as_fd(), user))
+    owner.is_some_and(|owner| pod::same(owner.as_fd(), user))
 }
 
-fn same(one: BorrowedFd<'_>, other: BorrowedFd<'_>) -> bool {
-    match (fstat(one), fstat(other)) {
-        (Ok(one), Ok(other)) => (one.st_dev, one.st_ino) == (other.st_dev, other.st_ino),
-        _ => false,
-    }
-}
-
-/// The range of the pod whose namespaces are joined, or one that nobody has.
+/// The range of the pod whose namespaces are joined, or one that nobody has. The user namespace of
+/// anybody else is not joined: whoever made it is root in it.
 fn range(namespaces: &mut Namespaces, container: &Path) -> Result<Lease, CreateError> {
-    let token = token().map_err(|source| CreateError::System {
-        action: "read this process's own state",
-        source,
-    })?;
+    let token = token()?;
     let directory = Path::new(ids::DIRECTORY);
-    for user in owners(namespaces) {
-        if let Some(lease) = of_pod(directory, &user, container, &token)? {
+    for user in pod::owners(namespaces) {
+        if let Some(lease) = pod::hold(directory, user.as_fd(), container, &token)? {
             namespaces.join_user(user);
             return Ok(lease);
         }
@@ -153,81 +166,13 @@ fn range(namespaces: &mut Namespaces, container: &Path) -> Result<Lease, CreateE
 }
 
 /// Names this process: unique as long as its container is being made, and afterwards its container.
-fn token() -> io::Result<String> {
+fn token() -> Result<String, CreateError> {
     let pid = nix::unistd::Pid::this().as_raw();
-    let (_, start) = state::process_stat(pid)?;
-    Ok(format!("{pid}-{start}"))
-}
-
-/// The user namespaces, other than the host's, that own what is joined.
-fn owners(namespaces: &Namespaces) -> Vec<OwnedFd> {
-    let Ok(own) = fs::File::open("/proc/self/ns/user") else {
-        return Vec::new();
-    };
-    let mut found: Vec<OwnedFd> = Vec::new();
-    for join in &namespaces.joins {
-        // The kernel shows none that is outside of the caller's own.
-        let Ok(owner) = namespace::owner(&join.file) else {
-            continue;
-        };
-        let mut known = found.iter().map(|f| f.as_fd()).chain([own.as_fd()]);
-        let is_known = known.any(|known| same(known, owner.as_fd()));
-        drop(known);
-        if !is_known {
-            found.push(owner);
-        }
-    }
-    found
-}
-
-/// Holds the range of a pod, if `user` is the user namespace of a container of ours that lives. Any
-/// other is not joined: whoever made it is root in it.
-fn of_pod(
-    directory: &Path,
-    user: &OwnedFd,
-    container: &Path,
-    token: &str,
-) -> Result<Option<Lease>, CreateError> {
-    let Some(first) = holder_of(directory, user) else {
-        return Ok(None);
-    };
-    let Some(lease) = ids::share(directory, first, container, token)? else {
-        return Ok(None);
-    };
-    // It may have been given back, and taken by another, between the look and the hold.
-    if holder_of(directory, user) == Some(first) {
-        return Ok(Some(lease));
-    }
-    lease.release().map_err(give_back)?;
-    Ok(None)
-}
-
-/// The range whose living holder is in this user namespace.
-fn holder_of(directory: &Path, user: &OwnedFd) -> Option<u32> {
-    let first = namespace::first_id(user).ok()?;
-    let holders = fs::read_dir(directory.join(first.to_string())).ok()?;
-    let mut containers = holders
-        .flatten()
-        .filter_map(|h| fs::read_link(h.path()).ok());
-    containers
-        .any(|container| is_in(&container, user))
-        .then_some(first)
-}
-
-fn is_in(container: &Path, user: &OwnedFd) -> bool {
-    let (Some(root), Some(name)) = (container.parent(), container.file_name()) else {
-        return false;
-    };
-    let id = name.to_str().and_then(|name| ContainerId::parse(name).ok());
-    let state = id.and_then(|id| state::load(root, &id).ok());
-    let Some(pid) = state.and_then(|state| state.live_pid()) else {
-        return false;
-    };
-    let theirs = fs::metadata(format!("/proc/{pid}/ns/user"));
-    match (theirs, fstat(user)) {
-        (Ok(theirs), Ok(user)) => (theirs.dev(), theirs.ino()) == (user.st_dev, user.st_ino),
-        _ => false,
-    }
+    let stat = state::process_stat(pid).map_err(|source| CreateError::System {
+        action: "read this process's own state",
+        source,
+    })?;
+    Ok(format!("{pid}-{}", stat.start))
 }
 
 /// Gives the process's user the pipes that are its standard streams, so that it may open
@@ -267,15 +212,24 @@ pub(super) fn own_stdio(process: &ProcessPlan, lease: Option<&Lease>) -> io::Res
 
 /// Removes what a container with its own ids leaves on the host. Can be done again.
 pub(super) fn give_up(state: &mut State) -> io::Result<()> {
-    if let Some(work) = state.work.take() {
-        match fs::remove_dir_all(&work) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-    }
+    remove_work(&state.directory)?;
     match state.ids.take() {
-        Some(lease) => lease.release(),
+        Some(lease) => lease.release(&state.directory),
         None => Ok(()),
+    }
+}
+
+/// Removes the directory of the engine's storage that was made for the container, if any was.
+pub(super) fn remove_work(directory: &Path) -> io::Result<()> {
+    let absent = |error: &io::Error| error.kind() == io::ErrorKind::NotFound;
+    let note = directory.join(WORK);
+    let work = match fs::read_link(&note) {
+        Err(error) if absent(&error) => return Ok(()),
+        other => other?,
+    };
+    match fs::remove_dir_all(work) {
+        Err(error) if !absent(&error) => Err(error),
+        _ => fs::remove_file(&note),
     }
 }
 

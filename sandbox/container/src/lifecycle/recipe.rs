@@ -103,7 +103,6 @@ impl<'a> Recipe<'a> {
             late_hooks,
             denials: None,
             ids: None,
-            work: None,
             directory: options.id.directory(&options.root),
         };
         Ok(Self {
@@ -151,8 +150,8 @@ fn approved_root(path: PathBuf) -> Result<PathBuf, CreateError> {
 
 /// When a process started; see [`State::pid_start_time`].
 pub(super) fn start_time(pid: Pid) -> Result<u64, CreateError> {
-    let (_, start) = state::process_stat(pid.as_raw()).map_err(system("read a process's state"))?;
-    Ok(start)
+    let stat = state::process_stat(pid.as_raw()).map_err(system("read a process's state"))?;
+    Ok(stat.start)
 }
 
 /// What the spec can ask for and we do not give. Silence would be a container that is less than it

@@ -1,5 +1,9 @@
 //! Device nodes and the links in `/dev`.
 
+/// Nodes that the parent makes.
+pub(super) mod mapped;
+
+use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
@@ -157,6 +161,8 @@ pub(super) struct Maker<'a> {
     pub(super) root: BorrowedFd<'a>,
     /// In a user namespace nodes cannot be made, only the host's bound.
     pub(super) bind: bool,
+    /// Those that the parent has made, by their paths.
+    pub(super) nodes: &'a BTreeMap<PathBuf, OwnedFd>,
     /// What is mounted so far.
     pub(super) mounted: &'a Mounted,
 }
@@ -240,13 +246,18 @@ impl Maker<'_> {
         }
     }
 
-    /// Binds the host's node of the same path, if it is the same device.
+    /// Binds the node that was made for it, or the host's of the same path, if it is the same device.
     fn bind_node(&self, dir: BorrowedFd<'_>, name: &OsStr, path: &Path, node: &Node) -> Result<()> {
-        let host = host_device(path, node)?;
-        let tree = sys::clone_tree(host.as_fd(), false).map_err(failed_io("bind", path))?;
         let place = open_or_make(dir, Path::new(name), Kind::File)
             .map_err(failed_io("make the place of", path))?;
-        sys::attach(tree.as_fd(), place.fd.as_fd()).map_err(failed_io("bind", path))
+        let attach = |tree: &OwnedFd| {
+            sys::attach(tree.as_fd(), place.fd.as_fd()).map_err(failed_io("bind", path))
+        };
+        if let Some(made) = self.nodes.get(path) {
+            return attach(made);
+        }
+        let host = host_device(path, node)?;
+        attach(&sys::clone_tree(host.as_fd(), false).map_err(failed_io("bind", path))?)
     }
 }
 

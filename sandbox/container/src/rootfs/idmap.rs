@@ -93,6 +93,7 @@ const KNOWN: &[(i64, &str, bool)] = &[
     (0x2fc1_2fc1, "zfs", false),
     (0x794c_7630, "overlay", false),
     (0x0102_1994, "tmpfs", false),
+    (0x8584_58f6, "ramfs", false),
     (0x9fa0, "proc", true),
     (0x6265_6572, "sysfs", true),
     (0x0027_e0eb, "cgroup", true),

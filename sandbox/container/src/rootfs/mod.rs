@@ -60,7 +60,6 @@ mod sys;
 
 pub(crate) use binds::is_engines_own;
 pub use error::{MountProblem, RootfsError};
-pub use mapped::MappedRoot;
 pub use network::prepare_network;
 
 use std::collections::BTreeMap;
@@ -100,6 +99,8 @@ pub struct RootfsOptions {
     pub cgroups: Vec<CgroupDir>,
     /// Mounts by index in `mounts` that the parent made with [`open_sources`].
     pub sources: BTreeMap<usize, OwnedFd>,
+    /// Device nodes by their paths in the container that the parent made with [`open_sources`].
+    pub nodes: BTreeMap<PathBuf, OwnedFd>,
     /// The parent has set the parameters of the network namespace, with [`prepare_network`].
     pub network_prepared: bool,
     /// The root file system, mapped, that the parent made with [`open_root`].
@@ -126,6 +127,8 @@ pub struct Owners<'a> {
 pub struct Sources {
     /// By index in `mounts`.
     pub mounts: BTreeMap<usize, OwnedFd>,
+    /// Device nodes with the spec's owners, by their paths in the container.
+    pub nodes: BTreeMap<PathBuf, OwnedFd>,
     /// Destinations of volumes that could not be mapped, with their file systems' types.
     pub unmapped: Vec<(PathBuf, String)>,
 }
@@ -146,8 +149,8 @@ pub struct Rootfs<'a> {
 }
 
 /// Opens, in the host's namespaces and with the host's rights, what the container's init could not
-/// open or map itself: all binds, if it has a user namespace. The descriptors go to init as
-/// [`RootfsOptions::sources`].
+/// open or map itself: all binds, if it has a user namespace, and the spec's devices. The descriptors go to
+/// init as [`RootfsOptions::sources`] and [`RootfsOptions::nodes`].
 pub fn open_sources(
     spec: &Spec,
     options: &RootfsOptions,
@@ -157,6 +160,10 @@ pub fn open_sources(
     let Some(owners) = owners else {
         return Ok(sources);
     };
+    let devices = spec.linux().as_ref().and_then(|l| l.devices().as_deref());
+    if owners.first.is_some() {
+        sources.nodes = devices::mapped::make(devices.unwrap_or_default(), owners.user)?;
+    }
     for (index, mount) in spec.mounts().iter().flatten().enumerate() {
         let entry = mounts::Entry::parse(mount)?;
         let failed = |problem| entry.error(problem);
@@ -176,9 +183,10 @@ pub fn open_sources(
 }
 
 /// Opens the root file system with the owners of the user namespace, whose root is `first` on the
-/// host. The descriptor goes to init as [`RootfsOptions::root`].
-pub fn open_root(rootfs: &Path, user: BorrowedFd<'_>, first: u32) -> Result<MappedRoot> {
-    mapped::open(rootfs, user, first)
+/// host. The descriptor goes to init as [`RootfsOptions::root`]. `note` becomes a link to a directory
+/// that is to be removed after it, if one has to be made.
+pub fn open_root(rootfs: &Path, user: BorrowedFd<'_>, first: u32, note: &Path) -> Result<OwnedFd> {
+    mapped::open(rootfs, user, first, note)
 }
 
 /// Everything here changes the mount namespace it is called in: it must not be somebody else's.
@@ -261,6 +269,7 @@ impl<'a> Rootfs<'a> {
         let maker = devices::Maker {
             root: root.as_fd(),
             bind: options.has_userns,
+            nodes: &options.nodes,
             mounted: &mounted,
         };
         maker.run(

@@ -197,7 +197,9 @@ pub(crate) fn may_execute(path: &CStr) -> io::Result<()> {
     Ok(())
 }
 
-/// Sets every group id, then every user id of this thread.
+/// Sets every group id, then every user id of this thread, and makes the process undumpable: the kernel
+/// sets that anew with the ids, to the host's `fs.suid_dumpable`. Where that is 1, who has the new ids
+/// could look into a process that still holds the runtime's descriptors.
 pub(crate) fn set_ids(uid: u32, gid: u32, groups: Option<&[u32]>) -> io::Result<()> {
     if let Some(groups) = groups {
         // SAFETY: the pointer and the length are one live slice of `gid_t`.
@@ -208,6 +210,7 @@ pub(crate) fn set_ids(uid: u32, gid: u32, groups: Option<&[u32]>) -> io::Result<
     check(unsafe { libc::syscall(libc::SYS_setresgid, gid, gid, gid) })?;
     // SAFETY: integers only.
     check(unsafe { libc::syscall(libc::SYS_setresuid, uid, uid, uid) })?;
+    prctl(libc::PR_SET_DUMPABLE, 0, 0)?;
     Ok(())
 }
 
@@ -221,4 +224,29 @@ pub(crate) fn working_directory() -> io::Result<Vec<u8>> {
     // The length counts the terminating NUL.
     buffer.truncate(usize::try_from(length).unwrap_or(0).saturating_sub(1));
     Ok(buffer)
+}
+
+#[cfg(test)]
+mod tests {
+    use nix::sys::prctl::{get_dumpable, set_dumpable};
+
+    use super::*;
+    use crate::sys::clone::{self, Side};
+
+    /// As on a host whose `fs.suid_dumpable` is 1: with the ids that a process has already the kernel
+    /// leaves it dumpable, too.
+    #[test]
+    fn who_gets_ids_is_undumpable() {
+        let (uid, gid) = (nix::unistd::geteuid(), nix::unistd::getegid());
+        let Side::Parent(pid, _) = clone::clone(0, false, None).expect("cloned") else {
+            let before = set_dumpable(true).is_ok() && get_dumpable() == Ok(true);
+            let set = set_ids(uid.as_raw(), gid.as_raw(), None).is_ok();
+            clone::exit(i32::from(!(before && set && get_dumpable() == Ok(false))));
+        };
+        let ended = nix::sys::wait::waitpid(pid, None).expect("waited");
+        assert!(
+            matches!(ended, nix::sys::wait::WaitStatus::Exited(_, 0)),
+            "{ended:?}"
+        );
+    }
 }

@@ -26,6 +26,15 @@ pub(crate) fn owner(file: impl AsFd) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(owner) })
 }
 
+/// The user namespace in which the user namespace `file` was made; an error if the caller may not see it.
+pub(crate) fn parent(file: impl AsFd) -> io::Result<OwnedFd> {
+    // SAFETY: NS_GET_PARENT takes no argument and touches no memory.
+    let parent = unsafe { libc::ioctl(file.as_fd().as_raw_fd(), libc::NS_GET_PARENT) };
+    check(parent.into())?;
+    // SAFETY: the call just returned this descriptor, close-on-exec; nobody else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(parent) })
+}
+
 /// Moves this thread into namespaces: `file` is one namespace or a pidfd, `kinds` are `CLONE_NEW*`
 /// bits, of which a pidfd takes several at once.
 pub(crate) fn join(file: impl AsFd, kinds: u64) -> io::Result<()> {
@@ -48,11 +57,29 @@ pub(crate) fn set_domain_name(name: &[u8]) -> io::Result<()> {
     Ok(())
 }
 
-/// The caller's id of root of the user namespace `file`.
+/// The maps of a user namespace in the caller's numbers: what `uid_map` and `gid_map` say.
+#[derive(Debug)]
+pub(crate) struct IdMaps {
+    pub(crate) uids: String,
+    pub(crate) gids: String,
+}
+
+impl IdMaps {
+    /// The caller's id of root, if the first line is root's.
+    pub(crate) fn root(&self) -> Option<u32> {
+        let mut fields = self.uids.split_ascii_whitespace();
+        match (fields.next(), fields.next()) {
+            (Some("0"), Some(first)) => first.parse().ok(),
+            _ => None,
+        }
+    }
+}
+
+/// The maps of the user namespace `file`.
 ///
-/// The caller must be single-threaded: only the map of a process can be read, so one is cloned that
-/// enters the namespace and ends at once. Its map can be read until it is reaped.
-pub(crate) fn first_id(file: impl AsFd) -> io::Result<u32> {
+/// The caller must be single-threaded: only the maps of a process can be read, so one is cloned that
+/// enters the namespace and ends at once. Its maps can be read until it is reaped.
+pub(crate) fn id_maps(file: impl AsFd) -> io::Result<IdMaps> {
     let (pid, ended) = match clone::clone(0, false, None)? {
         Side::Child => {
             // Those in there must not trace a process of the host's.
@@ -62,15 +89,15 @@ pub(crate) fn first_id(file: impl AsFd) -> io::Result<u32> {
         }
         Side::Parent(pid, ended) => (pid, ended),
     };
-    let text = pidfd::wait_end(&ended, PATIENCE)
-        .and_then(|_| fs::read_to_string(format!("/proc/{pid}/uid_map")));
+    let read = |name: &str| fs::read_to_string(format!("/proc/{pid}/{name}"));
+    let maps = pidfd::wait_end(&ended, PATIENCE).and_then(|_| {
+        Ok(IdMaps {
+            uids: read("uid_map")?,
+            gids: read("gid_map")?,
+        })
+    });
     // It may have been stopped by somebody who sees it.
     let _ = pidfd::signal(&ended, libc::SIGKILL);
     pidfd::reap(pid);
-    let text = text?;
-    let mut fields = text.split_ascii_whitespace();
-    match (fields.next(), fields.next().map(str::parse)) {
-        (Some("0"), Some(Ok(first))) => Ok(first),
-        _ => Err(io::ErrorKind::InvalidData.into()),
-    }
+    maps
 }

@@ -191,13 +191,28 @@ impl Bundle {
             .collect()
     }
 
-    /// Nothing is left of it: no state, no cgroup, no mount, no process.
+    /// The ranges of user ids that this container holds.
+    pub(crate) fn ranges(&self) -> Vec<PathBuf> {
+        let state = self.state_root().join(&self.id);
+        let ranges = fs::read_dir("/run/cofferdam/.ids").into_iter().flatten();
+        let ranges = ranges.map(|range| range.unwrap().path());
+        ranges
+            .filter(|range| {
+                let holders = fs::read_dir(range).into_iter().flatten().flatten();
+                let mut containers = holders.filter_map(|holder| fs::read_link(holder.path()).ok());
+                containers.any(|container| container == state)
+            })
+            .collect()
+    }
+
+    /// Nothing is left of it: no state, no cgroup, no mount, no user ids.
     pub(crate) fn assert_gone(&self) {
         assert!(!self.state_root().join(&self.id).exists(), "state is left");
         assert_eq!(self.cgroups(), Vec::<PathBuf>::new(), "cgroups are left");
         let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
         let here = self.path().to_str().unwrap();
         assert!(!mounts.contains(here), "a mount is left");
+        assert_eq!(self.ranges(), Vec::<PathBuf>::new(), "user ids are left");
     }
 }
 

@@ -113,3 +113,50 @@ fn a_damaged_state_can_be_removed() {
         bundle.assert_gone();
     }
 }
+
+/// The state of a running container is damaged, or all that is known of it: `delete --force` still finds
+/// its cgroup, its processes and its user ids.
+#[test]
+fn a_running_container_with_a_damaged_state_can_be_removed() {
+    if !needs_root() {
+        return;
+    }
+    for damaged in [&["state.json"][..], &["state.json", "intent.json"]] {
+        let bundle = Bundle::new().script("sleep 1000 & sleep 1000").up();
+        let pid = bundle.pid();
+        assert_eq!(bundle.ranges().len(), 1);
+        let map = std::fs::read_to_string(format!("/proc/{pid}/uid_map")).unwrap();
+        let first: u32 = map.split_whitespace().nth(1).unwrap().parse().unwrap();
+        for name in damaged {
+            let file = bundle.state_root().join(&bundle.id).join(name);
+            std::fs::write(file, "{").unwrap();
+        }
+        // Without force nothing is touched.
+        assert_ne!(bundle.life("delete", &[]).status, 0);
+        assert!(users_of(first) >= 2, "{damaged:?}");
+        let deleted = bundle.life("delete", &["force"]);
+        assert_eq!(deleted.status, 0, "{damaged:?}: {}", deleted.err);
+        assert_eq!(users_of(first), 0, "{damaged:?}");
+        assert_eq!(bundle.ranges().len(), 0);
+        // Where its cgroup was is not known if nothing could be read.
+        for directory in bundle.cgroups() {
+            assert_eq!(damaged.len(), 2, "{}", directory.display());
+            std::fs::remove_dir(directory).unwrap();
+        }
+        bundle.assert_gone();
+    }
+}
+
+/// How many processes have one of the 65536 ids from `first` on.
+fn users_of(first: u32) -> usize {
+    let statuses = std::fs::read_dir("/proc")
+        .unwrap()
+        .filter_map(|entry| std::fs::read_to_string(entry.unwrap().path().join("status")).ok());
+    let has_id = |status: &String| {
+        let user = status.lines().find_map(|line| line.strip_prefix("Uid:"));
+        let user = user.and_then(|ids| ids.split_whitespace().next()?.parse::<u32>().ok());
+        user.is_some_and(|user| (first..first + 65_536).contains(&user))
+            && !status.contains("State:\tZ")
+    };
+    statuses.filter(has_id).count()
+}

@@ -4,6 +4,8 @@ use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt as _;
 use std::path::{Path, PathBuf};
 
+use cofferdam_profiles::mountinfo::unescape;
+
 /// The list is not read further, in bytes.
 pub(super) const MAX_LIST: u64 = 16 << 20;
 
@@ -175,27 +177,6 @@ fn split(text: &[u8], separator: u8) -> Vec<&[u8]> {
     }
     parts.push(&text[start..]);
     parts
-}
-
-/// The kernel's `\040` for a space, and the like.
-fn unescape(text: &[u8]) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text;
-    while let Some((first, after)) = rest.split_first() {
-        let digits = after.get(..3).filter(|_| *first == b'\\');
-        let digits = digits.and_then(|digits| std::str::from_utf8(digits).ok());
-        match digits.and_then(|digits| u8::from_str_radix(digits, 8).ok()) {
-            Some(byte) => {
-                bytes.push(byte);
-                rest = &after[3..];
-            }
-            None => {
-                bytes.push(*first);
-                rest = after;
-            }
-        }
-    }
-    bytes
 }
 
 fn without_backslashes(text: &[u8]) -> Vec<u8> {

@@ -11,6 +11,9 @@ mod layers;
 /// An overlay over mapped layers.
 mod overlay;
 
+/// The way to a layer.
+mod trusted;
+
 use std::fs;
 use std::io::{self, Read as _};
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
@@ -23,18 +26,15 @@ use super::mounts::Outcome;
 use super::sys::{self, MountAttr};
 use super::{idmap, root};
 
-/// A root file system with the owners of a user namespace.
-#[derive(Debug)]
-pub struct MappedRoot {
-    /// It, detached.
-    pub tree: OwnedFd,
-    /// A directory that was made for it and is to be removed after it.
-    pub work: Option<PathBuf>,
-}
-
 /// Opens the root file system for a container in the user namespace `user`, whose id 0 is `first` on
-/// the host: a detached mount of it, and of what is mounted below it.
-pub(crate) fn open(rootfs: &Path, user: BorrowedFd<'_>, first: u32) -> Result<MappedRoot> {
+/// the host: a detached mount of it, and of what is mounted below it. `note` becomes a link to a directory
+/// that is to be removed after it, if one is made.
+pub(crate) fn open(
+    rootfs: &Path,
+    user: BorrowedFd<'_>,
+    first: u32,
+    note: &Path,
+) -> Result<OwnedFd> {
     let directory = root::open(rootfs)?;
     let failed = |problem| RootfsError::Unmappable {
         path: rootfs.to_owned(),
@@ -46,7 +46,7 @@ pub(crate) fn open(rootfs: &Path, user: BorrowedFd<'_>, first: u32) -> Result<Ma
         ))
     })?;
     if kind.filesystem_type() == OVERLAYFS_SUPER_MAGIC {
-        return of_overlay(directory.as_fd(), rootfs, user, first).map_err(failed);
+        return of_overlay(directory.as_fd(), rootfs, user, first, note).map_err(failed);
     }
     let tree = sys::clone_tree(directory.as_fd(), true)
         .map_err(MountProblem::system("copy the mount"))
@@ -61,7 +61,7 @@ pub(crate) fn open(rootfs: &Path, user: BorrowedFd<'_>, first: u32) -> Result<Ma
     sys::set_attributes(tree.as_fd(), &slave, true)
         .map_err(MountProblem::system("cut the mount off"))
         .map_err(failed)?;
-    Ok(MappedRoot { tree, work: None })
+    Ok(tree)
 }
 
 fn of_overlay(
@@ -69,7 +69,8 @@ fn of_overlay(
     rootfs: &Path,
     user: BorrowedFd<'_>,
     first: u32,
-) -> Outcome<MappedRoot> {
+    note: &Path,
+) -> Outcome<OwnedFd> {
     let list = list()?;
     if let Some(place) = layers::below(&list, rootfs) {
         return Err(MountProblem::Layers {
@@ -90,7 +91,7 @@ fn of_overlay(
     let number = number(directory)?;
     let mut overlay = layers::Overlay::of(&list, number).map_err(unclear)?;
     overlay.make_absolute(Path::exists).map_err(unclear)?;
-    let overlay::Made { mut tree, work } = overlay::mount(&overlay, user, first)?;
+    let mut tree = overlay::mount(&overlay, user, first, note)?;
     // What the engine's own mount remembers of names that were not there would hide what the container
     // makes from the engine's copy.
     sys::forget_names(directory).map_err(MountProblem::system("refresh the engine's own mount"))?;
@@ -101,7 +102,7 @@ fn of_overlay(
     if part != Path::new("") {
         tree = overlay::part(tree.as_fd(), &part)?;
     }
-    Ok(MappedRoot { tree, work })
+    Ok(tree)
 }
 
 fn list() -> Outcome<Vec<u8>> {

@@ -4,14 +4,13 @@ use std::fs;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::fs::DirBuilderExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, symlink};
 use std::path::{Path, PathBuf};
 
-use nix::fcntl::{OFlag, open};
-use nix::sys::stat::Mode;
 use nix::sys::statvfs::{FsFlags, fstatvfs};
 
 use super::layers::{Overlay, common};
+use super::trusted;
 use crate::init::chain;
 use crate::rootfs::error::MountProblem;
 use crate::rootfs::filesystem::Context;
@@ -36,41 +35,22 @@ struct Writable {
     work: PathBuf,
 }
 
-/// A new overlay, and the work directory that was made for it and is to be removed after it.
-pub(super) struct Made {
-    pub(super) tree: OwnedFd,
-    pub(super) work: Option<PathBuf>,
-}
-
-/// Mounts an overlay over the mapped layers of another, detached.
-pub(super) fn mount(overlay: &Overlay, user: BorrowedFd<'_>, first: u32) -> Outcome<Made> {
-    let name = format!("cofferdam-work-{first}");
-    let work = overlay
-        .upper
-        .as_ref()
-        .and_then(|(upper, work)| common(upper, work));
-    let work = work.map(|both| both.join(&name));
-    let made = over_mapped(overlay, user, first, &name);
-    if made.is_err()
-        && let Some(work) = &work
-    {
-        // The error that is told is the first one.
-        let _ = fs::remove_dir_all(work);
-    }
-    Ok(Made { tree: made?, work })
-}
-
-fn over_mapped(
+/// Mounts an overlay over the mapped layers of another, detached. `note` becomes a link to the work
+/// directory that is made for it and is to be removed after it, whatever comes of it.
+pub(super) fn mount(
     overlay: &Overlay,
     user: BorrowedFd<'_>,
     first: u32,
-    name: &str,
+    note: &Path,
 ) -> Outcome<OwnedFd> {
     let lower = overlay.lower.iter().map(|path| layer(path, user));
     let mapped = Mapped {
         lower: lower.collect::<Outcome<_>>()?,
         writable: match &overlay.upper {
-            Some((upper, work)) => Some(writable(upper, work, user, name)?),
+            Some((upper, work)) => {
+                let name = format!("cofferdam-work-{first}");
+                Some(writable(upper, work, user, &name, note)?)
+            }
             None => None,
         },
     };
@@ -122,59 +102,65 @@ fn below(tree: BorrowedFd<'_>, path: &Path) -> io::Result<OwnedFd> {
     )
 }
 
-/// A mapped copy of a layer's mount. Engines name layers by links of their own, so those are followed.
+/// A mapped copy of a layer's mount.
 fn layer(path: &Path, user: BorrowedFd<'_>) -> Outcome<OwnedFd> {
-    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-    let failed = |action, source| MountProblem::System {
-        action,
-        detail: format!(" {}", path.display()),
-        source,
-    };
-    let directory =
-        open(path, flags, Mode::empty()).map_err(|errno| failed("open the layer", errno.into()))?;
-    let tree = sys::clone_tree(directory.as_fd(), false)
-        .map_err(|source| failed("copy the mount of the layer", source))?;
+    mapped(&trusted::open(path)?, path, user)
+}
+
+fn mapped(directory: &OwnedFd, path: &Path, user: BorrowedFd<'_>) -> Outcome<OwnedFd> {
+    let tree =
+        sys::clone_tree(directory.as_fd(), false).map_err(|source| MountProblem::System {
+            action: "copy the mount of the layer",
+            detail: format!(" {}", path.display()),
+            source,
+        })?;
     idmap::set(tree.as_fd(), false, user)?;
     Ok(tree)
 }
 
 /// The upper directory and the work directory must be on one mount: that of what holds both.
-fn writable(upper: &Path, work: &Path, user: BorrowedFd<'_>, name: &str) -> Outcome<Writable> {
+fn writable(
+    upper: &Path,
+    work: &Path,
+    user: BorrowedFd<'_>,
+    name: &str,
+    note: &Path,
+) -> Outcome<Writable> {
     let Some(both) = common(upper, work) else {
         return Err(MountProblem::Layers {
             problem: format!("{} is inside of {}", work.display(), upper.display()),
         });
     };
-    let rest = |path: &Path| path.strip_prefix(both).unwrap_or(path).to_owned();
+    let directory = trusted::open(both)?;
     // An overlay makes what it needs in its work directory anew when it is mounted: with the engine's,
     // the engine's own mount could not copy a file up any more. And a volatile overlay marks it, and is
     // not mounted again with one that is marked.
-    let work = fresh_work(both, name)?;
+    fresh_work(&both.join(name), note)?;
     Ok(Writable {
-        tree: layer(both, user)?,
-        upper: rest(upper),
-        work: rest(&work),
+        tree: mapped(&directory, both, user)?,
+        upper: upper.strip_prefix(both).unwrap_or(upper).to_owned(),
+        work: name.into(),
     })
 }
 
-/// A work directory of the container's own beside the engine's.
-fn fresh_work(both: &Path, name: &str) -> Outcome<PathBuf> {
-    let path = both.join(name);
+/// Makes a work directory of the container's own beside the engine's.
+fn fresh_work(path: &Path, note: &Path) -> Outcome<()> {
     let failed = |source| MountProblem::System {
         action: "make the work directory",
         detail: format!(" {}", path.display()),
         source,
     };
     // That of a container that had the same ids, and was not deleted.
-    match fs::remove_dir_all(&path) {
+    match fs::remove_dir_all(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
         _ => {}
     }
+    // The link first: whatever happens from here on, who removes the container finds the directory.
+    symlink(path, note).map_err(failed)?;
     fs::DirBuilder::new()
         .mode(0o700)
-        .create(&path)
-        .map_err(failed)?;
-    Ok(path)
+        .create(path)
+        .map_err(failed)
 }
 
 /// Linux takes layers that are mounted nowhere from 6.15 on.
