@@ -52,6 +52,9 @@ pub enum Error {
     /// The message is too large.
     #[error("a message of {0} bytes is larger than any may be")]
     Large(usize),
+    /// The guest is there and silent.
+    #[error("the guest has said nothing for {0} s: it stands still")]
+    Silent(u64),
     /// The guest answers, and its own clock has not ended the command in time.
     #[error("the command goes on beyond its limit: the guest's clock is wrong")]
     Overdue,

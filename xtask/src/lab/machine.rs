@@ -1,6 +1,6 @@
 use std::{
     fs,
-    io::Write,
+    io::{self, Write},
     os::unix::net::UnixStream,
     path::{Path, PathBuf},
     process::{Child, Stdio},
@@ -210,7 +210,7 @@ impl Machine {
         let mut argv = ["sh", "-c", script, "sh"].map(str::to_owned).to_vec();
         argv.push(target.display().to_string());
         let mut said = Vec::new();
-        match self.run(&argv, START_LIMIT, &mut std::io::sink(), &mut said)? {
+        match self.run(&argv, START_LIMIT, &mut io::sink(), &mut said)? {
             0 => Ok(()),
             status => Err(Error::Unexpected {
                 answer: format!("{status} ({})", String::from_utf8_lossy(&said)),
@@ -246,8 +246,14 @@ impl Machine {
     }
 
     fn lost(&self, source: wire::Error) -> Error {
+        let is_silence = matches!(&source, wire::Error::Port(error)
+            if error.kind() == io::ErrorKind::WouldBlock);
         Error::Lost {
-            source,
+            source: if is_silence {
+                wire::Error::Silent(SILENCE.as_secs())
+            } else {
+                source
+            },
             console: last_words(&self.dir),
         }
     }
