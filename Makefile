@@ -3,7 +3,7 @@ CARGO ?= $(shell command -v cargo || echo $(HOME)/.cargo/bin/cargo)
 FUZZ_SECONDS ?= 60
 export COFFERDAM_REQUIRE_ROOT ?= 1
 
-.PHONY: help setup engines programs images kernel profiles build install demo test test-lab test-lab-all unit soak bench bench-profiles bench-recorder compat lint fuzz clean
+.PHONY: help setup engines programs images light-images kernel profiles build install demo test test-lab test-lab-all unit soak bench bench-profiles bench-recorder compat lint fuzz clean
 
 help:
 	@echo 'make demo     run a hardened container under containerd and Docker, print what is enforced'
@@ -32,6 +32,9 @@ programs: setup
 images: setup
 	@scripts/fetch-images
 
+light-images: setup
+	@scripts/fetch-images --light
+
 kernel: setup
 	@scripts/fetch-kernel
 
@@ -51,7 +54,7 @@ unit: setup
 	COFFERDAM_REQUIRE_ROOT=0 $(CARGO) test --locked --workspace --exclude cofferdam-integration
 
 # The suites of one engine run at the same time; they do not share anything.
-test: build engines programs profiles
+test: build engines programs light-images profiles
 	COFFERDAM_REQUIRE_PROFILES=1 $(CARGO) test --locked --workspace --no-fail-fast
 
 # In QEMU; docs/lab.md says how. The lab is made by the first run.

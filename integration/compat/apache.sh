@@ -1,6 +1,6 @@
 # Static files, a listing, CGI, passwords, a graceful restart; workers as www-data.
 packages='apache2 curl'
-command='["sh", "-c", "mkdir /run/apache2 && install -d -o www-data /run/lock/apache2 && . /etc/apache2/envvars && exec apache2 -DFOREGROUND"]'
+command='["sh", "-c", "mkdir -p /run/apache2/socks && install -d -o www-data /run/lock/apache2 && . /etc/apache2/envvars && exec apache2 -DFOREGROUND"]'
 build() {
     echo 'ServerName localhost' | put /etc/apache2/conf-enabled/name.conf
     a2enmod -q cgid

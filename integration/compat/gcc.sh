@@ -1,5 +1,6 @@
 # C and C++ compiled with optimisation across files, a static and a shared library, a debugger's symbols.
 packages='gcc g++ libc6-dev binutils'
+heavy=yes
 load() {
     cd /tmp
     printf 'int twice(int n) { return 2 * n; }\n' >twice.c

@@ -1,5 +1,6 @@
 # The JIT, garbage collection and threads: a compiler written in Java compiles a program, which then runs.
 packages='openjdk-17-jre-headless ecj'
+heavy=yes
 load() {
     cd /tmp
     cat >Load.java <<'END'

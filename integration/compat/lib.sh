@@ -1,6 +1,7 @@
 # What the scripts of the images share: for the shells of Debian and of busybox, at build and in a container.
 # Each NAME.sh says:
 #   packages       Debian packages to install, besides what Debian calls required, and apt
+#   heavy          too large to be built and run by `make test`; `make compat` has all
 #   command, user  the image's Cmd (JSON) and User
 #   before         before the packages are installed, in the image
 #   build          afterwards: what a Dockerfile would add

@@ -1,5 +1,6 @@
 # InnoDB under load, a dump and its import, an account; started as root, runs as mysql.
 packages='mariadb-server'
+heavy=yes
 command='["sh", "-c", "install -d -o mysql /run/mysqld && exec mariadbd --user=mysql"]'
 ready() { mariadb-admin ping; }
 load() {

@@ -1,5 +1,6 @@
 # A web server and its clients, worker threads, child processes, files, compression, a watch.
 packages='nodejs'
+heavy=yes
 load() {
     cd /tmp
     cat >load.js <<'END'

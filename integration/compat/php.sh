@@ -1,5 +1,6 @@
 # FastCGI workers as www-data behind nginx, sessions in files, opcache in shared memory; the command line.
 packages='php8.2-fpm php8.2-cli nginx-light curl'
+heavy=yes
 command='["sh", "-c", "mkdir /run/php && exec php-fpm8.2 --nodaemonize"]'
 build() {
     put /etc/nginx/sites-enabled/default <<'END'

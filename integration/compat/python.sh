@@ -1,5 +1,6 @@
 # Python's own tests: threads, processes, sockets, shared memory, semaphores; a virtual environment.
 packages='python3 python3-venv libpython3.11-testsuite'
+heavy=yes
 load() {
     cd /tmp
     # chown to 2^31 is a case of its own.

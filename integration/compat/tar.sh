@@ -1,10 +1,10 @@
-# A tree of 4,000 files with owners, links, times, a sparse file and extended attributes, there and back.
+# A tree of 1,000 files with owners, links, times, a sparse file and extended attributes, there and back.
 packages='xz-utils zstd bzip2 attr'
 load() {
     mkdir -p /tmp/tree && cd /tmp/tree
-    for d in $(seq 40); do
+    for d in $(seq 20); do
         mkdir $d
-        for f in $(seq 100); do echo "$d $f" >$d/$f; done
+        for f in $(seq 50); do echo "$d $f" >$d/$f; done
         chown -R "$d:$((d + 1000))" $d
         ln $d/1 $d/hard
         ln -s 2 $d/soft

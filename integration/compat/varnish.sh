@@ -1,5 +1,6 @@
 # A cache that compiles its configuration with gcc at the start and keeps its log in shared memory.
 packages='varnish lighttpd curl'
+heavy=yes
 command='["varnishd", "-F", "-a", "127.0.0.1:8080", "-f", "/etc/varnish/default.vcl", "-s", "malloc,32m"]'
 build() {
     printf 'vcl 4.1;\nbackend default { .host = "127.0.0.1"; .port = "80"; }\nsub vcl_deliver { set resp.http.hits = obj.hits; }\n' |

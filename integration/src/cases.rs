@@ -74,6 +74,13 @@ pub fn run<E: Engine>(engine: &E, cases: &[Case<E>]) -> Result<()> {
     })
 }
 
+/// Whether something that is left is the cgroup above all containers', which a runtime makes in each hierarchy
+/// that it uses, and nobody removes.
+#[must_use]
+pub fn is_parent_cgroup(left: &str, enclave: &Enclave) -> bool {
+    left.starts_with("cgroup ") && left.ends_with(&format!("/{}", enclave.tag()))
+}
+
 /// The last lines of a text.
 #[must_use]
 pub fn tail(text: &str, lines: usize) -> String {

@@ -8,7 +8,7 @@ use std::{
 
 use crate::{
     binaries::{Runtime, build_dir, on_path, unpacked},
-    cases::{Engine, tail},
+    cases::{Engine, is_parent_cgroup, tail},
     client::Client,
     command::{Cmd, Job, eventually},
     enclave::Enclave,
@@ -66,9 +66,35 @@ impl Docker {
         runtime: Runtime,
         files: &[(&str, &str)],
     ) -> Result<Self> {
+        Self::launch(version, door, runtime, files, &[])
+    }
+
+    /// Starts dockerd with `userns-remap`: containers' ids begin at `first` on the host.
+    ///
+    /// # Errors
+    /// As [`Docker::start`].
+    pub fn start_remapped(version: Version, door: Door, first: u32) -> Result<Self> {
+        // The enclave's own /etc, which goes with it.
+        let ranges = format!("nobody:{first}:65536\nnogroup:{first}:65536\n");
+        let files = [("/etc/subuid", &ranges), ("/etc/subgid", &ranges)];
+        let files = files.map(|(path, text)| (path, text.as_str()));
+        Self::launch(version, door, Runtime::under_test(), &[], &files)
+    }
+
+    fn launch(
+        version: Version,
+        door: Door,
+        runtime: Runtime,
+        files: &[(&str, &str)],
+        remapped: &[(&str, &str)],
+    ) -> Result<Self> {
         let (daemon, client) = programs(version)?;
         let image = Image::busybox()?;
         let enclave = Enclave::new()?;
+        for (path, text) in remapped {
+            let add = enclave.cmd("tee").args(["-a", path]);
+            add.stdin(*text).ok()?;
+        }
         let dir = enclave.dir().to_owned();
         // The built-in policies, whatever this machine has in /etc.
         for (name, text) in [&[("policy.toml", "")][..], files].concat() {
@@ -76,8 +102,11 @@ impl Docker {
             fs::write(&path, text).at("write", path)?;
         }
         let config = dir.join("daemon.json");
-        let text = configuration(&enclave, runtime, door)?;
-        fs::write(&config, text).at("write", &config)?;
+        let mut text = configuration(&enclave, runtime, door)?;
+        if !remapped.is_empty() {
+            text["userns-remap"] = "nobody:nogroup".into();
+        }
+        fs::write(&config, text.to_string()).at("write", &config)?;
         let job = enclave
             .cmd(daemon)
             .arg("--config-file")
@@ -125,12 +154,6 @@ impl Docker {
     pub fn version(&self) -> Version {
         self.version
     }
-
-    /// The image that was loaded.
-    #[must_use]
-    pub fn image(&self) -> &str {
-        &self.image.name
-    }
 }
 
 impl Client for Docker {
@@ -143,11 +166,20 @@ impl Client for Docker {
             .env("DOCKER_CONFIG", self.enclave.dir().join("client"))
     }
 
-    fn run_with(&self, flags: &[&str], argv: &[&str]) -> Cmd {
+    fn run_of(&self, image: &str, flags: &[&str], argv: &[&str]) -> Cmd {
         self.cli(["run", "--runtime", self.runtime_name()])
             .args(flags)
-            .arg(&self.image.name)
+            .arg(image)
             .args(argv)
+    }
+
+    fn image(&self) -> &str {
+        &self.image.name
+    }
+
+    fn run_by_runc(&self, image: &str, flags: &[&str], argv: &[&str]) -> Result<Cmd> {
+        let run = self.cli(["run", "--runtime", "runc"]).args(flags);
+        Ok(run.arg(image).args(argv))
     }
 
     fn remove(&self, name: &str) -> Result<()> {
@@ -183,6 +215,10 @@ impl Engine for Docker {
             let _ = self.remove(id);
         }
         Ok(())
+    }
+
+    fn is_own(&self, left: &str) -> bool {
+        is_parent_cgroup(left, &self.enclave)
     }
 
     fn log(&self) -> String {
@@ -242,7 +278,7 @@ fn search_path(version: Version, runtime: Runtime) -> Result<String> {
     Ok(dirs.join(":"))
 }
 
-fn configuration(enclave: &Enclave, runtime: Runtime, door: Door) -> Result<String> {
+fn configuration(enclave: &Enclave, runtime: Runtime, door: Door) -> Result<serde_json::Value> {
     let dir = enclave.dir().display();
     let mut config = serde_json::json!({
         "data-root": format!("{dir}/data"),
@@ -261,5 +297,5 @@ fn configuration(enclave: &Enclave, runtime: Runtime, door: Door) -> Result<Stri
         };
         config["runtimes"] = serde_json::json!({ "cofferdam": entry });
     }
-    Ok(config.to_string())
+    Ok(config)
 }

@@ -4,7 +4,7 @@ use std::{fs, path::PathBuf};
 
 use crate::{
     binaries::{Runtime, on_path},
-    cases::Engine,
+    cases::{Engine, is_parent_cgroup},
     client::Client,
     command::Cmd,
     enclave::Enclave,
@@ -57,12 +57,6 @@ impl Podman {
         engine.run(&[], &["true"])?;
         Ok(engine)
     }
-
-    /// The image that was loaded.
-    #[must_use]
-    pub fn image(&self) -> &str {
-        &self.image.name
-    }
 }
 
 impl Client for Podman {
@@ -85,12 +79,24 @@ impl Client for Podman {
             .env("COFFERDAM_POLICY_FILE", dir.join("policy.toml"))
     }
 
-    fn run_with(&self, flags: &[&str], argv: &[&str]) -> Cmd {
+    fn run_of(&self, image: &str, flags: &[&str], argv: &[&str]) -> Cmd {
         let parent = format!("/{}", self.enclave.tag());
         self.cli(["run", "--cgroup-parent", &parent])
             .args(flags)
-            .arg(&self.image.name)
+            .arg(image)
             .args(argv)
+    }
+
+    fn image(&self) -> &str {
+        &self.image.name
+    }
+
+    fn run_by_runc(&self, image: &str, flags: &[&str], argv: &[&str]) -> Result<Cmd> {
+        let parent = format!("/{}", self.enclave.tag());
+        // The last one counts.
+        let cmd = self.cli(["--runtime"]).arg(Runtime::Runc.oci()?);
+        let cmd = cmd.args(["run", "--cgroup-parent", &parent]).args(flags);
+        Ok(cmd.arg(image).args(argv))
     }
 
     fn remove(&self, name: &str) -> Result<()> {
@@ -132,6 +138,9 @@ impl Engine for Podman {
     fn is_own(&self, left: &str) -> bool {
         // Each podman process binds its storage over itself and undoes that, unless it is in a hurry.
         left == format!("mount {}/storage/overlay", self.enclave.dir().display())
+            // runc's, which makes it when it is asked to be the control.
+            || left == "file /run/runc"
+            || is_parent_cgroup(left, &self.enclave)
     }
 
     fn log(&self) -> String {

@@ -86,6 +86,9 @@ pub struct Create {
     pub no_pivot: bool,
     /// Keep the caller's session keyring.
     pub no_new_keyring: bool,
+    /// containerd wants the lower layers of the root mapped for the spec's user namespace.
+    #[serde(default)]
+    pub map_layers: bool,
     /// The process gets a terminal; fd [`CONSOLE_FD`] is there.
     pub console: bool,
     /// fd [`EVENTS_FD`] is there.

@@ -101,6 +101,7 @@ fn create(policy: &PolicyChoice, request: helper::Create) -> Result<Response, Cl
             preserve_fds: 0,
             no_pivot: request.no_pivot,
             no_new_keyring: request.no_new_keyring,
+            map_layers: request.map_layers,
             cgroup_driver: if request.systemd_cgroup {
                 Driver::Systemd
             } else {

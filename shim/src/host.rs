@@ -211,6 +211,7 @@ impl HostBackend {
         &self,
         new: &NewTask,
         target: &Target,
+        map_layers: bool,
         stdio: &ChildStdio,
     ) -> Result<(helper::Created, Option<OwnedFd>, Option<OwnedFd>), BackendError> {
         let request = Request::Create(helper::Create {
@@ -220,6 +221,7 @@ impl HostBackend {
             systemd_cgroup: new.options.systemd_cgroup,
             no_pivot: new.options.no_pivot,
             no_new_keyring: new.options.no_new_keyring,
+            map_layers,
             console: stdio.terminal,
             events: true,
         });
@@ -263,10 +265,11 @@ impl Backend for HostBackend {
         }
         let mounted = !new.rootfs.is_empty();
         let rootfs = new.bundle.join("rootfs");
+        let mut map_layers = false;
         if mounted {
-            mounts::mount_all(&new.rootfs, &rootfs)?;
+            map_layers = mounts::mount_all(&new.rootfs, &rootfs)?;
         }
-        match self.make(new, &target, stdio) {
+        match self.make(new, &target, map_layers, stdio) {
             Ok((created, console, denials)) => {
                 let id = &new.id;
                 tracing::info!(id, policy = created.policy, pid = created.pid, "created");

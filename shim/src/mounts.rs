@@ -90,6 +90,9 @@ struct Request {
     from: String,
     flags: MsFlags,
     data: Vec<String>,
+    /// An overlay whose lower layers are to be mapped (`uidmap=`, `gidmap=`): the container's own mount of it
+    /// is, see `cofferdam_container::CreateOptions::map_layers`.
+    map_layers: bool,
 }
 
 /// Flags by option name: set or cleared.
@@ -125,10 +128,17 @@ impl Request {
     fn parse(mount: &Mount) -> Result<Self, MountError> {
         let mut flags = MsFlags::empty();
         let mut data = Vec::new();
+        let mut map_layers = false;
         for option in &mount.options {
             match flag(option) {
                 Some((bits, true)) => flags |= bits,
                 Some((bits, false)) => flags &= !bits,
+                // Which ids is said by the spec too.
+                None if mount.type_ == "overlay"
+                    && (option.starts_with("uidmap=") || option.starts_with("gidmap=")) =>
+                {
+                    map_layers = true;
+                }
                 // Handled by containerd itself or by mount helpers; to drop one would change what
                 // the container sees.
                 None if option == "loop"
@@ -150,6 +160,7 @@ impl Request {
             from: mount.source.clone(),
             flags,
             data,
+            map_layers,
         })
     }
 
@@ -271,12 +282,14 @@ fn perform(request: &Request, target: &Path) -> Result<(), MountError> {
     std::thread::scope(|scope| scope.spawn(work).join()).map_err(|_| too_long())?
 }
 
-/// Mounts everything `mounts` lists at `target`, in order; on failure nothing stays mounted.
-pub fn mount_all(mounts: &[Mount], target: &Path) -> Result<(), MountError> {
+/// Mounts everything `mounts` lists at `target`, in order; on failure nothing stays mounted. Whether the lower
+/// layers are to be mapped for the container.
+pub fn mount_all(mounts: &[Mount], target: &Path) -> Result<bool, MountError> {
     fs::create_dir_all(target).map_err(|source| MountError::Target {
         path: target.to_owned(),
         source,
     })?;
+    let mut map_layers = false;
     for mount in mounts {
         let relative = mount.target.trim_start_matches('/');
         if !relative.is_empty() {
@@ -286,13 +299,19 @@ pub fn mount_all(mounts: &[Mount], target: &Path) -> Result<(), MountError> {
                 from: mount.source.clone(),
             });
         }
-        let done = Request::parse(mount).and_then(|request| perform(&request, target));
-        if let Err(e) = done {
-            unmount_all(target)?;
-            return Err(e);
+        let done = Request::parse(mount).and_then(|request| {
+            perform(&request, target)?;
+            Ok(request.map_layers)
+        });
+        match done {
+            Ok(mapped) => map_layers |= mapped,
+            Err(e) => {
+                unmount_all(target)?;
+                return Err(e);
+            }
         }
     }
-    Ok(())
+    Ok(map_layers)
 }
 
 /// Unmounts everything that is mounted at `target`. Nothing mounted, or no such path, is fine.
@@ -348,13 +367,19 @@ mod tests {
 
     #[test]
     fn options_we_would_have_to_drop_are_refused() {
-        for option in [
-            "loop",
-            "X-containerd.mkdir.path=/x",
-            "uidmap=0:1:2",
-            "gidmap=0:1:2",
-        ] {
+        for option in ["loop", "X-containerd.mkdir.path=/x"] {
             assert!(Request::parse(&mount_of(&[option])).is_err(), "{option}");
+        }
+        for option in ["uidmap=0:1:2", "gidmap=0:1:2"] {
+            let overlay = mount_of(&[option, "lowerdir=/a:/b"]);
+            let request = Request::parse(&overlay).unwrap();
+            assert!(request.map_layers);
+            assert_eq!(request.data, ["lowerdir=/a:/b"]);
+            let bind = Mount {
+                type_: "bind".to_owned(),
+                ..overlay
+            };
+            assert!(Request::parse(&bind).is_err(), "{option}");
         }
     }
 

@@ -1,7 +1,9 @@
 //! The runtime options that containerd's configuration and `ctr` hand to the shim.
 //!
-//! Three forms reach us as a protobuf `Any`:
+//! Four forms reach us as a protobuf `Any`:
 //! - `containerd.runc.v1.Options`, which `ctr` and Docker send by default,
+//! - `containerd.linux.runc.CreateOptions`, which `ctr` before 2.0 sends with `--uidmap` to every shim that is
+//!   not runc's,
 //! - `runtimeoptions.v1.Options`, the generic form, whose TOML body (or file) is [`Handler`],
 //! - nothing.
 //!
@@ -99,6 +101,7 @@ impl Options {
         let name = any.type_url.rsplit('/').next().unwrap_or_default();
         match name {
             "containerd.runc.v1.Options" => Self::from_runc(&any.value),
+            "containerd.linux.runc.CreateOptions" => Self::from_create(&any.value),
             "runtimeoptions.v1.Options" | "containerd.runtimeoptions.v1.Options" => {
                 Self::from_generic(&any.value)
             }
@@ -120,6 +123,25 @@ impl Options {
             shim_cgroup: (!options.shim_cgroup.is_empty()).then_some(options.shim_cgroup),
             policy: None,
         })
+    }
+
+    /// `containerd.linux.runc.CreateOptions` (runtime/linux/runctypes/runc.proto): 1 no_pivot_root,
+    /// 8 no_new_keyring, 9 shim_cgroup, 10 io_uid, 11 io_gid. The last two are of pipes that this shim
+    /// does not have.
+    fn from_create(value: &[u8]) -> Result<Self, OptionsError> {
+        let mut options = Self::default();
+        let mut input = CodedInputStream::from_bytes(value);
+        while let Some(tag) = input.read_raw_tag_or_eof()? {
+            match (tag >> 3, tag & 7) {
+                (1, 0) => options.no_pivot = input.read_bool()?,
+                (8, 0) => options.no_new_keyring = input.read_bool()?,
+                (9, 2) => options.shim_cgroup = Some(input.read_string()?),
+                (10 | 11, 0) => drop(input.read_uint32()?),
+                _ => return Err(OptionsError::Unsupported("of an unknown field number")),
+            }
+        }
+        options.shim_cgroup = options.shim_cgroup.filter(|cgroup| !cgroup.is_empty());
+        Ok(options)
     }
 
     /// `runtimeoptions.v1.Options`: 1 type_url, 2 config_path, 3 config_body.
@@ -178,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn both_known_forms_are_read() {
+    fn known_forms_are_read() {
         assert_eq!(Options::from_any(None).unwrap(), Options::default());
         let runc = oci::Options {
             systemd_cgroup: true,
@@ -199,6 +221,17 @@ mod tests {
         };
         assert_eq!(got.unwrap(), expected);
 
+        // `ctr run --uidmap 0:100000:65536`: io_uid and io_gid.
+        let create = |value: &[u8]| {
+            let name = "containerd.linux.runc.CreateOptions";
+            Options::from_any(Some(&any(name, value.to_vec())))
+        };
+        let got = create(&[0x50, 0xa0, 0x8d, 0x06, 0x58, 0xa0, 0x8d, 0x06]);
+        assert_eq!(got.unwrap(), Options::default());
+        let got = create(&[0x08, 1, 0x40, 1, 0x4a, 1, b'c']).unwrap();
+        assert!(got.no_pivot && got.no_new_keyring);
+        assert_eq!(got.shim_cgroup.as_deref(), Some("c"));
+
         let body = "policy = \"restricted\"\nSystemdCgroup = true";
         let got = Options::from_any(Some(&generic(3, body))).unwrap();
         assert_eq!(got.policy.as_deref(), Some("restricted"));
@@ -216,6 +249,10 @@ mod tests {
         let bad = [
             any("example.com/Unknown", Vec::new()),
             any("containerd.runc.v1.Options", vec![0xff]),
+            // open_tcp, and a length where a number should be.
+            any("containerd.linux.runc.CreateOptions", vec![0x10, 1]),
+            any("containerd.linux.runc.CreateOptions", vec![0x52, 1, 0]),
+            any("containerd.linux.runc.CreateOptions", vec![0x50]),
             generic(3, "polcy = \"x\""),
             generic(3, "policy = 7"),
             generic(2, "/nonexistent/options"),

@@ -8,7 +8,7 @@
 use std::{path::Path, process::ExitCode};
 
 use cofferdam_integration::{
-    compat::{self, Suite},
+    compat::{self, Extent, Suite},
     error::{At, Result},
     gate,
 };
@@ -54,7 +54,7 @@ fn main() -> ExitCode {
 }
 
 fn run(wanted: &str, file: Option<&Path>) -> Result<()> {
-    let outcomes = Suite::start()?.run(wanted)?;
+    let outcomes = Suite::start()?.run(wanted, Extent::All)?;
     let text = compat::markdown(&outcomes)?;
     println!("{text}");
     if let Some(file) = file {

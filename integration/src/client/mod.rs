@@ -4,6 +4,8 @@
 mod confinement;
 /// A container's life: run, exec, logs, copies, stop, pause.
 mod life;
+/// Who owns what a container makes.
+mod owners;
 
 use std::ffi::OsStr;
 
@@ -21,8 +23,22 @@ pub trait Client: Engine {
     /// A command of the engine's.
     fn cli<I: IntoIterator<Item = S>, S: AsRef<OsStr>>(&self, args: I) -> Cmd;
 
-    /// `run` with flags before the image; neither `--rm` nor `--detach` is implied.
-    fn run_with(&self, flags: &[&str], argv: &[&str]) -> Cmd;
+    /// `run` of an image; neither `--rm` nor `--detach` is implied.
+    fn run_of(&self, image: &str, flags: &[&str], argv: &[&str]) -> Cmd;
+
+    /// The image that was loaded.
+    fn image(&self) -> &str;
+
+    /// `run` with flags before the image that was loaded.
+    fn run_with(&self, flags: &[&str], argv: &[&str]) -> Cmd {
+        self.run_of(self.image(), flags, argv)
+    }
+
+    /// `run` of an image with runc as the runtime: the control.
+    ///
+    /// # Errors
+    /// If runc is not installed.
+    fn run_by_runc(&self, image: &str, flags: &[&str], argv: &[&str]) -> Result<Cmd>;
 
     /// Removes a container, running or not.
     ///
@@ -96,6 +112,11 @@ pub fn cases<E: Client>() -> Vec<Case<E>> {
             confinement::is_read_only_when_asked,
         ),
         ("takes_a_user", confinement::takes_a_user),
+        (
+            "gives_files_in_volumes_the_owners_of_runc",
+            owners::gives_files_in_volumes_the_owners_of_runc,
+        ),
+        ("commits_what_root_made", owners::commits_what_root_made),
         (
             "gives_capabilities_by_policy_only",
             confinement::gives_capabilities_by_policy_only,

@@ -69,6 +69,15 @@ pub struct Outcome {
     pub ended_with: Option<i32>,
 }
 
+/// How much is run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Extent {
+    /// Images that are built and run quickly: `make test`.
+    Light,
+    /// All: `make compat`.
+    All,
+}
+
 /// A containerd with both shims, to which the images are imported one after the other.
 #[derive(Debug)]
 pub struct Suite {
@@ -113,10 +122,13 @@ impl Suite {
     /// under.
     ///
     /// # Errors
-    /// If a name is in no subject.
-    pub fn run(&self, wanted: &str) -> Result<Vec<Outcome>> {
+    /// If the script of a subject cannot be read.
+    pub fn run(&self, wanted: &str, extent: Extent) -> Result<Vec<Outcome>> {
         let mut images: Vec<(&str, Vec<&'static Subject>)> = Vec::new();
         for subject in SUBJECTS.iter().filter(|subject| subject.matches(wanted)) {
+            if extent == Extent::Light && subject.is_heavy()? {
+                continue;
+            }
             match images.iter_mut().find(|(image, _)| *image == subject.image) {
                 Some((_, subjects)) => subjects.push(subject),
                 None => images.push((subject.image, vec![subject])),

@@ -38,7 +38,7 @@ pub fn markdown(outcomes: &[Outcome]) -> Result<String> {
     for subject in SUBJECTS.iter().filter(|s| s.image == "tools") {
         row(&mut text, subject, &what(subject)?, outcomes);
     }
-    text.push_str("\n## Exceptions\n\n");
+    text.push_str(EXCEPTIONS);
     for subject in SUBJECTS {
         if let Some(other) = subject.otherwise {
             text.push_str(&format!(
@@ -101,6 +101,13 @@ fn result(subject: &Subject, under: Confinement, outcomes: &[Outcome]) -> String
     }
 }
 
+const EXCEPTIONS: &str = "
+## Exceptions
+
+Where `baseline` intends another outcome than runc. What happens instead is run and checked too.
+
+";
+
 const INTRODUCTION: &str = "\
 # Compatibility, by running it
 
@@ -109,5 +116,8 @@ scripts, and imported into a containerd of the suite's own. Each is started as i
 load of its script in `integration/compat`, and stopped; the same image and load run under runc, with what Docker
 asks of every container, as the control. A server must also end with the same exit status under both. Times are
 from the container's creation to its end, two images at a time, and compare nothing.
+
+`baseline` gives every container a user namespace of its own, so all of this holds for images, volumes and mounts
+with mapped owners. `make test` runs all but the heaviest images; `compat NAME` runs one.
 
 ";

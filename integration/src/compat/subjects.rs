@@ -54,6 +54,11 @@ impl Subject {
         self.name.contains(wanted) || self.image == wanted
     }
 
+    /// Whether its image is left out of [`super::Extent::Light`].
+    pub(super) fn is_heavy(&self) -> Result<bool> {
+        Ok(self.script()?.contains("\nheavy=yes\n"))
+    }
+
     /// Its script.
     pub(super) fn script(&self) -> Result<String> {
         let path = scripts_dir().join(format!("{}.sh", self.image));
@@ -83,7 +88,8 @@ const fn case(name: &'static str, step: &'static str) -> Subject {
 
 /// Privileges that a program would gain from its file.
 const GAINS: &str = "`baseline` sets no_new_privs, as Kubernetes' restricted pods do: a file's set-id bits and \
-    capabilities give nothing to who executes it. What root gives up itself (su, sudo, cron, sshd) works.";
+    capabilities give nothing to who executes it. What root gives up itself (su, sudo, cron, sshd) works. A \
+    workload that needs them gets a policy with `no_new_privileges = false`.";
 
 /// A volume that the container may write to.
 const VOLUME: &[&str] = &[
@@ -124,7 +130,8 @@ pub const SUBJECTS: &[Subject] = &[
             step: "ping_refused",
             policy: "raw",
             why: "`baseline` drops NET_RAW, as Podman does. Debian's ping carries it as a file capability and \
-                cannot be executed without; engines that set net.ipv4.ping_group_range need no capability.",
+                cannot be executed without it. A policy can have NET_RAW among its `capabilities.bounding`, or the image \
+                a ping without the file capability: it needs none where net.ipv4.ping_group_range is open, as Docker sets it.",
         }),
         ..case("ping", "ping_loopback")
     },
@@ -161,7 +168,8 @@ pub const SUBJECTS: &[Subject] = &[
             step: "ids_bounded",
             policy: "shared-ids",
             why: "`baseline` gives every container a user namespace of its own with ids 0 to 65535, as Kubernetes and \
-                userns-remap do: there is no owner beyond. Python's own tests of chown to 2^31 fail for it.",
+                userns-remap do: there is no owner beyond. Python's own tests of chown to 2^31 fail for it and are left out of its load. \
+                A workload with such ids gets a policy with `user_namespace = \"engine\"`.",
         }),
         ..case("ids beyond 65535", "ids")
     },

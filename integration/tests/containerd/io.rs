@@ -52,18 +52,36 @@ fn has_a_terminal(engine: &Containerd) -> Result<()> {
 fn logs_to_a_file(engine: &Containerd) -> Result<()> {
     let log = engine.scratch("file.log");
     let uri = format!("file://{}", log.display());
-    let script = "echo out; echo err >&2; sleep 1000";
+    // Opened again by its own name too, as servers do with their log, which must not cut it.
+    let script = "echo out; echo err >&2; echo again >/dev/stdout; : >/proc/self/fd/2; \
+                  echo last; exec sleep 1000";
     let container =
         engine.detached_with_io(&["--log-uri", &uri], "file-log", &["sh", "-c", script])?;
-    eventually("both lines arrive", Duration::from_secs(10), || {
-        let text = fs::read_to_string(&log).unwrap_or_default();
-        if text.contains("out\n") && text.contains("err\n") {
-            Ok(())
-        } else {
-            Err(text)
+    eventually(
+        "every line arrives",
+        Duration::from_secs(10),
+        || match fs::read_to_string(&log).unwrap_or_default() {
+            text if text == "out\nerr\nagain\nlast\n" => Ok(()),
+            text => Err(text),
+        },
+    )?;
+    container.remove()?;
+    // A second container appends; what it said before its end is there when that is told.
+    let script = "seq 10000";
+    let again = engine.detached_with_io(&["--log-uri", &uri], "file-log", &["sh", "-c", script])?;
+    eventually("it ends", Duration::from_secs(10), || {
+        match engine.task("file-log") {
+            Ok(Some(task)) if task.status == "STOPPED" => Ok(()),
+            other => Err(format!("{other:?}")),
         }
     })?;
-    container.remove()
+    let text = fs::read_to_string(&log).at("read", &log)?;
+    assert!(
+        text.starts_with("out\n") && text.ends_with("\n10000\n"),
+        "{}",
+        text.len()
+    );
+    again.remove()
 }
 
 fn logs_to_a_binary(engine: &Containerd) -> Result<()> {

@@ -21,6 +21,8 @@ mod life;
 mod pods;
 /// Limits and statistics.
 mod resources;
+/// User ids of the engine's choice, and without one.
+mod users;
 
 fn suite(version: Version) -> Result<()> {
     if gate::root().is_none() {
@@ -29,13 +31,14 @@ fn suite(version: Version) -> Result<()> {
     let Some(engine) = gate::present(Containerd::start(version))? else {
         return Ok(());
     };
-    let all: [&[Case<Containerd>]; 7] = [
+    let all: [&[Case<Containerd>]; 8] = [
         life::CASES,
         io::CASES,
         exec::CASES,
         events::CASES,
         resources::CASES,
         pods::CASES,
+        users::CASES,
         faults::CASES,
     ];
     cases::run(&engine, &all.concat())

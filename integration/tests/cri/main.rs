@@ -4,6 +4,7 @@
 mod client;
 mod pod;
 mod stream;
+mod users;
 
 use std::{fs, time::Duration};
 
@@ -46,6 +47,10 @@ impl Engine for Cri {
         Ok(())
     }
 
+    fn is_own(&self, left: &str) -> bool {
+        cases::is_parent_cgroup(left, self.enclave())
+    }
+
     fn log(&self) -> String {
         self.engine.log()
     }
@@ -61,6 +66,8 @@ const CASES: &[Case<Cri>] = &[
     ("an_annotation_tightens", an_annotation_tightens),
     ("a_privileged_pod_is_refused", a_privileged_pod_is_refused),
     ("stats_are_told", stats_are_told),
+    ("a_pod_has_ids_of_its_own", users::a_pod_has_ids_of_its_own),
+    ("kubelets_ids_are_kept", users::kubelets_ids_are_kept),
 ];
 
 impl Cri {

@@ -17,6 +17,7 @@ pub(crate) struct Pod<'a> {
     engine: &'a Containerd,
     pub(crate) id: String,
     config: v1::PodSandboxConfig,
+    ids: Option<u32>,
 }
 
 /// What a container is to be.
@@ -25,6 +26,7 @@ pub(crate) struct Wanted<'a> {
     pub(crate) command: &'a [&'a str],
     pub(crate) stdin: bool,
     pub(crate) user: Option<i64>,
+    pub(crate) mounts: Vec<v1::Mount>,
 }
 
 impl Default for Wanted<'_> {
@@ -34,6 +36,7 @@ impl Default for Wanted<'_> {
             command: &["sleep", "1000"],
             stdin: false,
             user: None,
+            mounts: Vec::new(),
         }
     }
 }
@@ -45,6 +48,17 @@ impl<'a> Pod<'a> {
         engine: &'a Containerd,
         name: &str,
         annotations: &[(&str, &str)],
+    ) -> Result<Self> {
+        Self::run_with_ids(client, engine, name, annotations, None)
+    }
+
+    /// As [`Pod::run`]; with `hostUsers: false` kubelet says which ids the pod gets, from the one in `ids`.
+    pub(crate) fn run_with_ids(
+        client: &'a Client,
+        engine: &'a Containerd,
+        name: &str,
+        annotations: &[(&str, &str)],
+        ids: Option<u32>,
     ) -> Result<Self> {
         let logs = engine.scratch(&format!("logs-{name}"));
         fs::create_dir_all(&logs).at("make", &logs)?;
@@ -64,7 +78,7 @@ impl<'a> Pod<'a> {
             linux: Some(v1::LinuxPodSandboxConfig {
                 cgroup_parent: format!("/{}", engine.enclave().tag()),
                 security_context: Some(v1::LinuxSandboxSecurityContext {
-                    namespace_options: namespaces(),
+                    namespace_options: namespaces(ids),
                     ..Default::default()
                 }),
                 ..Default::default()
@@ -81,6 +95,7 @@ impl<'a> Pod<'a> {
             engine,
             id,
             config,
+            ids,
         })
     }
 
@@ -97,11 +112,12 @@ impl<'a> Pod<'a> {
             }),
             command: wanted.command.iter().map(|&word| word.to_owned()).collect(),
             annotations: HashMap::new(),
+            mounts: wanted.mounts.clone(),
             log_path: format!("{}.log", wanted.name),
             stdin: wanted.stdin,
             linux: Some(v1::LinuxContainerConfig {
                 security_context: Some(v1::LinuxContainerSecurityContext {
-                    namespace_options: namespaces(),
+                    namespace_options: namespaces(self.ids),
                     run_as_user: wanted.user.map(|value| v1::Int64Value { value }),
                     ..Default::default()
                 }),
@@ -129,9 +145,22 @@ impl<'a> Pod<'a> {
 }
 
 /// What kubelet asks for by default: processes of a container's own, the rest shared by the pod.
-fn namespaces() -> Option<v1::NamespaceOption> {
+fn namespaces(ids: Option<u32>) -> Option<v1::NamespaceOption> {
+    let own = |first| {
+        let ids = vec![v1::IdMapping {
+            host_id: first,
+            container_id: 0,
+            length: 65536,
+        }];
+        v1::UserNamespace {
+            mode: v1::NamespaceMode::Pod as i32,
+            uids: ids.clone(),
+            gids: ids,
+        }
+    };
     Some(v1::NamespaceOption {
         pid: v1::NamespaceMode::Container as i32,
+        userns_options: ids.map(own),
         ..Default::default()
     })
 }

@@ -119,6 +119,7 @@ fn create_options(root: &Path, id: &ContainerId) -> Outcome<CreateOptions> {
         preserve_fds: preserve_fds(),
         no_pivot: false,
         no_new_keyring: false,
+        map_layers: false,
         cgroup_driver: cgroup::Driver::Fs,
         filter_cache: Some(root.join(".cache")),
         ignore_cgroup_errors: false,

@@ -26,6 +26,8 @@ pub struct CreateOptions {
     pub no_pivot: bool,
     /// Stay in the caller's session keyring.
     pub no_new_keyring: bool,
+    /// The root is an overlay whose lower layers are to be mapped for the spec's user namespace.
+    pub map_layers: bool,
     /// Who makes the cgroup.
     pub cgroup_driver: cgroup::Driver,
     /// Where compiled seccomp filters are kept; `None` compiles every time.

@@ -18,12 +18,14 @@ mod start;
 use std::io::{self, Write};
 use std::path::PathBuf;
 
+use containerd_shim_protos::protobuf::well_known_types::any::Any;
 use containerd_shim_protos::protobuf::{self, Message, MessageField};
 use containerd_shim_protos::types::introspection::{RuntimeInfo, RuntimeVersion};
 
 use args::{Args, ArgsError, Verb};
 
 use crate::backend::BackendError;
+use crate::cli::verbs::features::features;
 use crate::options::OptionsError;
 
 /// A file in the bundle that names the state root if it is not the default one.
@@ -110,6 +112,10 @@ fn version() -> String {
     )
 }
 
+/// The name under which containerd knows the features structure of the OCI runtime specification, as JSON
+/// (core/runtime/v2/task_manager.go).
+const FEATURES: &str = "types.containerd.io/opencontainers/runtime-spec/1/features/Features";
+
 /// What containerd 2.x asks for with `-info`.
 fn info() -> Result<Vec<u8>, BootstrapError> {
     let mut info = RuntimeInfo::new();
@@ -117,5 +123,11 @@ fn info() -> Result<Vec<u8>, BootstrapError> {
     let mut version = RuntimeVersion::new();
     version.version = env!("CARGO_PKG_VERSION").to_owned();
     info.version = MessageField::some(version);
+    // Without it containerd refuses containers with mapped volumes, which `hostUsers: false` gives a pod.
+    info.features = MessageField::some(Any {
+        type_url: FEATURES.to_owned(),
+        value: features().to_string().into_bytes(),
+        ..Any::default()
+    });
     Ok(info.write_to_bytes()?)
 }

@@ -2,7 +2,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -36,6 +36,13 @@ fn end(path: &Path, write: bool) -> io::Result<OwnedFd> {
     options.open(path).map(Into::into)
 }
 
+/// Makes reads and writes return at once.
+pub(super) fn make_nonblocking(fd: impl AsFd) -> io::Result<()> {
+    let flags = OFlag::from_bits_retain(fcntl(fd.as_fd(), FcntlArg::F_GETFL)?);
+    fcntl(fd.as_fd(), FcntlArg::F_SETFL(flags | OFlag::O_NONBLOCK))?;
+    Ok(())
+}
+
 /// Makes reads and writes wait, as a program that inherits the descriptor expects.
 fn make_blocking(fd: &OwnedFd) -> io::Result<()> {
     let flags = OFlag::from_bits_retain(fcntl(fd, FcntlArg::F_GETFL)?);
@@ -58,15 +65,23 @@ pub(super) fn open_stdin(path: &str, nonblocking: bool) -> Result<(OwnedFd, Owne
     open().map_err(open_error(path))
 }
 
-/// Opens stdout or stderr: the writing end, and for a FIFO a reading end that holds off SIGPIPE.
-pub(super) fn open_output(
-    target: &str,
-    nonblocking: bool,
-) -> Result<(OwnedFd, Option<OwnedFd>), IoError> {
+/// Where stdout or stderr goes.
+#[derive(Debug)]
+pub(super) enum Output {
+    /// The writing end of a FIFO, and a reading end that holds off SIGPIPE.
+    Fifo(OwnedFd, OwnedFd),
+    /// A log file.
+    Log(OwnedFd),
+    /// What containerd named and is no FIFO.
+    Other(OwnedFd),
+}
+
+/// Opens stdout or stderr.
+pub(super) fn open_output(target: &str, nonblocking: bool) -> Result<Output, IoError> {
     let path = match target.split_once("://") {
         None => PathBuf::from(target),
         Some(("fifo", path)) => PathBuf::from(path),
-        Some(("file", path)) => return log_file(target, path).map(|file| (file, None)),
+        Some(("file", path)) => return log_file(target, path).map(Output::Log),
         Some(_) => {
             return Err(IoError::Scheme {
                 uri: target.to_owned(),
@@ -79,14 +94,14 @@ pub(super) fn open_output(
                 .append(true)
                 .custom_flags(libc::O_NOCTTY)
                 .open(&path)?;
-            return Ok((file.into(), None));
+            return Ok(Output::Other(file.into()));
         }
         let reader = end(&path, false)?;
         let writer = end(&path, true)?;
         if !nonblocking {
             make_blocking(&writer)?;
         }
-        Ok((writer, Some(reader)))
+        Ok(Output::Fifo(writer, reader))
     };
     open().map_err(open_error(&path))
 }
@@ -150,8 +165,9 @@ mod tests {
     #[test]
     fn output_waits_for_a_reader_that_comes_later() {
         let (_dir, path) = fifo();
-        let (writer, reader) = open_output(&path, false).unwrap();
-        assert!(reader.is_some());
+        let Output::Fifo(writer, _reader) = open_output(&path, false).unwrap() else {
+            panic!("not taken for a FIFO");
+        };
         File::from(writer).write_all(b"kept").unwrap();
         let mut client = File::from(end(Path::new(&path), false).unwrap());
         let mut text = String::new();
@@ -165,9 +181,10 @@ mod tests {
         let path = dir.path().join("a b/c/log");
         let uri = format!("file://{}", path.to_str().unwrap().replace(' ', "%20"));
         for _ in 0..2 {
-            let (writer, reader) = open_output(&uri, false).unwrap();
-            assert!(reader.is_none());
-            File::from(writer).write_all(b"line\n").unwrap();
+            let Output::Log(file) = open_output(&uri, false).unwrap() else {
+                panic!("not taken for a log");
+            };
+            File::from(file).write_all(b"line\n").unwrap();
         }
         assert_eq!(fs::read(&path).unwrap(), b"line\nline\n");
     }

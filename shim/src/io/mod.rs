@@ -1,13 +1,15 @@
 //! The stdio of a process: FIFOs handed straight to it, loggers, files, terminals.
 //!
-//! Without a terminal nothing is copied: the process gets the very FIFOs that containerd reads and
-//! writes. What we hold beside it keeps their meaning the same as with a copying shim:
+//! Without a terminal or a log file nothing is copied: the process gets the very FIFOs that containerd
+//! reads and writes. What we hold beside it keeps their meaning the same as with a copying shim:
 //! - a writing end of stdin, so that the process sees no end of file before containerd said CloseIO;
 //! - a reading end of stdout and stderr, so that the process is not killed by SIGPIPE while
 //!   containerd restarts, and what it wrote waits there. A reading end delays nobody's end of file.
 
 /// FIFOs, files and `/dev/null`.
 mod fifo;
+/// Copies from pipes to log files.
+mod log;
 /// Programs that take a container's output (`binary://`).
 mod logger;
 /// Copies between a terminal's master and containerd's FIFOs.
@@ -56,6 +58,8 @@ pub struct HeldStdio {
     readers: Vec<OwnedFd>,
     ends: Option<terminal::Ends>,
     terminal: Option<Arc<Terminal>>,
+    log_ends: Vec<log::Ends>,
+    logs: Vec<Arc<log::Log>>,
 }
 
 /// Who the stdio belongs to; loggers are told.
@@ -176,20 +180,41 @@ fn open_outputs(
         if path.is_empty() {
             return Ok(None);
         }
-        let (writer, reader) = fifo::open_output(path, paths.terminal)?;
-        held.readers.extend(reader);
+        let writer = match fifo::open_output(path, paths.terminal)? {
+            fifo::Output::Fifo(writer, reader) => {
+                held.readers.push(reader);
+                writer
+            }
+            fifo::Output::Log(file) if !paths.terminal => {
+                let (writer, ends) = log::Ends::to(file)?;
+                held.log_ends.push(ends);
+                writer
+            }
+            fifo::Output::Log(file) | fifo::Output::Other(file) => file,
+        };
         Ok(Some(writer))
     };
-    Ok((open(&paths.stdout)?, open(stderr)?))
+    let stdout = open(&paths.stdout)?;
+    // One pipe for both keeps the order in which they were written.
+    let stderr = match &stdout {
+        Some(both) if stderr.starts_with("file:") && stderr == paths.stdout => {
+            Some(both.try_clone()?)
+        }
+        _ => open(stderr)?,
+    };
+    Ok((stdout, stderr))
 }
 
 impl HeldStdio {
-    /// Starts copying between a new process's terminal and its FIFOs.
+    /// Starts copying to a new process's logs, or between its terminal and its FIFOs.
     pub fn attach(
         &mut self,
         reactor: &Arc<Reactor>,
         master: Option<OwnedFd>,
     ) -> Result<(), IoError> {
+        for ends in self.log_ends.drain(..) {
+            self.logs.push(log::Log::attach(reactor, ends)?);
+        }
         let Some(ends) = self.ends.take() else {
             return Ok(());
         };
@@ -201,6 +226,13 @@ impl HeldStdio {
     /// Lets the process see the end of its stdin once containerd's side is closed too.
     pub fn close_stdin(&mut self) {
         self.stdin_writer = None;
+    }
+
+    /// Copies to the logs what was written so far, so that it is there before an end is told.
+    pub fn flush(&self) {
+        for log in &self.logs {
+            log.flush();
+        }
     }
 
     /// Sets the terminal's size; without a terminal it does nothing.
@@ -216,6 +248,9 @@ impl Drop for HeldStdio {
     fn drop(&mut self) {
         if let Some(terminal) = &self.terminal {
             terminal.close();
+        }
+        for log in &self.logs {
+            log.close();
         }
     }
 }

@@ -6,9 +6,9 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, Mutex};
 
 use nix::errno::Errno;
-use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::epoll::EpollFlags;
 
+use super::fifo::make_nonblocking;
 use crate::reactor::{Reactor, Source};
 use crate::sync::lock;
 
@@ -106,12 +106,6 @@ impl std::fmt::Debug for Terminal {
     }
 }
 
-fn nonblocking(fd: impl AsFd) -> io::Result<()> {
-    let flags = OFlag::from_bits_retain(fcntl(fd.as_fd(), FcntlArg::F_GETFL)?);
-    fcntl(fd.as_fd(), FcntlArg::F_SETFL(flags | OFlag::O_NONBLOCK))?;
-    Ok(())
-}
-
 impl Terminal {
     /// Starts copying.
     pub(super) fn attach(
@@ -120,13 +114,13 @@ impl Terminal {
         ends: Ends,
     ) -> io::Result<Arc<Self>> {
         let master = File::from(master);
-        nonblocking(&master)?;
+        make_nonblocking(&master)?;
         // Without anyone to read the output it is thrown away, so that the process does not stall.
         let stdout = match ends.stdout {
             Some(fd) => File::from(fd),
             None => File::options().write(true).open("/dev/null")?,
         };
-        nonblocking(&stdout)?;
+        make_nonblocking(&stdout)?;
         let stdin = ends.stdin.map(File::from);
         let output = Lane {
             from: Some(master.try_clone()?),

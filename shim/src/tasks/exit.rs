@@ -37,6 +37,9 @@ impl<B: Backend, S: EventSink> Tasks<B, S> {
             process.exit = Some(exit);
             return None;
         }
+        if let Some(stdio) = &process.stdio {
+            stdio.flush();
+        }
         let pid = process.pid;
         let name = key.1.clone().unwrap_or_else(|| key.0.clone());
         // The reason comes before the exit: engines ask for it when they hear of that.

@@ -72,6 +72,7 @@ fn create(bench: &Bench) -> Request {
         systemd_cgroup: false,
         no_pivot: false,
         no_new_keyring: false,
+        map_layers: false,
         console: false,
         events: false,
     })

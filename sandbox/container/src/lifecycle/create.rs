@@ -55,7 +55,13 @@ pub fn create(spec: &Hardened<Spec>, mut options: CreateOptions) -> Result<State
         };
     }
     let mut rootfs = rootfs_options(&recipe, &making, &options);
-    let findings = own_ids::set_up(spec, &mut recipe, &mut making, &mut rootfs)?;
+    let findings = own_ids::set_up(
+        spec,
+        &mut recipe,
+        &mut making,
+        &mut rootfs,
+        options.map_layers,
+    )?;
     let handover = start_listener(spec, &mut recipe, &mut making, options.listener.take())?;
     let fifo = make_fifo(&making.state.directory)?;
     let channel = spawn(

@@ -16,9 +16,9 @@ use crate::error::{CreateError, StateError};
 use crate::ids::{self, Lease};
 use crate::init::chain;
 use crate::namespaces::{self, Namespaces};
-use crate::process::ProcessPlan;
+use crate::process::{ProcessPlan, Unacceptable};
 use crate::rootfs::{
-    Owners, RootfsOptions, is_engines_own, open_root, open_sources, prepare_network,
+    Layers, Owners, RootfsOptions, is_engines_own, open_root, open_sources, prepare_network,
 };
 use crate::state::{self, State};
 use crate::sys::namespace;
@@ -34,12 +34,14 @@ pub(super) const WORK: &str = "work";
 pub(super) type Findings = Vec<Finding>;
 
 /// Takes a range and makes the user namespace, opens the root file system and the volumes with its
-/// owners. Where that fails, and the policy allows it, the container gets the host's ids.
+/// owners. Where that fails, and the policy allows it, the container gets the host's ids. Where the user
+/// namespace is the engine's choice, its owners are the engine's affair, unless it asks for `map_layers`.
 pub(super) fn set_up(
     hardened: &Hardened<Spec>,
     recipe: &mut Recipe<'_>,
     making: &mut Making,
     rootfs: &mut RootfsOptions,
+    map_layers: bool,
 ) -> Result<Findings, CreateError> {
     let policy = hardened.policy();
     let unmapped = policy.may_mount_unmapped();
@@ -49,9 +51,21 @@ pub(super) fn set_up(
         let Some(lease) = pod::of_engine(directory, &recipe.namespaces, container, &token()?)?
         else {
             recipe.namespaces.make_user()?;
+            if map_layers {
+                as_the_engine_asks(recipe, making, rootfs)?;
+            }
             return open(recipe, None, unmapped, rootfs);
         };
+        if map_layers {
+            return Err(unmappable(
+                "the layers are to be mapped for the engine's ids, which are ours",
+            )
+            .into());
+        }
         return with_lease(lease, recipe, making, unmapped, rootfs);
+    }
+    if map_layers {
+        return Err(unmappable("the spec names no user namespace to map the layers for").into());
     }
     match with_own(recipe, making, unmapped, rootfs) {
         Err(error) if policy.may_lack_own_ids() => {
@@ -66,6 +80,38 @@ pub(super) fn set_up(
         }
         other => other,
     }
+}
+
+/// Maps the layers that are only read for the user namespace of the spec.
+fn as_the_engine_asks(
+    recipe: &Recipe<'_>,
+    making: &Making,
+    rootfs: &mut RootfsOptions,
+) -> Result<(), CreateError> {
+    let user = recipe
+        .namespaces
+        .user()
+        .ok_or_else(|| unmappable("the spec names no user namespace to map the layers for"))?;
+    let maps = namespace::id_maps(user).map_err(|source| CreateError::System {
+        action: "read the id maps of the container's user namespace",
+        source,
+    })?;
+    let first = maps
+        .root()
+        .ok_or_else(|| unmappable("they must begin with id 0 where the layers are to be mapped"))?;
+    let note = making.state.directory.join(WORK);
+    rootfs.root = Some(open_root(
+        &rootfs.rootfs,
+        user,
+        first,
+        Layers::Lower,
+        &note,
+    )?);
+    Ok(())
+}
+
+fn unmappable(why: &str) -> Unacceptable {
+    Unacceptable::new("linux.uidMappings", why.to_owned())
 }
 
 fn with_own(
@@ -91,7 +137,8 @@ fn with_lease(
     recipe.namespaces.make_user()?;
     if let Some(user) = recipe.namespaces.user() {
         let note = making.state.directory.join(WORK);
-        rootfs.root = Some(open_root(&rootfs.rootfs, user, first, &note)?);
+        let root = open_root(&rootfs.rootfs, user, first, Layers::All, &note)?;
+        rootfs.root = Some(root);
     }
     let mut findings = open(recipe, Some(first), unmapped, rootfs)?;
     findings.insert(0, ids_finding(first));

@@ -60,6 +60,7 @@ mod sys;
 
 pub(crate) use binds::is_engines_own;
 pub use error::{MountProblem, RootfsError};
+pub use mapped::Layers;
 pub use network::prepare_network;
 
 use std::collections::BTreeMap;
@@ -185,8 +186,14 @@ pub fn open_sources(
 /// Opens the root file system with the owners of the user namespace, whose root is `first` on the
 /// host. The descriptor goes to init as [`RootfsOptions::root`]. `note` becomes a link to a directory
 /// that is to be removed after it, if one has to be made.
-pub fn open_root(rootfs: &Path, user: BorrowedFd<'_>, first: u32, note: &Path) -> Result<OwnedFd> {
-    mapped::open(rootfs, user, first, note)
+pub fn open_root(
+    rootfs: &Path,
+    user: BorrowedFd<'_>,
+    first: u32,
+    layers: Layers,
+    note: &Path,
+) -> Result<OwnedFd> {
+    mapped::open(rootfs, user, first, layers, note)
 }
 
 /// Everything here changes the mount namespace it is called in: it must not be somebody else's.

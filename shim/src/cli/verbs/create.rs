@@ -71,6 +71,7 @@ pub(super) fn prepare(
         preserve_fds,
         no_pivot: words.on("no-pivot"),
         no_new_keyring: words.on("no-new-keyring"),
+        map_layers: false,
         cgroup_driver: context.cgroup_driver,
         filter_cache: Some(filter_cache()),
         ignore_cgroup_errors: context.rootless,

@@ -1,7 +1,7 @@
 //! `features`: what this runtime can do, as the OCI runtime specification wants it (features.md).
 
 use cofferdam_profiles::capability;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{PLAIN, Verb, pretty};
 use crate::cli::flags::Words;
@@ -19,7 +19,12 @@ pub(super) const VERB: Verb = Verb {
 };
 
 fn run(_: &Context, _: &Words) -> Result<u8, CliError> {
-    let features = json!({
+    print(&pretty(&features())?)
+}
+
+/// The features structure; containerd 2.x also has it from the shim's `-info`.
+pub(crate) fn features() -> Value {
+    json!({
         "ociVersionMin": "1.0.0",
         "ociVersionMax": OCI_VERSION,
         "hooks": [
@@ -47,13 +52,13 @@ fn run(_: &Context, _: &Words) -> Result<u8, CliError> {
             "apparmor": { "enabled": true },
             "selinux": { "enabled": true },
             "intelRdt": { "enabled": false },
+            "mountExtensions": { "idmap": { "enabled": true } },
         },
         "annotations": {
             "org.opencontainers.runc.checkpoint.enabled": "false",
             "dev.cofferdam.version": env!("CARGO_PKG_VERSION"),
         },
-    });
-    print(&pretty(&features)?)
+    })
 }
 
 const MOUNT_OPTIONS: &[&str] = &[

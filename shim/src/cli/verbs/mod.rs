@@ -7,7 +7,7 @@ mod denials;
 mod doctor;
 mod events;
 mod exec;
-mod features;
+pub(crate) mod features;
 mod inspect;
 mod kill;
 mod list;

@@ -26,6 +26,16 @@ use super::mounts::Outcome;
 use super::sys::{self, MountAttr};
 use super::{idmap, root};
 
+/// Which layers of an overlay are mapped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Layers {
+    /// All: what the container makes is on disk as if root had made it.
+    All,
+    /// Those that are only read: what the container makes has on disk the ids that it has on the host. So
+    /// does containerd understand `uidmap=`, which gives the upper directory to the container's root.
+    Lower,
+}
+
 /// Opens the root file system for a container in the user namespace `user`, whose id 0 is `first` on
 /// the host: a detached mount of it, and of what is mounted below it. `note` becomes a link to a directory
 /// that is to be removed after it, if one is made.
@@ -33,6 +43,7 @@ pub(crate) fn open(
     rootfs: &Path,
     user: BorrowedFd<'_>,
     first: u32,
+    layers: Layers,
     note: &Path,
 ) -> Result<OwnedFd> {
     let directory = root::open(rootfs)?;
@@ -46,7 +57,12 @@ pub(crate) fn open(
         ))
     })?;
     if kind.filesystem_type() == OVERLAYFS_SUPER_MAGIC {
-        return of_overlay(directory.as_fd(), rootfs, user, first, note).map_err(failed);
+        return of_overlay(directory.as_fd(), rootfs, user, first, layers, note).map_err(failed);
+    }
+    if layers == Layers::Lower {
+        return Err(failed(MountProblem::Layers {
+            problem: "it is no overlay, so there is nothing to map but all of it".to_owned(),
+        }));
     }
     let tree = sys::clone_tree(directory.as_fd(), true)
         .map_err(MountProblem::system("copy the mount"))
@@ -69,6 +85,7 @@ fn of_overlay(
     rootfs: &Path,
     user: BorrowedFd<'_>,
     first: u32,
+    which: Layers,
     note: &Path,
 ) -> Outcome<OwnedFd> {
     let list = list()?;
@@ -91,7 +108,7 @@ fn of_overlay(
     let number = number(directory)?;
     let mut overlay = layers::Overlay::of(&list, number).map_err(unclear)?;
     overlay.make_absolute(Path::exists).map_err(unclear)?;
-    let mut tree = overlay::mount(&overlay, user, first, note)?;
+    let mut tree = overlay::mount(&overlay, user, first, which, note)?;
     // What the engine's own mount remembers of names that were not there would hide what the container
     // makes from the engine's copy.
     sys::forget_names(directory).map_err(MountProblem::system("refresh the engine's own mount"))?;

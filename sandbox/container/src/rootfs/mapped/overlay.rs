@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use nix::sys::statvfs::{FsFlags, fstatvfs};
 
+use super::Layers;
 use super::layers::{Overlay, common};
 use super::trusted;
 use crate::init::chain;
@@ -41,15 +42,17 @@ pub(super) fn mount(
     overlay: &Overlay,
     user: BorrowedFd<'_>,
     first: u32,
+    which: Layers,
     note: &Path,
 ) -> Outcome<OwnedFd> {
-    let lower = overlay.lower.iter().map(|path| layer(path, user));
+    let lower = overlay.lower.iter().map(|path| layer(path, Some(user)));
+    let user_of_upper = (which == Layers::All).then_some(user);
     let mapped = Mapped {
         lower: lower.collect::<Outcome<_>>()?,
         writable: match &overlay.upper {
             Some((upper, work)) => {
                 let name = format!("cofferdam-work-{first}");
-                Some(writable(upper, work, user, &name, note)?)
+                Some(writable(upper, work, user_of_upper, &name, note)?)
             }
             None => None,
         },
@@ -102,19 +105,21 @@ fn below(tree: BorrowedFd<'_>, path: &Path) -> io::Result<OwnedFd> {
     )
 }
 
-/// A mapped copy of a layer's mount.
-fn layer(path: &Path, user: BorrowedFd<'_>) -> Outcome<OwnedFd> {
+/// A copy of a layer's mount, mapped.
+fn layer(path: &Path, user: Option<BorrowedFd<'_>>) -> Outcome<OwnedFd> {
     mapped(&trusted::open(path)?, path, user)
 }
 
-fn mapped(directory: &OwnedFd, path: &Path, user: BorrowedFd<'_>) -> Outcome<OwnedFd> {
+fn mapped(directory: &OwnedFd, path: &Path, user: Option<BorrowedFd<'_>>) -> Outcome<OwnedFd> {
     let tree =
         sys::clone_tree(directory.as_fd(), false).map_err(|source| MountProblem::System {
             action: "copy the mount of the layer",
             detail: format!(" {}", path.display()),
             source,
         })?;
-    idmap::set(tree.as_fd(), false, user)?;
+    if let Some(user) = user {
+        idmap::set(tree.as_fd(), false, user)?;
+    }
     Ok(tree)
 }
 
@@ -122,7 +127,7 @@ fn mapped(directory: &OwnedFd, path: &Path, user: BorrowedFd<'_>) -> Outcome<Own
 fn writable(
     upper: &Path,
     work: &Path,
-    user: BorrowedFd<'_>,
+    user: Option<BorrowedFd<'_>>,
     name: &str,
     note: &Path,
 ) -> Outcome<Writable> {
