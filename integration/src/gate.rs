@@ -64,6 +64,13 @@ pub fn lab(guest: Guest) -> Option<Root> {
     None
 }
 
+/// Says that a part of a test does not apply, because what is tested does not exist there on any machine. Unlike
+/// what is missing, that is never a failure.
+#[expect(clippy::print_stderr, reason = "what is left out must be seen")]
+pub fn inapplicable(why: &str) {
+    eprintln!("DOES NOT APPLY: {why}");
+}
+
 fn is_required() -> bool {
     std::env::var_os("COFFERDAM_REQUIRE_ROOT").is_some_and(|value| value == "1")
 }

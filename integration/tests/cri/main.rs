@@ -68,6 +68,11 @@ const CASES: &[Case<Cri>] = &[
     ("stats_are_told", stats_are_told),
     ("a_pod_has_ids_of_its_own", users::a_pod_has_ids_of_its_own),
     ("kubelets_ids_are_kept", users::kubelets_ids_are_kept),
+    (
+        "secrets_on_tmpfs_are_read",
+        users::secrets_on_tmpfs_are_read,
+    ),
+    ("sysctls_of_a_pod_hold", users::sysctls_of_a_pod_hold),
 ];
 
 impl Cri {

@@ -26,6 +26,7 @@ pub(crate) struct Wanted<'a> {
     pub(crate) command: &'a [&'a str],
     pub(crate) stdin: bool,
     pub(crate) user: Option<i64>,
+    pub(crate) groups: &'a [i64],
     pub(crate) mounts: Vec<v1::Mount>,
 }
 
@@ -36,6 +37,7 @@ impl Default for Wanted<'_> {
             command: &["sleep", "1000"],
             stdin: false,
             user: None,
+            groups: &[],
             mounts: Vec::new(),
         }
     }
@@ -60,6 +62,18 @@ impl<'a> Pod<'a> {
         annotations: &[(&str, &str)],
         ids: Option<u32>,
     ) -> Result<Self> {
+        Self::run_with(client, engine, name, annotations, ids, HashMap::new())
+    }
+
+    /// As [`Pod::run_with_ids`], with parameters of the kernel.
+    pub(crate) fn run_with(
+        client: &'a Client,
+        engine: &'a Containerd,
+        name: &str,
+        annotations: &[(&str, &str)],
+        ids: Option<u32>,
+        sysctls: HashMap<String, String>,
+    ) -> Result<Self> {
         let logs = engine.scratch(&format!("logs-{name}"));
         fs::create_dir_all(&logs).at("make", &logs)?;
         let config = v1::PodSandboxConfig {
@@ -77,6 +91,7 @@ impl<'a> Pod<'a> {
                 .collect(),
             linux: Some(v1::LinuxPodSandboxConfig {
                 cgroup_parent: format!("/{}", engine.enclave().tag()),
+                sysctls,
                 security_context: Some(v1::LinuxSandboxSecurityContext {
                     namespace_options: namespaces(ids),
                     ..Default::default()
@@ -119,6 +134,7 @@ impl<'a> Pod<'a> {
                 security_context: Some(v1::LinuxContainerSecurityContext {
                     namespace_options: namespaces(self.ids),
                     run_as_user: wanted.user.map(|value| v1::Int64Value { value }),
+                    supplemental_groups: wanted.groups.to_vec(),
                     ..Default::default()
                 }),
                 ..Default::default()

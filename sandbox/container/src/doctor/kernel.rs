@@ -167,6 +167,7 @@ fn user_ids() -> Check {
 fn user_namespaces() -> Vec<Check> {
     const NAME: &str = "user namespaces";
     const IDMAP: &str = "idmapped mounts";
+    const TMPFS: &str = "idmapped tmpfs";
     let most = fs::read_to_string("/proc/sys/user/max_user_namespaces").unwrap_or_default();
     let namespace = match probe::user_namespace() {
         Ok(namespace) => namespace,
@@ -196,6 +197,20 @@ fn user_namespaces() -> Vec<Check> {
             format!("not on the file system of {}: {e}", storage.display()),
             "files must belong to the container's ids on disk; ext4, xfs, btrfs or a newer \
              kernel helps",
+        ),
+    });
+    checks.push(match probe::idmap_tmpfs(&namespace) {
+        Ok(()) => Check::ok(
+            TMPFS,
+            "yes",
+            "volumes on tmpfs (Kubernetes: secrets, service-account tokens) have their owners",
+        ),
+        Err(e) => Check::degraded(
+            TMPFS,
+            format!("no: {e}"),
+            "containers with a volume on tmpfs are refused, and so is nearly every Kubernetes pod, whose \
+             token is on one; use Linux 6.3 or newer, or mounts.unmapped = \"allow\" or \
+             user_namespace = \"engine\" in the policy",
         ),
     });
     checks

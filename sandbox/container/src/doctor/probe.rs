@@ -135,7 +135,38 @@ pub(super) fn user_namespace() -> io::Result<File> {
 /// Whether mounts of the file system that holds `path` can be idmapped.
 pub(super) fn idmap(user_namespace: &File, path: &Path) -> io::Result<()> {
     let path = std::ffi::CString::new(path.as_os_str().as_encoded_bytes())?;
-    let mount = copy_mount(&path)?;
+    map_mount(user_namespace, &copy_mount(&path)?)
+}
+
+/// Whether mounts of tmpfs can.
+pub(super) fn idmap_tmpfs(user_namespace: &File) -> io::Result<()> {
+    const FSOPEN_CLOEXEC: u32 = 1;
+    const FSMOUNT_CLOEXEC: u32 = 1;
+    const CMD_CREATE: u32 = 6;
+    let name = c"tmpfs";
+    // SAFETY: `name` is a C string that outlives the call.
+    let context = fd(unsafe { libc::syscall(libc::SYS_fsopen, name.as_ptr(), FSOPEN_CLOEXEC) })?;
+    let number = context.as_raw_fd();
+    // SAFETY: the command takes neither key nor value.
+    let made = unsafe {
+        libc::syscall(
+            libc::SYS_fsconfig,
+            number,
+            CMD_CREATE,
+            NO_ADDRESS,
+            NO_ADDRESS,
+            0,
+        )
+    };
+    if made < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: numbers only.
+    let mount = fd(unsafe { libc::syscall(libc::SYS_fsmount, number, FSMOUNT_CLOEXEC, 0u32) })?;
+    map_mount(user_namespace, &mount)
+}
+
+fn map_mount(user_namespace: &File, mount: &OwnedFd) -> io::Result<()> {
     let attributes = libc::mount_attr {
         attr_set: libc::MOUNT_ATTR_IDMAP,
         attr_clr: 0,
