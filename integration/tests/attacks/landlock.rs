@@ -27,6 +27,11 @@ const ATTEMPTS: &[(&str, &str, &str)] = &[
     ("open-for-writing", "/vol/in/file", "/etc/passwd"),
     ("create", "/vol/in/new", "/vol/new"),
     ("create", "/vol/in/new", "/tmp/new"),
+    // The image has left out the directory of a rule.
+    ("open-for-writing", "/vol/in/file", "/usr/file"),
+    ("create", "/vol/in/new", "/usr/new"),
+    // Another's directory may be made by its own rule, and is not there either.
+    ("open-for-writing", "/made/file", "/usr/file"),
     ("truncate", "/vol/in/file", "/vol/file"),
     ("device-command", "/dev/null", "/dev/zero"),
     ("tcp-bind", "8080", "8081"),
@@ -51,6 +56,9 @@ fn document() -> Value {
         {"path": "/absent-file", "rights": change},
         // Nor may the directory on the way to it be made.
         {"path": "/tmp/absent/and/deeper", "subtree": true, "rights": change},
+        {"path": "/usr/app", "subtree": true, "rights": change},
+        {"path": "/made/there", "rights": ["create"]},
+        {"path": "/made/there", "subtree": true, "rights": change},
     ]})
 }
 
@@ -105,6 +113,13 @@ impl Place {
             if let Some(mounts) = bundle.spec["mounts"].as_array_mut() {
                 mounts.push(mount);
             }
+        }
+        for name in ["usr/file", "made/file"] {
+            let file = bundle.rootfs().join(name);
+            if let Some(parent) = file.parent() {
+                fs::create_dir_all(parent).at("make", parent)?;
+            }
+            fs::write(&file, "x").at("write", file)?;
         }
         let link = bundle.rootfs().join("data");
         symlink("/secret", &link).at("link", link)?;
@@ -202,6 +217,7 @@ fn only_what_the_rules_allow_works_in_run_and_in_exec() -> Result<()> {
     for part in [
         "on, ABI",
         "/vol/in read, write, create, remove",
+        "/made/there read, write, create, remove; or above, at /made",
         "bind TCP: 8080",
     ] {
         assert!(told.stdout.contains(part), "{part}: {}", told.stdout);

@@ -164,6 +164,18 @@ impl Access {
         self.cover(&Place::exact(path.clone())).rights
     }
 
+    /// What may be done with the name `path` in its directory: as [`Self::rights_at`], without what a rule for
+    /// all below `path` says.
+    pub fn rights_of_name(&self, path: &AccessPath) -> Rights {
+        let exact = self.files.get(&Place::exact(path.clone()));
+        let above = path.parents().map(Place::subtree);
+        let above = above.filter_map(|place| self.files.get(&place));
+        exact
+            .into_iter()
+            .chain(above)
+            .fold(Rights::NONE, |all, grant| all | grant.rights)
+    }
+
     /// What is allowed at the whole of `place`: for a subtree, by rules that cover all of it.
     fn cover(&self, place: &Place) -> Grant {
         let mut all = Grant::default();

@@ -269,7 +269,13 @@ fn path_line(rule: &PathRule) -> String {
     ];
     let words = WORDS.iter().filter(|(bits, _)| rule.access & bits != 0);
     let words: Vec<&str> = words.map(|(_, word)| *word).collect();
-    format!("{} {}", rule.path, words.join(", "))
+    let line = format!("{} {}", rule.path, words.join(", "));
+    let highest = rule.path.parents().take(rule.up.into());
+    match highest.filter(|above| !above.is_root()).last() {
+        None => line,
+        Some(above) if rule.up == 1 => format!("{line}; or above, at {above}"),
+        Some(above) => format!("{line}; or above, as far up as {above}"),
+    }
 }
 
 /// All that version `abi` knows of files.
@@ -355,9 +361,7 @@ fn path_rules(access: &Access, handled: u64) -> Vec<PathRule> {
         if access & handled == 0 {
             return;
         }
-        // Where the runtime followed links to make it, and nobody else has a say.
-        let made_here = |from: &Source| matches!(from, Source::Mount | Source::Device);
-        let follow = grant.from.iter().all(made_here);
+        let follow = by_spec_alone(grant);
         *rules.entry((path.clone(), follow, alone)).or_default() |= access & handled;
     };
     for (place, grant) in access.files() {
@@ -378,7 +382,12 @@ fn path_rules(access: &Access, handled: u64) -> Vec<PathRule> {
     rules
         .into_iter()
         .map(|((path, follow, alone), rights)| PathRule {
-            up: if alone { 0 } else { makeable(access, &path) },
+            // What the runtime makes itself is there.
+            up: if alone || follow {
+                0
+            } else {
+                makeable(access, &path)
+            },
             path,
             access: rights,
             follow,
@@ -387,12 +396,20 @@ fn path_rules(access: &Access, handled: u64) -> Vec<PathRule> {
         .collect()
 }
 
-/// How many directories up the way to a path need not be there, because the model lets it be made.
+/// Whether the runtime made it, following links, and nobody else has a say.
+fn by_spec_alone(grant: &Grant) -> bool {
+    let made_here = |from: &Source| matches!(from, Source::Mount | Source::Device);
+    grant.from.iter().all(made_here)
+}
+
+/// How many directories up the way to a path need not be there, because the model lets it be made. A rule
+/// for all below a directory does not say that of the directory: else an image that leaves the directory out
+/// would have the rule hold for all of the one above.
 fn makeable(access: &Access, path: &AccessPath) -> u16 {
     let way = std::iter::once(path.clone()).chain(path.parents());
     // The last one that can be made must have a directory that is not the root.
     let way = way.take_while(|path| path.parent().is_some_and(|above| !above.is_root()));
-    let made = way.take_while(|path| access.rights_at(path).has(Right::Create));
+    let made = way.take_while(|path| access.rights_of_name(path).has(Right::Create));
     u16::try_from(made.count()).unwrap_or(u16::MAX)
 }
 
@@ -410,11 +427,13 @@ pub fn left_out(access: &Access) -> Vec<&AccessPath> {
         .collect()
 }
 
-/// How many rules of a model Landlock gives to more than they say: those for a directory alone, and
-/// those for a name that is made.
+/// How many rules of a model Landlock gives to more than they say: those for a directory alone, those for a
+/// name that is made, and those that go to a directory above where there is nothing yet.
 pub fn widened(access: &Access) -> usize {
     let beyond = Rights::of(&[Right::List, Right::Create, Right::Remove, Right::MakeDevice]);
-    let wider =
-        |(place, grant): &(&Place, &Grant)| !place.subtree && !(grant.rights & beyond).is_empty();
+    let wider = |(place, grant): &(&Place, &Grant)| match place.subtree {
+        true => !by_spec_alone(grant) && makeable(access, &place.path) > 0,
+        false => !(grant.rights & beyond).is_empty(),
+    };
     access.files().filter(wider).count() - left_out(access).len()
 }

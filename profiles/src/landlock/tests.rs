@@ -189,9 +189,11 @@ fn names_that_are_made_get_their_directory() {
 fn a_rule_climbs_as_far_as_its_way_can_be_made() {
     let change = [Right::Create, Right::Write];
     let model = access(&[
+        ("/usr/local/app", true, &change, Source::Policy),
         ("/usr/local/app/data", true, &change, Source::Policy),
         ("/var/lib", false, &change, Source::Recording),
         ("/var/lib/a", false, &change, Source::Recording),
+        ("/var/lib/a/b", false, &change, Source::Recording),
         ("/var/lib/a/b", true, &change, Source::Recording),
         ("/run/x/pid", false, &change, Source::Recording),
     ]);
@@ -203,12 +205,53 @@ fn a_rule_climbs_as_far_as_its_way_can_be_made() {
     let rules: Vec<_> = rules.collect();
     let expected = [
         ("/run/x", 0),
+        ("/usr/local/app", 0),
         ("/usr/local/app/data", 1),
         ("/var", 0),
         ("/var/lib", 1),
+        ("/var/lib/a", 2),
         ("/var/lib/a/b", 3),
     ];
     assert_eq!(rules, expected.map(|(path, up)| (path.to_owned(), up)));
+    // Four names that are made, and two directories that may be.
+    assert_eq!(widened(&model), 6);
+    let lines = found.lines().join("\n");
+    for part in [
+        "app/data write, create; or above, at /usr/local/app\n",
+        "b write, create; or above, as far up as /var",
+    ] {
+        assert!(lines.contains(part), "{part}: {lines}");
+    }
+}
+
+/// An image that leaves out the directory of a rule does not get the one above.
+#[test]
+fn a_directory_that_is_left_out_widens_nothing() {
+    let change = [Right::Create, Right::Write];
+    let model = |name: bool| {
+        let mut model = access(&[("/etc/app", true, &change, Source::Policy)]);
+        if name {
+            let rights = Rights::of(&[Right::Create]);
+            let place = Place::exact(path("/etc/app"));
+            model.allow(place, rights, Source::Policy).expect("room");
+        }
+        let root = access(&[("/", true, &change, Source::Mount)]);
+        root.intersection(&model).expect("room")
+    };
+    let only = model(false);
+    let found = Ruleset::new(files(&only), Some(7));
+    assert!(found.paths.iter().all(|rule| rule.up == 0), "{found:?}");
+    assert_eq!(granted(&found, &path("/etc/passwd")), 0);
+    assert_eq!(
+        (widened(&only), found.lines()),
+        (0, vec!["/etc/app write, create".to_owned()])
+    );
+    // Where the document lets it be made its rights are needed above, and that is told.
+    let named = model(true);
+    let found = Ruleset::new(files(&named), Some(7));
+    assert_eq!(widened(&named), 2);
+    let told = "/etc/app write, create; or above, at /etc".to_owned();
+    assert!(found.lines().contains(&told), "{:?}", found.lines());
 }
 
 /// A rule for the root holds for every file there is.

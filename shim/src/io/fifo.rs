@@ -106,7 +106,7 @@ pub(super) fn open_output(target: &str, nonblocking: bool) -> Result<Output, IoE
     open().map_err(open_error(&path))
 }
 
-/// Opens a log file for appending, making the directories above it.
+/// Opens a log file for appending, making the directories above it. Never waits, whatever is there.
 fn log_file(uri: &str, path: &str) -> Result<OwnedFd, IoError> {
     let path = PathBuf::from(super::logger::unescape(uri, path)?);
     if !path.is_absolute() {
@@ -125,9 +125,17 @@ fn log_file(uri: &str, path: &str) -> Result<OwnedFd, IoError> {
             .create(true)
             .append(true)
             .mode(0o644)
+            .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)
             .open(&path)
     };
-    open().map(Into::into).map_err(open_error(&path))
+    let is_file = |file: &File| file.metadata().map(|metadata| metadata.is_file());
+    match open().and_then(|file| Ok((is_file(&file)?, file))) {
+        Ok((true, file)) => Ok(file.into()),
+        Ok((false, _)) => Err(IoError::NoFile { path }),
+        // A FIFO that nobody reads, or a socket.
+        Err(error) if error.raw_os_error() == Some(libc::ENXIO) => Err(IoError::NoFile { path }),
+        Err(error) => Err(open_error(&path)(error)),
+    }
 }
 
 #[cfg(test)]
@@ -187,6 +195,19 @@ mod tests {
             File::from(file).write_all(b"line\n").unwrap();
         }
         assert_eq!(fs::read(&path).unwrap(), b"line\nline\n");
+    }
+
+    /// A FIFO without a reader must not make the shim wait.
+    #[test]
+    fn what_is_no_file_is_refused_as_a_log() {
+        let (_dir, path) = fifo();
+        for readers in 0..2 {
+            let reader = (readers > 0).then(|| end(Path::new(&path), false).unwrap());
+            let refused = open_output(&format!("file://{path}"), false);
+            assert!(matches!(refused, Err(IoError::NoFile { .. })), "{reader:?}");
+        }
+        let device = open_output("file:///dev/null", false);
+        assert!(matches!(device, Err(IoError::NoFile { .. })));
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::{Arc, Mutex};
 
-use nix::fcntl::OFlag;
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::epoll::EpollFlags;
 use nix::unistd::pipe2;
 
@@ -16,8 +16,8 @@ use super::fifo;
 use crate::reactor::{Reactor, Source};
 use crate::sync::lock;
 
-/// Reads before the loop turns to others: a full pipe, and what comes meanwhile.
-const ROUNDS: usize = 32;
+/// Bytes that are copied at least before the loop turns to others.
+const TURN: usize = 256 << 10;
 
 /// Bytes per read.
 const CHUNK: usize = 8 << 10;
@@ -39,19 +39,29 @@ impl Ends {
         Ok((writer, Self { pipe, file }))
     }
 
-    /// Copies what the pipe holds.
+    /// Copies what the pipe holds, and some of what comes meanwhile.
     fn copy(&mut self, failing: &mut bool) -> Round {
         let mut chunk = [0_u8; CHUNK];
-        for _ in 0..ROUNDS {
+        let mut left = self.turn();
+        while left > 0 {
             match self.pipe.read(&mut chunk) {
                 Ok(0) => return Round::Ended,
-                Ok(n) => self.keep(chunk.get(..n).unwrap_or_default(), failing),
+                Ok(n) => {
+                    left = left.saturating_sub(n);
+                    self.keep(chunk.get(..n).unwrap_or_default(), failing);
+                }
                 Err(e) if e.kind() == ErrorKind::Interrupted => {}
                 Err(e) if e.kind() == ErrorKind::WouldBlock => return Round::Waiting,
                 Err(_) => return Round::Ended,
             }
         }
         Round::More
+    }
+
+    /// Bytes to copy at one go: a full pipe at least. A process may have made its pipe larger.
+    fn turn(&self) -> usize {
+        let size = fcntl(&self.pipe, FcntlArg::F_GETPIPE_SZ).unwrap_or_default();
+        usize::try_from(size).unwrap_or_default().max(TURN)
     }
 
     /// What a full disk does not take is lost: a log must not stop the process that writes it.
@@ -228,6 +238,19 @@ mod tests {
         log.close();
         assert_eq!(fs::read(file.path()).unwrap(), b"one two");
         assert!(lock(&log.state).ends.is_none());
+    }
+
+    /// A process may enlarge its pipe, fill it and exit.
+    #[test]
+    fn a_flush_takes_all_that_an_enlarged_pipe_holds() {
+        const SIZE: usize = 900 << 10;
+        let (file, writer, ends) = log();
+        fcntl(&writer, FcntlArg::F_SETPIPE_SZ(1 << 20)).unwrap();
+        let reactor = Arc::new(Reactor::new().unwrap());
+        let log = Log::attach(&reactor, ends).unwrap();
+        File::from(writer).write_all(&vec![b'x'; SIZE]).unwrap();
+        log.flush();
+        assert_eq!(fs::read(file.path()).unwrap().len(), SIZE);
     }
 
     #[test]

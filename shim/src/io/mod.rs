@@ -62,6 +62,20 @@ pub struct HeldStdio {
     logs: Vec<Arc<log::Log>>,
 }
 
+/// Logs of a process, for who does not keep its stdio.
+#[derive(Debug, Default)]
+pub struct Logs(Vec<Arc<log::Log>>);
+
+impl Logs {
+    /// Copies to the logs what was written so far, so that it is there before an end is told. Waits for the
+    /// disk.
+    pub fn flush(&self) {
+        for log in &self.0 {
+            log.flush();
+        }
+    }
+}
+
 /// Who the stdio belongs to; loggers are told.
 #[derive(Debug, Clone, Copy)]
 pub struct Owner<'a> {
@@ -82,6 +96,12 @@ pub enum IoError {
         /// Why.
         #[source]
         source: io::Error,
+    },
+    /// A log that is no regular file.
+    #[error("{} is no regular file and cannot be a log; give the path of a FIFO without file://", path.display())]
+    NoFile {
+        /// Which.
+        path: PathBuf,
     },
     /// A URI that names nothing we know.
     #[error("{uri:?} is no stdio we support; use a FIFO's path, file:///PATH or binary:///PATH")]
@@ -228,11 +248,9 @@ impl HeldStdio {
         self.stdin_writer = None;
     }
 
-    /// Copies to the logs what was written so far, so that it is there before an end is told.
-    pub fn flush(&self) {
-        for log in &self.logs {
-            log.flush();
-        }
+    /// The logs that are being written, if any.
+    pub fn logs(&self) -> Option<Logs> {
+        (!self.logs.is_empty()).then(|| Logs(self.logs.clone()))
     }
 
     /// Sets the terminal's size; without a terminal it does nothing.

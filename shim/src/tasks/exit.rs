@@ -1,44 +1,70 @@
 //! What happens when a process has ended.
 
+use std::sync::MutexGuard;
+
 use super::{Key, Phase, Table, TaskError, Tasks, Waiter, chain};
 use crate::backend::{Backend, Task};
 use crate::events::{Event, EventSink, Exit};
+use crate::io::{HeldStdio, Logs};
 use crate::sync::lock;
 
 impl<B: Backend, S: EventSink> Tasks<B, S> {
     /// Takes every exit that `next` yields. Reaping happens under the table's lock.
     pub fn reap(&self, mut next: impl FnMut() -> Option<(i32, Exit)>) {
         let mut table = lock(&self.table);
-        let mut inits = Vec::new();
+        let mut ended = Vec::new();
         while let Some((pid, exit)) = next() {
-            let Some(key) = table.by_pid.remove(&pid) else {
+            match table.by_pid.remove(&pid) {
+                Some(key) => ended.push((key, exit)),
                 // A helper, a logger, a hook's orphan, or a process whose maker has not told us yet.
-                if table.in_flight > 0 {
+                None if table.in_flight > 0 => {
                     table.unclaimed.insert(pid, exit);
                 }
-                continue;
-            };
-            if let Some(task) = self.finish(&mut table, &key, exit) {
-                inits.push(task);
+                None => {}
             }
         }
+        let (table, inits) = self.finish(table, &ended);
         drop(table);
         for task in inits {
             self.kill_rest(&task);
         }
     }
 
-    /// Records an exit. Returns the task if it was its init that ended.
-    pub(super) fn finish(&self, table: &mut Table, key: &Key, exit: Exit) -> Option<Task> {
+    /// Records exits. Their logs are completed first, without the table, for a disk may be slow. Returns the
+    /// tasks whose init has ended.
+    pub(super) fn finish<'a>(
+        &'a self,
+        mut table: MutexGuard<'a, Table>,
+        ended: &[(Key, Exit)],
+    ) -> (MutexGuard<'a, Table>, Vec<Task>) {
+        let mut logs = Vec::new();
+        for ((id, exec_id), exit) in ended {
+            if let Ok(process) = table.process(id, exec_id.as_deref().unwrap_or_default()) {
+                // From here on nobody signals its pid, which may be another's.
+                process.exit = Some(*exit);
+                logs.extend(process.stdio.as_ref().and_then(HeldStdio::logs));
+            }
+        }
+        if !logs.is_empty() {
+            drop(table);
+            logs.iter().for_each(Logs::flush);
+            table = lock(&self.table);
+        }
+        let inits = ended.iter();
+        let inits = inits.filter_map(|(key, exit)| self.finish_one(&mut table, key, *exit));
+        let inits = inits.collect();
+        (table, inits)
+    }
+
+    fn finish_one(&self, table: &mut Table, key: &Key, exit: Exit) -> Option<Task> {
         let exec_id = key.1.as_deref().unwrap_or_default();
         let process = table.process(&key.0, exec_id).ok()?;
-        if process.phase == Phase::Starting {
+        match process.phase {
             // Its start event comes first; whoever starts it calls again.
-            process.exit = Some(exit);
-            return None;
-        }
-        if let Some(stdio) = &process.stdio {
-            stdio.flush();
+            Phase::Starting => return None,
+            // Who started it was quicker.
+            Phase::Stopped | Phase::Deleting => return None,
+            _ => {}
         }
         let pid = process.pid;
         let name = key.1.clone().unwrap_or_else(|| key.0.clone());

@@ -196,10 +196,10 @@ impl<B: Backend, S: EventSink> Tasks<B, S> {
             io: paths,
             pid,
         });
-        if let Some(exit) = early {
-            self.finish(&mut table, &(id.clone(), None), exit);
+        match early {
+            Some(exit) => drop(self.finish(table, &[((id.clone(), None), exit)])),
+            None => drop(table),
         }
-        drop(table);
         self.watch_oom(&id, &task);
         if let Some(denials) = denials {
             self.watch_denials(&id, denials);

@@ -71,7 +71,7 @@ impl<B: Backend, S: EventSink> Tasks<B, S> {
             }
         };
         if let Some(exit) = exit {
-            self.finish(&mut table, key, exit);
+            drop(self.finish(table, &[(key.clone(), exit)]));
         }
         outcome
     }
@@ -129,10 +129,10 @@ impl<B: Backend, S: EventSink> Tasks<B, S> {
             exec_id,
             pid,
         });
-        if let Some(exit) = early {
-            self.finish(&mut table, key, exit);
+        match early {
+            Some(exit) => drop(self.finish(table, &[(key.clone(), exit)])),
+            None => drop(table),
         }
-        drop(table);
         if let Err(e) = attached {
             self.backend.signal(pid, libc::SIGKILL)?;
             return Err(e.into());

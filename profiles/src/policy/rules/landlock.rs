@@ -164,9 +164,11 @@ fn granted(ruleset: &Ruleset, access: &Access, spec: &Spec, judge: &mut Judge<'_
             Rule::Landlock,
             FIELD,
             Action::Unenforced,
-            format!("{wider} rule(s) for a directory alone or for names that are made"),
-            "the same for all below the directory",
-            "a rule of Landlock holds for a directory and all below it",
+            format!(
+                "{wider} rule(s) for a directory alone, for names that are made, or for what may yet be made"
+            ),
+            "the same for all below the directory, or below one above that is there",
+            "a rule of Landlock holds for a file or directory that is there and all below it",
         );
     }
     let left_out = landlock::left_out(access);

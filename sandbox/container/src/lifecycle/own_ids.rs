@@ -5,6 +5,7 @@ use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::path::{Path, PathBuf};
 
+use cofferdam_profiles::capability::Capability;
 use cofferdam_profiles::policy::{Action, Finding, Hardened, Rule};
 use nix::sys::stat::{SFlag, fstat};
 use nix::unistd::{Gid, Uid};
@@ -18,7 +19,7 @@ use crate::init::chain;
 use crate::namespaces::{self, Namespaces};
 use crate::process::{ProcessPlan, Unacceptable};
 use crate::rootfs::{
-    Layers, Owners, RootfsOptions, is_engines_own, open_root, open_sources, prepare_network,
+    Because, Layers, Owners, RootfsOptions, Unmapped, open_root, open_sources, prepare_network,
 };
 use crate::state::{self, State};
 use crate::sys::namespace;
@@ -176,7 +177,8 @@ fn open(
     if let (Some(first), Some(network)) = (first, owners.and_then(|owners| owners.network)) {
         let set = prepare_network(recipe.spec, network, first)?;
         rootfs.network_prepared = true;
-        findings.extend(set.iter().map(network_parameter));
+        findings.extend(set.added.iter().map(network_parameter));
+        findings.extend(set.neighbours.iter().map(neighbours_parameter));
     }
     Ok(findings)
 }
@@ -301,18 +303,22 @@ fn ids_finding(first: u32) -> Finding {
     }
 }
 
-fn unmapped((destination, kind): &(PathBuf, String)) -> Finding {
+fn unmapped(mount: &Unmapped) -> Finding {
+    let why = match mount.because {
+        Because::Engine => "the engine made them",
+        Because::Policy => "the policy allows it",
+        Because::Kernel => "nor can what it is mounted on, which is the kernel's",
+    };
     Finding {
         rule: Rule::UserNamespace,
         field: "mounts".to_owned(),
         action: Action::Unenforced,
-        asked: format!("the files at {} with their owners", destination.display()),
+        asked: format!(
+            "the files at {} with their owners",
+            mount.destination.display()
+        ),
         got: "all of them belong to nobody".to_owned(),
-        reason: if is_engines_own(destination, kind) {
-            format!("the file system {kind} cannot be id-mapped; the engine made them")
-        } else {
-            format!("the file system {kind} cannot be id-mapped; the policy allows it")
-        },
+        reason: format!("the file system {} cannot be id-mapped; {why}", mount.kind),
     }
 }
 
@@ -324,6 +330,18 @@ fn network_parameter((name, value): &(String, String)) -> Finding {
         asked: format!("{name} as the network namespace has it"),
         got: value.clone(),
         reason: "the network namespace is the engine's: a capability over it does not count there"
+            .to_owned(),
+    }
+}
+
+fn neighbours_parameter((capability, name, value): &(Capability, String, String)) -> Finding {
+    Finding {
+        rule: Rule::UserNamespace,
+        field: "linux.namespaces".to_owned(),
+        action: Action::Unenforced,
+        asked: format!("no {capability}"),
+        got: format!("what it is for is allowed to all in the network namespace: {name} is {value}"),
+        reason: "who shares the network namespace has the capability, or the engine has set the parameter"
             .to_owned(),
     }
 }

@@ -28,6 +28,9 @@ mod mounts;
 /// Binds of the host's files.
 mod binds;
 
+/// What is mounted below a bind's source.
+mod submounts;
+
 /// New file systems by fsopen.
 mod filesystem;
 
@@ -58,10 +61,10 @@ mod sysctl;
 /// The system calls.
 mod sys;
 
-pub(crate) use binds::is_engines_own;
+pub use binds::{Because, Unmapped};
 pub use error::{MountProblem, RootfsError};
 pub use mapped::Layers;
-pub use network::prepare_network;
+pub use network::{Standing, prepare_network};
 
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -130,8 +133,8 @@ pub struct Sources {
     pub mounts: BTreeMap<usize, OwnedFd>,
     /// Device nodes with the spec's owners, by their paths in the container.
     pub nodes: BTreeMap<PathBuf, OwnedFd>,
-    /// Destinations of volumes that could not be mapped, with their file systems' types.
-    pub unmapped: Vec<(PathBuf, String)>,
+    /// What could not be mapped.
+    pub unmapped: Vec<Unmapped>,
 }
 
 /// A container's file system while it is being made.
@@ -171,10 +174,7 @@ pub fn open_sources(
         if entry.options.bind.is_some() && !entry.options.remount {
             let (tree, unmapped) = binds::open_mapped(&entry, options, owners).map_err(failed)?;
             sources.mounts.insert(index, tree);
-            let destination = || mount.destination().clone();
-            sources
-                .unmapped
-                .extend(unmapped.map(|kind| (destination(), kind)));
+            sources.unmapped.extend(unmapped);
         } else if let ("sysfs", Some(network)) = (entry.fstype, owners.network) {
             let tree = filesystem::make_in(network, &entry).map_err(failed)?;
             sources.mounts.insert(index, tree);

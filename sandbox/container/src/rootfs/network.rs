@@ -22,13 +22,18 @@ const PING: &str = "net/ipv4/ping_group_range";
 /// The kernel's own value: a range of no group.
 const NO_PING: &str = "1\t0";
 
+/// The parameters that stand for capabilities.
+#[derive(Debug, Default)]
+pub struct Standing {
+    /// What was set for the process.
+    pub added: Vec<(String, String)>,
+    /// What was set before for others, where the process lacks the capability.
+    pub neighbours: Vec<(Capability, String, String)>,
+}
+
 /// Sets the network parameters of the spec, and those that stand for capabilities which the process
-/// has and cannot use there; what was set of the latter.
-pub fn prepare_network(
-    spec: &Spec,
-    network: BorrowedFd<'_>,
-    first: u32,
-) -> Result<Vec<(String, String)>> {
+/// has and cannot use there; tells of the latter.
+pub fn prepare_network(spec: &Spec, network: BorrowedFd<'_>, first: u32) -> Result<Standing> {
     let failed = |key: &str, value: &str, source| RootfsError::Sysctl {
         key: key.to_owned(),
         value: value.to_owned(),
@@ -41,26 +46,32 @@ pub fn prepare_network(
         .map_err(|problem| failed("net", "", io::Error::other(problem.to_string())))?;
     let proc = proc.as_fd();
     asked.write(proc)?;
-    let mut added = Vec::new();
+    let mut standing = Standing::default();
     let kept = capabilities(spec);
     let groups = format!("{first} {}", first + crate::ids::LAST);
     for (capability, path, unset, value) in [
         (Capability::NetBindService, PORTS, "1024", "0"),
         (Capability::NetRaw, PING, NO_PING, groups.as_str()),
     ] {
-        if !kept.contains(capability) || asked.has(path) {
+        if asked.has(path) {
             continue;
         }
         // A kernel without IPv4 has neither.
         let Ok(now) = read(proc, path) else {
             continue;
         };
-        if now.trim() == unset {
+        let name = path.replace('/', ".");
+        if !kept.contains(capability) {
+            if now.trim() != unset {
+                let now = now.trim().replace('\t', " ");
+                standing.neighbours.push((capability, name, now));
+            }
+        } else if now.trim() == unset {
             sysctl::write_one(proc, path, value).map_err(|source| failed(path, value, source))?;
-            added.push((path.replace('/', "."), value.to_owned()));
+            standing.added.push((name, value.to_owned()));
         }
     }
-    Ok(added)
+    Ok(standing)
 }
 
 fn capabilities(spec: &Spec) -> Set {

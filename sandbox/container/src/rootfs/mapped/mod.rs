@@ -122,7 +122,8 @@ fn of_overlay(
     Ok(tree)
 }
 
-fn list() -> Outcome<Vec<u8>> {
+/// The kernel's list of mounts.
+pub(super) fn list() -> Outcome<Vec<u8>> {
     let mut text = Vec::new();
     let read = fs::File::open("/proc/self/mountinfo")
         .and_then(|file| file.take(layers::MAX_LIST + 1).read_to_end(&mut text));
