@@ -67,7 +67,8 @@ pub enum StateError {
     },
 }
 
-/// Why a container was not created. Nothing of it is left.
+/// Why a container was not created. Nothing of it is left, unless its processes could not be killed: then
+/// `delete --force` removes it.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum CreateError {

@@ -6,6 +6,7 @@ use std::os::fd::{AsFd as _, BorrowedFd};
 use std::path::{Path, PathBuf};
 
 use cofferdam_profiles::policy::{Action, Finding, Hardened, Rule};
+use cofferdam_profiles::userns::RangesError;
 use nix::sys::stat::{SFlag, fstat};
 use nix::unistd::{Gid, Uid};
 use oci_spec::runtime::Spec;
@@ -13,7 +14,7 @@ use oci_spec::runtime::Spec;
 use super::making::Making;
 use super::recipe::Recipe;
 use crate::error::{CreateError, StateError};
-use crate::ids::{self, Lease};
+use crate::ids::{self, IdsError, Lease};
 use crate::init::chain;
 use crate::namespaces::{self, Namespaces};
 use crate::process::{ProcessPlan, Unacceptable};
@@ -68,7 +69,7 @@ pub(super) fn set_up(
         return Err(unmappable("the spec names no user namespace to map the layers for").into());
     }
     match with_own(recipe, making, unmapped, rootfs) {
-        Err(error) if policy.may_lack_own_ids() => {
+        Err(error) if policy.may_lack_own_ids() && is_lack(&error) => {
             tracing::warn!(container = %making.state.id, %error, "going on with the host's user ids");
             give_up(&mut making.state).map_err(give_back)?;
             recipe.namespaces.without_user();
@@ -79,6 +80,18 @@ pub(super) fn set_up(
             Ok(findings)
         }
         other => other,
+    }
+}
+
+/// Whether this machine has no ids left, or a file system cannot show its files with other owners. Anything
+/// else, such as a layer that somebody could exchange, refuses the container.
+fn is_lack(error: &CreateError) -> bool {
+    match error {
+        CreateError::Ids(
+            IdsError::Exhausted { .. } | IdsError::Ranges(RangesError::NoneInCommon),
+        ) => true,
+        CreateError::Rootfs(error) => error.is_unmappable(),
+        _ => false,
     }
 }
 
@@ -363,4 +376,56 @@ pub(super) fn record(
         }
         .into()
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rootfs::{MountProblem, RootfsError};
+
+    /// `best_effort = ["user-namespace"]` went on with the host's ids after an attack was noticed.
+    #[test]
+    fn only_what_the_machine_lacks_makes_do_with_the_hosts_ids() {
+        let root = |problem| {
+            CreateError::from(RootfsError::Unmappable {
+                path: PathBuf::from("/r"),
+                source: Box::new(problem),
+            })
+        };
+        let volume = |problem| {
+            CreateError::from(RootfsError::Mount {
+                fstype: "bind".to_owned(),
+                from: PathBuf::from("/v"),
+                destination: PathBuf::from("/v"),
+                source: Box::new(problem),
+            })
+        };
+        let kernel = |errno| io::Error::from_raw_os_error(errno);
+        let cannot = || MountProblem::IdMap {
+            problem: "the file system 9p cannot be id-mapped".to_owned(),
+            source: kernel(libc::EINVAL),
+        };
+        let exchanged = || MountProblem::Layers {
+            problem: "others than root can put something else in the place of its layer".to_owned(),
+        };
+        let failed = || MountProblem::System {
+            action: "open the layer",
+            detail: String::new(),
+            source: kernel(libc::EINVAL),
+        };
+        let kind = "9p".to_owned();
+        for (error, lack) in [
+            (IdsError::Exhausted { count: 1 }.into(), true),
+            (IdsError::from(RangesError::NoneInCommon).into(), true),
+            (root(cannot()), true),
+            (volume(MountProblem::Unmappable { kind }), true),
+            (root(exchanged()), false),
+            (root(failed()), false),
+            (volume(failed()), false),
+            (unmappable("why").into(), false),
+            (give_back(kernel(libc::EPERM)), false),
+        ] {
+            assert_eq!(is_lack(&error), lack, "{error:?}");
+        }
+    }
 }

@@ -56,7 +56,7 @@ pub(super) fn open_mapped(
             Ok(()) => {}
             // What it shows belongs to the kernel, not to anybody on a disk.
             Err(_) if idmap::is_kernels(tree.as_fd()) => {}
-            Err(problem) if !is_unmappable(&problem) => return Err(problem),
+            Err(problem) if !problem.is_unmappable() => return Err(problem),
             Err(_) => {
                 let kind = idmap::type_of(tree.as_fd());
                 if !owners.may_be_unmapped && !is_engines_own(entry.mount.destination(), &kind) {
@@ -87,11 +87,6 @@ pub(crate) fn is_engines_own(destination: &Path, kind: &str) -> bool {
         && ENGINES_OWN
             .iter()
             .any(|place| destination == Path::new(place))
-}
-
-fn is_unmappable(problem: &MountProblem) -> bool {
-    matches!(problem, MountProblem::System { source, .. }
-        if matches!(source.raw_os_error(), Some(libc::EINVAL | libc::EPERM)))
 }
 
 /// Maps as the spec asks for.

@@ -162,6 +162,15 @@ pub enum MountProblem {
         /// The file system's type.
         kind: String,
     },
+    /// A mount cannot be id-mapped, by its file system or because it is mapped already.
+    #[error("cannot id-map the mount: {problem}")]
+    IdMap {
+        /// Why, as far as the kernel tells.
+        problem: String,
+        /// The kernel's answer.
+        #[source]
+        source: io::Error,
+    },
     /// A system call failed.
     #[error("cannot {action}{detail}")]
     System {
@@ -175,7 +184,20 @@ pub enum MountProblem {
     },
 }
 
+impl RootfsError {
+    /// Whether it is a file system that cannot show its files with the owners of a user namespace.
+    pub(crate) fn is_unmappable(&self) -> bool {
+        matches!(self, Self::Unmappable { source, .. } | Self::Mount { source, .. }
+            if source.is_unmappable())
+    }
+}
+
 impl MountProblem {
+    /// Whether it is a file system that cannot show its files with the owners of a user namespace.
+    pub(crate) fn is_unmappable(&self) -> bool {
+        matches!(self, Self::IdMap { .. } | Self::Unmappable { .. })
+    }
+
     pub(super) fn system(action: &'static str) -> impl Fn(io::Error) -> Self {
         move |source| Self::System {
             action,
