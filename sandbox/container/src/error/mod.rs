@@ -209,6 +209,12 @@ pub enum ExecError {
         /// What it is instead.
         status: Status,
     },
+    /// Init is a zombie with threads that run.
+    #[error(
+        "cannot exec in a container whose init has lost its main thread: other threads of it go on, but \
+         the kernel lets nobody join their namespaces; `kill` and `delete` work as ever"
+    )]
+    MainThreadEnded,
     /// The process asks for something that cannot be given.
     #[error("invalid process: {field}: {problem}")]
     Process {

@@ -169,7 +169,7 @@ mod tests {
         let state = serde_json::json!({
             "oci_version": "1.0.2", "id": "c", "pid": null, "pid_start_time": 0, "creator": null,
             "bundle": "/b", "rootfs": "/r", "created": "", "owner": "root", "seccomp": [],
-            "cgroup": {"driver": "Fs", "mode": "V2", "dirs": [{
+            "cgroup": {"driver": "fs", "mode": "v2", "dirs": [{
                 "controllers": [], "mount": place, "path": path, "created_from": path,
             }]},
             "annotations": {}, "late_hooks": false,
@@ -178,7 +178,7 @@ mod tests {
         let root = place.join("state");
         state.directory = root.join("c");
         let directory = state.directory.clone();
-        let id = ContainerId::new("c").unwrap();
+        let id = ContainerId::parse("c").unwrap();
         let mut making = Making::begin(&root, &id, state).unwrap();
         let text = "cofferdam:1000000:65536\n";
         let ranges = Ranges::of(text, text).unwrap();

@@ -186,6 +186,7 @@ fn open(
     rootfs.sources = sources.mounts;
     rootfs.nodes = sources.nodes;
     let mut findings: Findings = sources.unmapped.iter().map(unmapped).collect();
+    findings.extend(sources.hosts_nodes.iter().map(|path| hosts_node(path)));
     if let (Some(first), Some(network)) = (first, owners.and_then(|owners| owners.network)) {
         let set = prepare_network(recipe.spec, network, first)?;
         rootfs.network_prepared = true;
@@ -326,6 +327,19 @@ fn unmapped((destination, kind): &(PathBuf, String)) -> Finding {
         } else {
             format!("the file system {kind} cannot be id-mapped; the policy allows it")
         },
+    }
+}
+
+fn hosts_node(path: &Path) -> Finding {
+    Finding {
+        rule: Rule::UserNamespace,
+        field: "linux.devices".to_owned(),
+        action: Action::Unenforced,
+        asked: format!("{} with the owner and the mode of the spec", path.display()),
+        got: "the host's node, with the host's owner and mode".to_owned(),
+        reason: "this kernel or process cannot make nodes for other owners; the host's gives nobody more \
+                 than the spec's mode"
+            .to_owned(),
     }
 }
 

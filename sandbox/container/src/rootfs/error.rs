@@ -76,6 +76,21 @@ pub enum RootfsError {
         /// Type, major and minor, such as `c 1:3`.
         expected: String,
     },
+    /// The host's node, which is all that can be bound, lets others do what the spec's would not.
+    #[error(
+        "the host's {} has mode {hosts:03o}, more than the {asked:03o} that the spec asks for, and this \
+         kernel or process cannot make the container a node of its own; narrow the host's, or ask for \
+         fileMode {hosts:03o}",
+        path.display()
+    )]
+    WiderDevice {
+        /// The path.
+        path: PathBuf,
+        /// Permission bits of the host's node.
+        hosts: u32,
+        /// Permission bits of the spec's.
+        asked: u32,
+    },
     /// A device node that would be made in a directory of the host's, and stay there.
     #[error(
         "the device {} would be made in the host's directory that is mounted at {}; ask for it \

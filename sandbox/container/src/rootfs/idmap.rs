@@ -199,3 +199,15 @@ fn map_and_open(
         Mode::empty(),
     )?)
 }
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    /// A user namespace whose root is `first`.
+    pub(in crate::rootfs) fn namespace(first: u32) -> OwnedFd {
+        let map = serde_json::json!([{"containerID": 0, "hostID": first, "size": 65536}]);
+        let map: Vec<LinuxIdMapping> = serde_json::from_value(map).unwrap();
+        namespace_with(&map, &map).unwrap()
+    }
+}

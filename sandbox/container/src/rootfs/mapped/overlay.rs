@@ -14,6 +14,7 @@ use super::Layers;
 use super::layers::{Overlay, common};
 use super::trusted;
 use crate::init::chain;
+use crate::rootfs::aside;
 use crate::rootfs::error::MountProblem;
 use crate::rootfs::filesystem::Context;
 use crate::rootfs::idmap;
@@ -94,7 +95,12 @@ pub(super) fn mount(
 pub(super) fn part(tree: BorrowedFd<'_>, path: &Path) -> Outcome<OwnedFd> {
     let failed = MountProblem::system("open the part of the overlay that is the root");
     let directory = below(tree, path).map_err(&failed)?;
-    sys::clone_tree(directory.as_fd(), false).map_err(failed)
+    match sys::clone_tree(directory.as_fd(), false) {
+        Err(error) if aside::is_needed(&error) => aside::within(tree, || {
+            sys::clone_tree(directory.as_fd(), false).map_err(&failed)
+        }),
+        other => other.map_err(&failed),
+    }
 }
 
 fn below(tree: BorrowedFd<'_>, path: &Path) -> io::Result<OwnedFd> {
