@@ -1,5 +1,7 @@
 //! What people do with Podman 4.3, with the runtime given by `--runtime`.
 
+use std::fs;
+
 use cofferdam_integration::{
     cases::{self, Case, Engine},
     client::{self, Client},
@@ -12,6 +14,7 @@ const CASES: &[Case<Podman>] = &[
     ("gives_statistics", gives_statistics),
     ("checks_health", checks_health),
     ("groups_a_pod", groups_a_pod),
+    ("joins_a_containers_users", joins_a_containers_users),
 ];
 
 #[test]
@@ -58,6 +61,45 @@ fn checks_health(podman: &Podman) -> Result<()> {
     podman.cli(["exec", "health", "touch", "/tmp/well"]).ok()?;
     podman.cli(["healthcheck", "run", "health"]).ok()?;
     podman.remove("health")
+}
+
+/// The ids of the first container stay the second one's when the first is gone.
+fn joins_a_containers_users(podman: &Podman) -> Result<()> {
+    // Who makes the cgroup that all are in removes it, when it goes last.
+    podman.detached("first", &[], &["sleep", "1000"])?;
+    podman.detached("owner", &[], &["sleep", "1000"])?;
+    let joining = ["--userns", "container:owner"];
+    podman.detached("joiner", &joining, &["sleep", "1000"])?;
+    let map = |name: &str| podman.cli(["exec", name, "cat", "/proc/self/uid_map"]).ok();
+    let shared = map("joiner")?.stdout;
+    assert_eq!(map("owner")?.stdout, shared);
+    let look = [
+        "exec",
+        "joiner",
+        "sh",
+        "-c",
+        "touch /made && stat -c %u /made",
+    ];
+    assert_eq!(podman.cli(look).ok()?.stdout.trim(), "0");
+    let first = shared.split_whitespace().nth(1).unwrap_or_default();
+    let range = podman.enclave().path("/run/cofferdam/.ids").join(first);
+    let holders = || fs::read_dir(&range).map_or(0, Iterator::count);
+    assert_eq!(holders(), 2, "{shared}");
+    // Podman deletes it when it has ended, and keeps its own record for the other's sake.
+    podman.cli(["stop", "--time", "0", "owner"]).ok()?;
+    for _ in 0..500 {
+        if holders() < 2 {
+            break;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    assert_eq!(map("joiner")?.stdout, shared);
+    assert_eq!(holders(), 1, "{shared}: its ids are free");
+    podman.remove("joiner")?;
+    podman.remove("owner")?;
+    podman.remove("first")?;
+    assert!(!range.exists(), "{shared}: its ids are lost");
+    Ok(())
 }
 
 fn groups_a_pod(podman: &Podman) -> Result<()> {

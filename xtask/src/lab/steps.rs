@@ -96,6 +96,7 @@ pub const ALL: &[Step] = &[
         &["containerd_1_6"],
         12,
     ),
+    quick(Init::Systemd, INTEGRATION, "attacks", &["leases::"], 10),
     slow(Init::Script, CONTAINER, "rootfs", &[], 20),
     slow(Init::Script, CONTAINER, "life", &[], 20),
     slow(Init::Script, INTEGRATION, "cri", &[], 30),

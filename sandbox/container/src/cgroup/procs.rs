@@ -141,7 +141,7 @@ pub(super) fn kill_all(location: &Location) -> Result<(), Error> {
     let killed = location.membership().map_or(Ok(()), kill_tree);
     if froze || freeze::frozen(location).unwrap_or(false) {
         // A frozen v1 process dies only when it is thawed.
-        freeze::thaw(location)?;
+        freeze::thaw_killed(location)?;
     }
     killed?;
     wait_empty(location)

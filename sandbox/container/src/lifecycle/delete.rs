@@ -26,6 +26,9 @@ mod unknown;
 /// How long processes get to end after SIGKILL, and a creator to let go.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// How long the init of a creator that was killed may take to notice.
+const MOMENT: Duration = Duration::from_secs(1);
+
 /// Removes what is left of a container that is stopped or was never started; with `force`, kills it first and does not mind one
 /// that is half made or does not exist.
 pub fn delete(root: &Path, id: &ContainerId, force: bool) -> Result<(), DeleteError> {
@@ -157,15 +160,16 @@ fn end(id: &str, process: std::os::fd::OwnedFd) -> Result<(), DeleteError> {
     }
 }
 
-/// A creator or another `delete` that holds the lock is given time; one that was killed has let go.
+/// A creator or another `delete` that holds the lock is given time; one that was killed has let go, once the
+/// init that it had begun has ended as well.
 fn take_lock(directory: &Path, force: bool) -> Result<Option<Lock>, DeleteError> {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + if force { PATIENCE } else { MOMENT };
     loop {
         match making::lock(directory) {
             Ok(Some(lock)) => return Ok(Some(lock)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(failed("lock the state directory")(error)),
-            Ok(None) if force && Instant::now() < deadline => {
+            Ok(None) if Instant::now() < deadline => {
                 std::thread::sleep(Duration::from_millis(5));
             }
             Ok(None) => {

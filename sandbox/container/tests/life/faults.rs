@@ -20,7 +20,8 @@ fn a_creator_killed_at_a_hook_leaves_what_delete_can_remove() {
         bundle.create();
         // Init notices that its parent is gone, and goes.
         eventually("stopped", || bundle.status() == "stopped");
-        assert_eq!(bundle.life("delete", &[]).status, 0);
+        let deleted = bundle.life("delete", &[]);
+        assert_eq!(deleted.status, 0, "{point}: {}", deleted.err);
         bundle.assert_gone();
     }
 }
