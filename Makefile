@@ -84,7 +84,7 @@ bench-profiles: build programs
 	@$(CARGO) run --quiet --release --locked --package cofferdam-integration --bin bench-profiles -- \
 		--write docs/profiles.md
 
-# Some two minutes, and five more the first time, when the images are built.
+# Some five minutes, and as many again the first time, when the images are built.
 compat: build images
 	@$(CARGO) run --quiet --locked --package cofferdam-integration --bin compat -- \
 		--write docs/compatibility.md

@@ -29,6 +29,11 @@ fn profile(dir: &Path, words: &[&str]) -> Result<Output> {
     Ok(output)
 }
 
+/// What a command printed as JSON.
+fn printed(output: &Output) -> Result<Value> {
+    serde_json::from_slice(&output.stdout).map_err(|error| format!("{error} in {output:?}").into())
+}
+
 /// Generates, checks what was written, and runs the command under it. `from` says where the program is;
 /// `root` is the same as a directory.
 fn judge(dir: &Path, from: &[&str], root: &Path, command: &[&str]) -> Result<Value> {
@@ -39,7 +44,7 @@ fn judge(dir: &Path, from: &[&str], root: &Path, command: &[&str]) -> Result<Val
     words.extend(command);
     let output = profile(dir, &words)?;
     assert!(matches!(output.status.code(), Some(0 | 1)), "{output:?}");
-    let made: Value = serde_json::from_slice(&output.stdout)?;
+    let made = printed(&output)?;
     let written: LinuxSeccomp = serde_json::from_slice(&fs::read(dir.join("p.json"))?)?;
     compile(&written)?;
     let lint = profile(dir, &["lint", "p.json"])?;
@@ -66,7 +71,7 @@ fn judge(dir: &Path, from: &[&str], root: &Path, command: &[&str]) -> Result<Val
     ];
     trial.extend(command);
     let trial = profile(dir, &trial)?;
-    let said: Value = serde_json::from_slice(&trial.stdout)?;
+    let said = printed(&trial)?;
     assert_eq!(
         (&said["status"], &said["killed"]),
         (&json!(0), &json!(false)),

@@ -117,3 +117,32 @@ fn a_profile_is_tried_on_a_command() -> Result<()> {
     assert_eq!(status, Some(2));
     Ok(())
 }
+
+/// Each is in a cgroup of its own, which is named after the container.
+#[test]
+fn two_are_tried_at_a_time() -> Result<()> {
+    if gate::root().is_none() {
+        return Ok(());
+    }
+    let dirs = [tempfile::tempdir()?, tempfile::tempdir()?];
+    let results = std::thread::scope(|scope| {
+        let running = dirs.each_ref().map(|dir| {
+            scope.spawn(|| {
+                let whole = profile(dir.path(), "nothing", "SCMP_ACT_ERRNO");
+                let whole = whole.map_err(|error| error.to_string())?;
+                let tried = test(dir.path(), &["--", "sleep", "1"], &whole);
+                tried.map_err(|error| error.to_string())
+            })
+        });
+        running.map(std::thread::ScopedJoinHandle::join)
+    });
+    for result in results {
+        let (status, said, output) = result.map_err(|_| "a test panicked")??;
+        assert_eq!(
+            (status, &said["status"]),
+            (Some(0), &json!(0)),
+            "{output:?}"
+        );
+    }
+    Ok(())
+}

@@ -209,7 +209,7 @@ fn kind(error: &CliError) -> FailureKind {
             FailureKind::NotFound
         }
         CliError::Start(StartError::NotCreated { .. })
-        | CliError::Exec(ExecError::NotRunning { .. })
+        | CliError::Exec(ExecError::NotRunning { .. } | ExecError::MainThreadEnded)
         | CliError::Delete(DeleteError::NotStopped { .. })
         | CliError::Cgroup(CgroupOpError::Status { .. }) => FailureKind::FailedPrecondition,
         _ => FailureKind::Internal,

@@ -61,8 +61,6 @@ pub struct Outcome {
     pub subject: &'static Subject,
     /// By what.
     pub under: Confinement,
-    /// From the container's creation to its end.
-    pub took: Duration,
     /// What went wrong.
     pub failed: Option<String>,
     /// The exit status of a server that was stopped.
@@ -174,9 +172,8 @@ impl Suite {
                 };
                 let outcome = catch_unwind(AssertUnwindSafe(run))
                     .unwrap_or_else(|_| Err("panicked; the message is above".to_owned()));
-                let took = started.elapsed();
                 let said = if outcome.is_ok() { "ok" } else { "FAILED" };
-                let seconds = took.as_secs_f32();
+                let seconds = started.elapsed().as_secs_f32();
                 eprintln!("{} under {under}: {said} ({seconds:.1} s)", subject.name);
                 let (ended_with, failed) = match outcome {
                     Ok(status) => (status, None),
@@ -189,7 +186,6 @@ impl Suite {
                 outcomes.push(Outcome {
                     subject,
                     under,
-                    took,
                     failed,
                     ended_with,
                 });

@@ -102,6 +102,15 @@ fn a_container_lives_as_long_as_one_of_its_threads() -> Result<()> {
     // The control: what the kernel says of a dead process, but for the number of threads.
     assert!(stat()?.starts_with('Z'), "{}", stat()?);
     assert_eq!(state(&arena, &id)?["status"], "running");
+    for verb in [&["inspect", &id][..], &["exec", &id, "true"]] {
+        let asked = arena.oci(Runtime::Cofferdam)?.args(verb).run()?;
+        assert!(!asked.status.success(), "{verb:?}");
+        assert!(
+            asked.stderr.contains("main thread"),
+            "{verb:?}: {}",
+            asked.stderr
+        );
+    }
     let delete = arena.oci(Runtime::Cofferdam)?.args(["delete", &id]).run()?;
     assert!(!delete.status.success(), "it was deleted while it ran");
     assert_eq!(ranges(&arena), 1);
@@ -135,13 +144,16 @@ fn layers_that_others_could_have_replaced_are_refused() -> Result<()> {
     arena.refused(&layered.bundle, "attacked", "must belong to root")?;
     assert_eq!(ranges(&arena), 0);
     assert_eq!(layered.made()?, Vec::<String>::new());
-    for mode in ["0775", "0757"] {
-        own("0")?;
-        Cmd::new("chmod").arg(mode).arg(store).ok()?;
+    // In the last one stand the place for changes and the work directory.
+    for (mode, place) in [("0775", store), ("0757", store), ("0757", &layered.changes)] {
+        own("0:1")?;
+        Cmd::new("chmod").arg(mode).arg(place).ok()?;
         arena.refused(&layered.bundle, mode, "must belong to root")?;
+        Cmd::new("chmod").arg("0755").arg(place).ok()?;
     }
-    // The control: nothing else is in the attacker's way.
-    Cmd::new("chmod").arg("0755").arg(store).ok()?;
+    // The control: nothing else is in the attacker's way, and the group root is root's.
+    own("0:0")?;
+    Cmd::new("chmod").arg("0775").arg(store).ok()?;
     assert_eq!(
         arena.show(runtime, &layered.bundle, "control")?,
         "the attacker's shown\n"

@@ -20,8 +20,6 @@ use tempfile::TempDir;
 
 pub use bundle::{BundleError, Place};
 
-/// The id of the container, under a state root of its own.
-const ID: &str = "trial";
 /// The policy that takes the profile as it is.
 const POLICY: &str =
     "default = \"trial\"\n[policy.trial]\nseccomp = \"engine\"\ndenials = \"explain\"\n";
@@ -89,6 +87,7 @@ impl Trial<'_> {
         let runtime = Runtime {
             program: beside()?,
             work: work.path(),
+            id: id(work.path()),
         };
         let failed = |source| TrialError::Runtime {
             path: runtime.program.clone(),
@@ -101,7 +100,7 @@ impl Trial<'_> {
             .arg(path("bundle"))
             .arg("--pid-file")
             .arg(&pid_file)
-            .arg(ID)
+            .arg(&runtime.id)
             .stdout(io::stderr())
             .status()
             .map_err(failed)?;
@@ -125,6 +124,14 @@ impl Trial<'_> {
 struct Runtime<'a> {
     program: PathBuf,
     work: &'a Path,
+    id: String,
+}
+
+/// The id of a trial's container. The state root is the trial's own, but the cgroup, which is named after
+/// the id, is not: two trials at a time would meet in it.
+fn id(work: &Path) -> String {
+    let name = work.file_name().unwrap_or_default();
+    name.to_string_lossy().into_owned()
 }
 
 impl Runtime<'_> {
@@ -143,7 +150,7 @@ impl Runtime<'_> {
     fn denials(&self) -> Result<Vec<Value>, TrialError> {
         let output = self
             .command()
-            .args(["denials", "--format", "json", ID])
+            .args(["denials", "--format", "json", &self.id])
             .stdin(Stdio::null())
             .output()
             .map_err(|source| TrialError::Runtime {
@@ -171,7 +178,7 @@ impl Drop for Runtime<'_> {
         // Normally gone already; if it fails there is nobody to tell.
         let _ = self
             .command()
-            .args(["delete", "--force", ID])
+            .args(["delete", "--force", &self.id])
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::null())

@@ -233,6 +233,11 @@ pub(crate) struct ProcessStat {
 }
 
 impl ProcessStat {
+    /// Whether only other threads than the first go on. The kernel shows no namespaces of it then.
+    pub(crate) fn lacks_main_thread(self) -> bool {
+        matches!(self.letter, b'Z' | b'X' | b'x') && !self.has_ended()
+    }
+
     /// Whether no thread of it runs any more. The first thread is a zombie from its own end on, and the
     /// others may go on without it.
     pub(crate) fn has_ended(self) -> bool {
@@ -402,6 +407,8 @@ mod tests {
                 start: 1,
             };
             assert_eq!(stat.has_ended(), ended, "{stat:?}");
+            let lacks = letter == b'Z' && !ended;
+            assert_eq!(stat.lacks_main_thread(), lacks, "{stat:?}");
         }
     }
 

@@ -50,7 +50,7 @@ fn refuse_foreign(dir: &Dir) -> Result<(), Error> {
             path: dir.path.clone(),
         });
     }
-    if !procs::in_tree(&dir.path)?.is_empty() {
+    if !procs::is_empty(&dir.path)? {
         return Err(Error::NotEmpty {
             path: dir.path.clone(),
         });

@@ -38,6 +38,15 @@ pub(super) fn thaw(location: &Location) -> Result<(), Error> {
     }
 }
 
+/// Thaws what may be gone: a cgroup whose last process was killed can be removed by systemd, or by whoever
+/// waits for that, at any time. Only an empty one can be.
+pub(super) fn thaw_killed(location: &Location) -> Result<(), Error> {
+    match thaw(location) {
+        Err(Error::Write { source, .. }) if file::gone(&source) => Ok(()),
+        other => other,
+    }
+}
+
 pub(super) fn frozen(location: &Location) -> Result<bool, Error> {
     dir_frozen(freezer(location, "the paused state")?)
 }

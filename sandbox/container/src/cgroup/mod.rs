@@ -224,6 +224,12 @@ impl Cgroup {
         procs::pids(&self.location, recursive)
     }
 
+    /// Whether no process is inside or in a nested cgroup, not even one that this pid namespace has no
+    /// number for.
+    pub fn is_empty(&self) -> Result<bool, Error> {
+        self.location.membership().map_or(Ok(true), procs::is_empty)
+    }
+
     /// Sends SIGKILL to every process inside, those being forked meanwhile included, and waits
     /// until they are dead (not until they are reaped).
     pub fn kill_all(&self) -> Result<(), Error> {

@@ -28,23 +28,38 @@ pub(super) fn pids(location: &Location, recursive: bool) -> Result<Vec<Pid>, Err
     if recursive { in_tree(dir) } else { in_dir(dir) }
 }
 
-/// The processes of one directory; a directory that is gone has none.
-pub(super) fn in_dir(dir: &Path) -> Result<Vec<Pid>, Error> {
-    let text = match fs::read_to_string(dir.join("cgroup.procs")) {
+/// What the kernel lists of one directory; a directory that is gone has nothing.
+fn list(dir: &Path) -> Result<String, Error> {
+    match fs::read_to_string(dir.join("cgroup.procs")) {
         // A threaded v2 cgroup lists no processes, only threads.
         Err(e) if e.raw_os_error() == Some(libc::EOPNOTSUPP) => {
-            file::read_optional(&dir.join("cgroup.threads"))?.unwrap_or_default()
+            Ok(file::read_optional(&dir.join("cgroup.threads"))?.unwrap_or_default())
         }
-        Err(e) if file::gone(&e) => return Ok(vec![]),
-        Err(source) => {
-            return Err(Error::Read {
-                path: dir.join("cgroup.procs"),
-                source,
-            });
+        Err(e) if file::gone(&e) => Ok(String::new()),
+        Err(source) => Err(Error::Read {
+            path: dir.join("cgroup.procs"),
+            source,
+        }),
+        Ok(text) => Ok(text),
+    }
+}
+
+/// Whether no process is in a directory or in a nested one, those outside our pid namespace, which
+/// [`in_dir`] leaves out, included.
+pub(super) fn is_empty(dir: &Path) -> Result<bool, Error> {
+    let mut dirs = nested(dir)?;
+    dirs.push(dir.to_owned());
+    for dir in dirs {
+        if !list(&dir)?.trim().is_empty() {
+            return Ok(false);
         }
-        Ok(text) => text,
-    };
-    Ok(text
+    }
+    Ok(true)
+}
+
+/// The processes of one directory that can be named; a directory that is gone has none.
+pub(super) fn in_dir(dir: &Path) -> Result<Vec<Pid>, Error> {
+    Ok(list(dir)?
         .lines()
         .filter_map(|line| line.parse::<i32>().ok())
         // 0 is a process outside our pid namespace: nothing can be done with it.
@@ -126,7 +141,7 @@ pub(super) fn kill_all(location: &Location) -> Result<(), Error> {
     let killed = location.membership().map_or(Ok(()), kill_tree);
     if froze || freeze::frozen(location).unwrap_or(false) {
         // A frozen v1 process dies only when it is thawed.
-        freeze::thaw(location)?;
+        freeze::thaw_killed(location)?;
     }
     killed?;
     wait_empty(location)
@@ -184,4 +199,25 @@ fn wait_empty(location: &Location) -> Result<(), Error> {
 /// zombie already has its other threads to lose.
 fn alive(pid: Pid) -> bool {
     state::process_stat(pid.as_raw()).is_ok_and(|stat| !stat.has_ended())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The kernel lists a process of another pid namespace as 0.
+    #[test]
+    fn a_process_that_cannot_be_named_counts() {
+        let dir = tempfile::tempdir().unwrap();
+        let below = dir.path().join("below");
+        fs::create_dir(&below).unwrap();
+        let list = |dir: &Path, text: &str| fs::write(dir.join("cgroup.procs"), text).unwrap();
+        list(dir.path(), "");
+        list(&below, "");
+        assert!(is_empty(dir.path()).unwrap());
+        list(&below, "0\n");
+        assert!(in_tree(dir.path()).unwrap().is_empty());
+        assert!(!is_empty(dir.path()).unwrap());
+        assert!(is_empty(&dir.path().join("gone")).unwrap());
+    }
 }

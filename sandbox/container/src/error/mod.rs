@@ -67,7 +67,8 @@ pub enum StateError {
     },
 }
 
-/// Why a container was not created. Nothing of it is left.
+/// Why a container was not created. Nothing of it is left, unless its processes could not be killed: then
+/// `delete --force` removes it.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum CreateError {
@@ -208,6 +209,12 @@ pub enum ExecError {
         /// What it is instead.
         status: Status,
     },
+    /// Init is a zombie with threads that run.
+    #[error(
+        "cannot exec in a container whose init has lost its main thread: other threads of it go on, but \
+         the kernel lets nobody join their namespaces; `kill` and `delete` work as ever"
+    )]
+    MainThreadEnded,
     /// The process asks for something that cannot be given.
     #[error("invalid process: {field}: {problem}")]
     Process {

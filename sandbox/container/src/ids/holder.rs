@@ -83,8 +83,8 @@ fn is_empty(state: &State) -> bool {
     match &state.cgroup {
         Some(location) if location.dirs.iter().all(|dir| !dir.path.exists()) => true,
         Some(location) => Cgroup::open(location)
-            .and_then(|cgroup| cgroup.pids(true))
-            .is_ok_and(|pids| pids.is_empty()),
+            .and_then(|cgroup| cgroup.is_empty())
+            .unwrap_or(false),
         // Nobody can tell, unless there never was one.
         None => state.pid.is_none(),
     }

@@ -15,6 +15,9 @@ use crate::cgroup::devices::USUAL;
 use crate::cgroup::host::{join, parse_own};
 use crate::state::State;
 
+/// Whose ids they are.
+mod ids;
+
 /// How bad a difference is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -49,6 +52,9 @@ pub(super) fn compare(
     if let (Some(actual), Some(recorded)) = (&found.process, spec.process()) {
         privileges(&mut out, actual, recorded);
         users(&mut out, found, actual, recorded);
+        if let Some(lease) = &state.ids {
+            ids::compare(&mut out, found, lease.first, lease.size);
+        }
         limits(&mut out, actual, recorded);
         // The label comes with the workload's first program.
         if started {

@@ -43,6 +43,12 @@ pub enum InspectError {
     /// Init ended while it was looked at.
     #[error("the container's init ended while it was inspected; try again")]
     Ended,
+    /// Init is a zombie with threads that run.
+    #[error(
+        "the main thread of the container's init has ended while other threads of it go on: the kernel does \
+         not show what holds for those; `kill` and `delete` work as ever"
+    )]
+    MainThreadEnded,
     /// A file of /proc could not be read.
     #[error("cannot read /proc/{pid}/{file}")]
     Proc {
@@ -181,7 +187,15 @@ pub fn inspect(
         return Ok(inspection);
     };
     let proc = process::ProcDir::open(pid, state.pid_start_time)?;
-    read(&mut inspection, &state, &record.spec, &proc, options)?;
+    let lacks_main_thread =
+        || state::process_stat(pid).is_ok_and(state::ProcessStat::lacks_main_thread);
+    if let Err(error) = read(&mut inspection, &state, &record.spec, &proc, options) {
+        // It may have ended meanwhile.
+        return Err(match lacks_main_thread() {
+            true => InspectError::MainThreadEnded,
+            false => error,
+        });
+    }
     // Whatever was read came from init only if init is still there.
     proc.check()?;
     let started = matches!(status, Status::Running | Status::Paused);

@@ -32,7 +32,8 @@ use crate::sys::clone::{self, Side};
 use crate::sys::pidfd;
 
 /// Makes the container: its init is confined and waits for [`super::start`]. Descriptors 0, 1 and 2
-/// of the caller become the container's. On an error nothing is left.
+/// of the caller become the container's. On an error nothing is left, but for
+/// what [`CreateError`] says.
 ///
 /// The caller must be single-threaded.
 pub fn create(spec: &Hardened<Spec>, mut options: CreateOptions) -> Result<State, CreateError> {

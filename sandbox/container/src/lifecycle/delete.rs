@@ -52,6 +52,9 @@ pub fn delete(root: &Path, id: &ContainerId, force: bool) -> Result<(), DeleteEr
     }
     if let Some(found) = &found {
         remove_cgroup(found.state())?;
+        if let Some(lease) = &found.state().ids {
+            unknown::end_left(Path::new(ids::DIRECTORY), &directory, lease.first)?;
+        }
     }
     end_listener(&directory, found.as_ref().map(Found::state))?;
     give_up(&directory, found.as_ref().map(Found::state))

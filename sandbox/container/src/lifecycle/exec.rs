@@ -117,6 +117,11 @@ fn running_init(state: &State, ignore_paused: bool) -> Result<OwnedFd, ExecError
         Status::Paused if ignore_paused => {}
         _ => return Err(ExecError::NotRunning { status }),
     }
+    if let Some(pid) = state.live_pid()
+        && state::process_stat(pid.as_raw()).is_ok_and(state::ProcessStat::lacks_main_thread)
+    {
+        return Err(ExecError::MainThreadEnded);
+    }
     open_init(state)
         .map_err(system("open the container's init"))?
         .ok_or(ExecError::NotRunning {

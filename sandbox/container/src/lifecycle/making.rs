@@ -36,7 +36,8 @@ pub(super) fn lock(directory: &Path) -> io::Result<Option<Lock>> {
     }
 }
 
-/// A half-made container. Dropped before [`Making::done`], it takes everything back.
+/// A half-made container. Dropped before [`Making::done`], it takes everything back, or leaves it all to
+/// `delete` where processes may be left.
 #[derive(Debug)]
 pub(super) struct Making {
     pub(super) state: State,
@@ -136,7 +137,10 @@ impl Drop for Making {
         if let Some(cgroup) = &self.cgroup
             && let Err(error) = cgroup.kill_all().and_then(|()| cgroup.remove())
         {
-            tracing::warn!(container = %self.state.id, %error, "cannot remove the cgroup");
+            // Processes may be left: the ids stay theirs, and the state stays for who removes both.
+            tracing::warn!(container = %self.state.id, %error,
+                "cannot remove the cgroup; `delete --force` removes what is left of the container");
+            return;
         }
         // Last: nothing with these ids may run any more.
         if let Err(error) = own_ids::give_up(&mut self.state) {
@@ -150,5 +154,52 @@ impl Drop for Making {
         {
             tracing::warn!(container = %self.state.id, %error, "cannot remove the state directory");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids;
+    use cofferdam_profiles::userns::Ranges;
+
+    /// Whether the state directory and the holder of the ids are there after a half-made container with
+    /// this cgroup was dropped.
+    fn left_of(path: &Path, place: &Path) -> (bool, bool) {
+        let state = serde_json::json!({
+            "oci_version": "1.0.2", "id": "c", "pid": null, "pid_start_time": 0, "creator": null,
+            "bundle": "/b", "rootfs": "/r", "created": "", "owner": "root", "seccomp": [],
+            "cgroup": {"driver": "fs", "mode": "v2", "dirs": [{
+                "controllers": [], "mount": place, "path": path, "created_from": path,
+            }]},
+            "annotations": {}, "late_hooks": false,
+        });
+        let mut state: State = serde_json::from_value(state).unwrap();
+        let root = place.join("state");
+        state.directory = root.join("c");
+        let directory = state.directory.clone();
+        let id = ContainerId::parse("c").unwrap();
+        let mut making = Making::begin(&root, &id, state).unwrap();
+        let text = "cofferdam:1000000:65536\n";
+        let ranges = Ranges::of(text, text).unwrap();
+        let held = place.join("ids");
+        making.state.ids = Some(ids::take(&held, &ranges, &directory, "1-1").unwrap());
+        let location = making.state.cgroup.clone().unwrap();
+        making.cgroup = Some(Cgroup::open(&location).unwrap());
+        drop(making);
+        let ids = ids::held_by(&held, &directory).unwrap();
+        (directory.join("intent.json").exists(), !ids.is_empty())
+    }
+
+    /// The ids were given to the next container while processes that could not be killed had them.
+    #[test]
+    fn ids_stay_where_processes_may_be_left() {
+        let dir = tempfile::tempdir().unwrap();
+        let absent = dir.path().join("absent");
+        assert_eq!(left_of(&absent, dir.path()), (false, false));
+        // Nothing can be killed in what is no cgroup.
+        let file = dir.path().join("file");
+        fs::write(&file, "").unwrap();
+        assert_eq!(left_of(&file, dir.path()), (true, true));
     }
 }

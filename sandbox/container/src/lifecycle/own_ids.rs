@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use cofferdam_profiles::capability::Capability;
 use cofferdam_profiles::policy::{Action, Finding, Hardened, Rule};
+use cofferdam_profiles::userns::RangesError;
 use nix::sys::stat::{SFlag, fstat};
 use nix::unistd::{Gid, Uid};
 use oci_spec::runtime::Spec;
@@ -14,7 +15,7 @@ use oci_spec::runtime::Spec;
 use super::making::Making;
 use super::recipe::Recipe;
 use crate::error::{CreateError, StateError};
-use crate::ids::{self, Lease};
+use crate::ids::{self, IdsError, Lease};
 use crate::init::chain;
 use crate::namespaces::{self, Namespaces};
 use crate::process::{ProcessPlan, Unacceptable};
@@ -69,7 +70,7 @@ pub(super) fn set_up(
         return Err(unmappable("the spec names no user namespace to map the layers for").into());
     }
     match with_own(recipe, making, unmapped, rootfs) {
-        Err(error) if policy.may_lack_own_ids() => {
+        Err(error) if policy.may_lack_own_ids() && is_lack(&error) => {
             tracing::warn!(container = %making.state.id, %error, "going on with the host's user ids");
             give_up(&mut making.state).map_err(give_back)?;
             recipe.namespaces.without_user();
@@ -80,6 +81,18 @@ pub(super) fn set_up(
             Ok(findings)
         }
         other => other,
+    }
+}
+
+/// Whether this machine has no ids left, or a file system cannot show its files with other owners. Anything
+/// else, such as a layer that somebody could exchange, refuses the container.
+fn is_lack(error: &CreateError) -> bool {
+    match error {
+        CreateError::Ids(
+            IdsError::Exhausted { .. } | IdsError::Ranges(RangesError::NoneInCommon),
+        ) => true,
+        CreateError::Rootfs(error) => error.is_unmappable(),
+        _ => false,
     }
 }
 
@@ -174,6 +187,7 @@ fn open(
     rootfs.sources = sources.mounts;
     rootfs.nodes = sources.nodes;
     let mut findings: Findings = sources.unmapped.iter().map(unmapped).collect();
+    findings.extend(sources.hosts_nodes.iter().map(|path| hosts_node(path)));
     if let (Some(first), Some(network)) = (first, owners.and_then(|owners| owners.network)) {
         let set = prepare_network(recipe.spec, network, first)?;
         rootfs.network_prepared = true;
@@ -322,6 +336,19 @@ fn unmapped(mount: &Unmapped) -> Finding {
     }
 }
 
+fn hosts_node(path: &Path) -> Finding {
+    Finding {
+        rule: Rule::UserNamespace,
+        field: "linux.devices".to_owned(),
+        action: Action::Unenforced,
+        asked: format!("{} with the owner and the mode of the spec", path.display()),
+        got: "the host's node, with the host's owner and mode".to_owned(),
+        reason: "this kernel or process cannot make nodes for other owners; the host's gives nobody more \
+                 than the spec's mode"
+            .to_owned(),
+    }
+}
+
 fn network_parameter((name, value): &(String, String)) -> Finding {
     Finding {
         rule: Rule::UserNamespace,
@@ -381,4 +408,56 @@ pub(super) fn record(
         }
         .into()
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rootfs::{MountProblem, RootfsError};
+
+    /// `best_effort = ["user-namespace"]` went on with the host's ids after an attack was noticed.
+    #[test]
+    fn only_what_the_machine_lacks_makes_do_with_the_hosts_ids() {
+        let root = |problem| {
+            CreateError::from(RootfsError::Unmappable {
+                path: PathBuf::from("/r"),
+                source: Box::new(problem),
+            })
+        };
+        let volume = |problem| {
+            CreateError::from(RootfsError::Mount {
+                fstype: "bind".to_owned(),
+                from: PathBuf::from("/v"),
+                destination: PathBuf::from("/v"),
+                source: Box::new(problem),
+            })
+        };
+        let kernel = |errno| io::Error::from_raw_os_error(errno);
+        let cannot = || MountProblem::IdMap {
+            problem: "the file system 9p cannot be id-mapped".to_owned(),
+            source: kernel(libc::EINVAL),
+        };
+        let exchanged = || MountProblem::Layers {
+            problem: "others than root can put something else in the place of its layer".to_owned(),
+        };
+        let failed = || MountProblem::System {
+            action: "open the layer",
+            detail: String::new(),
+            source: kernel(libc::EINVAL),
+        };
+        let kind = "9p".to_owned();
+        for (error, lack) in [
+            (IdsError::Exhausted { count: 1 }.into(), true),
+            (IdsError::from(RangesError::NoneInCommon).into(), true),
+            (root(cannot()), true),
+            (volume(MountProblem::Unmappable { kind }), true),
+            (root(exchanged()), false),
+            (root(failed()), false),
+            (volume(failed()), false),
+            (unmappable("why").into(), false),
+            (give_back(kernel(libc::EPERM)), false),
+        ] {
+            assert_eq!(is_lack(&error), lack, "{error:?}");
+        }
+    }
 }

@@ -86,7 +86,7 @@ fn without(
         });
         return Ok(below.collect());
     }
-    if !is_unmappable(&problem) {
+    if !problem.is_unmappable() {
         return Err(problem);
     }
     let top = idmap::type_of(tree);
@@ -168,11 +168,6 @@ fn is_engines_own(source: &Path, destination: &Path, kind: &str) -> bool {
 
 /// The length of an id that engines make.
 const ID_DIGITS: usize = 64;
-
-fn is_unmappable(problem: &MountProblem) -> bool {
-    matches!(problem, MountProblem::System { source, .. }
-        if matches!(source.raw_os_error(), Some(libc::EINVAL | libc::EPERM)))
-}
 
 /// Maps as the spec asks for.
 fn by_spec(

@@ -76,6 +76,21 @@ pub enum RootfsError {
         /// Type, major and minor, such as `c 1:3`.
         expected: String,
     },
+    /// The host's node, which is all that can be bound, lets others do what the spec's would not.
+    #[error(
+        "the host's {} has mode {hosts:03o}, more than the {asked:03o} that the spec asks for, and this \
+         kernel or process cannot make the container a node of its own; narrow the host's, or ask for \
+         fileMode {hosts:03o}",
+        path.display()
+    )]
+    WiderDevice {
+        /// The path.
+        path: PathBuf,
+        /// Permission bits of the host's node.
+        hosts: u32,
+        /// Permission bits of the spec's.
+        asked: u32,
+    },
     /// A device node that would be made in a directory of the host's, and stay there.
     #[error(
         "the device {} would be made in the host's directory that is mounted at {}; ask for it \
@@ -162,6 +177,15 @@ pub enum MountProblem {
         /// The file system's type.
         kind: String,
     },
+    /// A mount cannot be id-mapped, by its file system or because it is mapped already.
+    #[error("cannot id-map the mount: {problem}")]
+    IdMap {
+        /// Why, as far as the kernel tells.
+        problem: String,
+        /// The kernel's answer.
+        #[source]
+        source: io::Error,
+    },
     /// A system call failed.
     #[error("cannot {action}{detail}")]
     System {
@@ -175,7 +199,20 @@ pub enum MountProblem {
     },
 }
 
+impl RootfsError {
+    /// Whether it is a file system that cannot show its files with the owners of a user namespace.
+    pub(crate) fn is_unmappable(&self) -> bool {
+        matches!(self, Self::Unmappable { source, .. } | Self::Mount { source, .. }
+            if source.is_unmappable())
+    }
+}
+
 impl MountProblem {
+    /// Whether it is a file system that cannot show its files with the owners of a user namespace.
+    pub(crate) fn is_unmappable(&self) -> bool {
+        matches!(self, Self::IdMap { .. } | Self::Unmappable { .. })
+    }
+
     pub(super) fn system(action: &'static str) -> impl Fn(io::Error) -> Self {
         move |source| Self::System {
             action,

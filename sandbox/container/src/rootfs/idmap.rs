@@ -61,20 +61,16 @@ pub(super) fn set(tree: BorrowedFd<'_>, recursive: bool, userns: BorrowedFd<'_>)
         ..MountAttr::default()
     };
     sys::set_attributes(tree, &attributes, recursive).map_err(|source| {
-        let detail = match source.raw_os_error() {
+        let problem = match source.raw_os_error() {
             Some(libc::EINVAL) => {
-                format!(": the file system {} cannot be id-mapped", type_of(tree))
+                format!("the file system {} cannot be id-mapped", type_of(tree))
             }
             Some(libc::EPERM) => {
-                ": it is mapped already, or the caller does not own its file system".to_owned()
+                "it is mapped already, or the caller does not own its file system".to_owned()
             }
-            _ => String::new(),
+            _ => return MountProblem::system("id-map the mount")(source),
         };
-        MountProblem::System {
-            action: "id-map the mount",
-            detail,
-            source,
-        }
+        MountProblem::IdMap { problem, source }
     })
 }
 
@@ -154,15 +150,20 @@ fn namespace_with(uids: &[LinuxIdMapping], gids: &[LinuxIdMapping]) -> io::Resul
 /// A child in a user namespace of its own that waits to be killed.
 fn pausing_child() -> io::Result<Pid> {
     let flags = libc::CLONE_NEWUSER | libc::SIGCHLD;
+    let parent = Pid::this().as_raw();
     // SAFETY: without CLONE_VM and with a null stack this is fork(2) into a new user namespace;
     // the process is single-threaded and the child calls only async-signal-safe functions.
     let pid = unsafe { libc::syscall(libc::SYS_clone, flags, 0, 0, 0, 0) };
     match pid {
         -1 => Err(io::Error::last_os_error()),
         0 => loop {
-            // SAFETY: prctl(PR_SET_PDEATHSIG) and pause have no conditions.
+            // SAFETY: prctl(PR_SET_PDEATHSIG), getppid, _exit and pause have no conditions.
             unsafe {
                 libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
+                // A parent that ended before that sends no signal, and nobody else ends this.
+                if libc::getppid() != parent {
+                    libc::_exit(1);
+                }
                 libc::pause();
             }
         },
@@ -197,4 +198,16 @@ fn map_and_open(
         flags,
         Mode::empty(),
     )?)
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    /// A user namespace whose root is `first`.
+    pub(in crate::rootfs) fn namespace(first: u32) -> OwnedFd {
+        let map = serde_json::json!([{"containerID": 0, "hostID": first, "size": 65536}]);
+        let map: Vec<LinuxIdMapping> = serde_json::from_value(map).unwrap();
+        namespace_with(&map, &map).unwrap()
+    }
 }

@@ -46,6 +46,9 @@ mod mapped;
 /// A joined network namespace that belongs to the host.
 mod network;
 
+/// A mount namespace for a moment.
+mod aside;
+
 /// Filling a tmpfs from the image.
 mod copy_up;
 
@@ -133,6 +136,8 @@ pub struct Sources {
     pub mounts: BTreeMap<usize, OwnedFd>,
     /// Device nodes with the spec's owners, by their paths in the container.
     pub nodes: BTreeMap<PathBuf, OwnedFd>,
+    /// Devices that are the host's nodes, with the host's owners and modes.
+    pub hosts_nodes: Vec<PathBuf>,
     /// What could not be mapped.
     pub unmapped: Vec<Unmapped>,
 }
@@ -166,7 +171,8 @@ pub fn open_sources(
     };
     let devices = spec.linux().as_ref().and_then(|l| l.devices().as_deref());
     if owners.first.is_some() {
-        sources.nodes = devices::mapped::make(devices.unwrap_or_default(), owners.user)?;
+        let made = devices::mapped::make(devices.unwrap_or_default(), owners.user)?;
+        (sources.nodes, sources.hosts_nodes) = (made.nodes, made.hosts);
     }
     for (index, mount) in spec.mounts().iter().flatten().enumerate() {
         let entry = mounts::Entry::parse(mount)?;

@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::io;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -25,16 +26,28 @@ pub(super) fn end(directory: &Path, intent: Option<&State>) -> Result<(), Delete
     for (first, alone) in held {
         // The others of a pod have them too: then the ids stay taken as long as those live.
         if alone {
-            end_users(directory, first)?;
+            end_users(directory, first, |_, _| true)?;
         }
     }
     Ok(())
 }
 
-fn end_users(directory: &Path, first: u32) -> Result<(), DeleteError> {
+/// Kills the processes that still have the ids from `first` on, if the container is the last to hold those:
+/// some of a container without a cgroup that outlived its init, or of one of the pod whose state was lost.
+pub(super) fn end_left(held_in: &Path, directory: &Path, first: u32) -> Result<(), DeleteError> {
+    let mut holders = ids::holders(held_in, first).peekable();
+    // What is held by nobody, after a restart of the machine, is not this container's.
+    if holders.peek().is_none() || holders.any(|holder| holder != directory) {
+        return Ok(());
+    }
+    end_users(directory, first, may_have_id)
+}
+
+/// Kills who has the ids among the processes that `may` have them.
+fn end_users(directory: &Path, first: u32, may: fn(i32, u32) -> bool) -> Result<(), DeleteError> {
     let deadline = Instant::now() + PATIENCE;
     loop {
-        let users = users(first).map_err(failed("look for the container's processes"))?;
+        let users = users(first, may).map_err(failed("look for the container's processes"))?;
         if users.is_empty() {
             return Ok(());
         }
@@ -66,8 +79,8 @@ fn kill(pid: Pid, first: u32) -> io::Result<()> {
     }
 }
 
-/// Every process that lives and has one of the ids.
-fn users(first: u32) -> io::Result<Vec<Pid>> {
+/// Every process that lives and has one of the ids, among those that `may` have them.
+fn users(first: u32, may: fn(i32, u32) -> bool) -> io::Result<Vec<Pid>> {
     let mut found = Vec::new();
     for entry in fs::read_dir("/proc")? {
         let name = entry?.file_name();
@@ -75,11 +88,22 @@ fn users(first: u32) -> io::Result<Vec<Pid>> {
             continue;
         };
         let lives = || state::process_stat(pid).is_ok_and(|stat| !stat.has_ended());
-        if has_id(Pid::from_raw(pid), first) && lives() {
+        if may(pid, first) && has_id(Pid::from_raw(pid), first) && lives() {
             found.push(Pid::from_raw(pid));
         }
     }
     Ok(found)
+}
+
+/// By the owner of a process's directory, which is known without reading: its effective user. One that cannot
+/// be dumped, as on its way into a container, belongs to root.
+fn may_have_id(pid: i32, first: u32) -> bool {
+    let owner = fs::metadata(format!("/proc/{pid}")).map(|found| found.uid());
+    owner.is_ok_and(|owner| is_in(owner, first))
+}
+
+fn is_in(id: u32, first: u32) -> bool {
+    id.checked_sub(first).is_some_and(|id| id <= ids::LAST)
 }
 
 fn has_id(pid: Pid, first: u32) -> bool {
@@ -98,11 +122,16 @@ fn is_one_of(status: &str, first: u32) -> bool {
         .flat_map(str::split_ascii_whitespace)
         .take(2);
     let mut ids = ids.filter_map(|id| id.parse::<u32>().ok());
-    ids.any(|id| id.checked_sub(first).is_some_and(|id| id <= ids::LAST))
+    ids.any(|id| is_in(id, first))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::process::CommandExt as _;
+    use std::process::{Child, Command};
+
+    use cofferdam_profiles::userns::Ranges;
+
     use super::*;
 
     #[test]
@@ -119,5 +148,41 @@ mod tests {
             assert_eq!(is_one_of(&status(ids), 70_000), expected, "{ids}");
         }
         assert!(!is_one_of("", 70_000));
+    }
+
+    /// The next container got the ids of processes that went on.
+    #[test]
+    fn the_last_holder_takes_the_processes_of_its_ids_along() {
+        if !nix::unistd::geteuid().is_root() {
+            assert!(
+                std::env::var_os("COFFERDAM_REQUIRE_ROOT").is_none(),
+                "COFFERDAM_REQUIRE_ROOT is set, but this test needs root"
+            );
+            println!("SKIPPED: needs root to start a process of another user");
+            return;
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let held = dir.path().join("ids");
+        let [one, two] = ["one", "two"].map(|name| dir.path().join(name));
+        // Far from what any host gives its users.
+        let text = "cofferdam:3900000000:65536\n";
+        let ranges = Ranges::of(text, text).unwrap();
+        let lease = ids::take(&held, &ranges, &one, "1-1").unwrap();
+        let mut command = Command::new("/bin/sleep");
+        command.arg("60").uid(lease.first + 7).gid(lease.first);
+        let mut process = command.spawn().unwrap();
+        let lives = |process: &mut Child| process.try_wait().unwrap().is_none();
+        let other = ids::share(&held, lease.first, &two, "2-1")
+            .unwrap()
+            .unwrap();
+        end_left(&held, &one, lease.first).unwrap();
+        assert!(lives(&mut process));
+        lease.release(&one).unwrap();
+        // Not of somebody who does not hold them either.
+        end_left(&held, &one, lease.first).unwrap();
+        assert!(lives(&mut process));
+        end_left(&held, &two, lease.first).unwrap();
+        assert!(!lives(&mut process));
+        other.release(&two).unwrap();
     }
 }

@@ -1,6 +1,7 @@
 //! An overlay over mapped layers.
 
 use std::fs;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
@@ -13,6 +14,7 @@ use super::Layers;
 use super::layers::{Overlay, common};
 use super::trusted;
 use crate::init::chain;
+use crate::rootfs::aside;
 use crate::rootfs::error::MountProblem;
 use crate::rootfs::filesystem::Context;
 use crate::rootfs::idmap;
@@ -50,10 +52,13 @@ pub(super) fn mount(
     let mapped = Mapped {
         lower: lower.collect::<Outcome<_>>()?,
         writable: match &overlay.upper {
-            Some((upper, work)) => {
-                let name = format!("cofferdam-work-{first}");
-                Some(writable(upper, work, user_of_upper, &name, note)?)
-            }
+            Some((upper, work)) => Some(writable(
+                upper,
+                work,
+                user_of_upper,
+                &work_name(first, note),
+                note,
+            )?),
             None => None,
         },
     };
@@ -90,7 +95,12 @@ pub(super) fn mount(
 pub(super) fn part(tree: BorrowedFd<'_>, path: &Path) -> Outcome<OwnedFd> {
     let failed = MountProblem::system("open the part of the overlay that is the root");
     let directory = below(tree, path).map_err(&failed)?;
-    sys::clone_tree(directory.as_fd(), false).map_err(failed)
+    match sys::clone_tree(directory.as_fd(), false) {
+        Err(error) if aside::is_needed(&error) => aside::within(tree, || {
+            sys::clone_tree(directory.as_fd(), false).map_err(&failed)
+        }),
+        other => other.map_err(&failed),
+    }
 }
 
 fn below(tree: BorrowedFd<'_>, path: &Path) -> io::Result<OwnedFd> {
@@ -137,6 +147,8 @@ fn writable(
         });
     };
     let directory = trusted::open(both)?;
+    // It is opened by its name in there: nobody else may put something in its place.
+    trusted::open(upper)?;
     // An overlay makes what it needs in its work directory anew when it is mounted: with the engine's,
     // the engine's own mount could not copy a file up any more. And a volatile overlay marks it, and is
     // not mounted again with one that is marked.
@@ -148,6 +160,14 @@ fn writable(
     })
 }
 
+/// The name of a container's work directory. Containers of a pod have the same ids, and may have the same
+/// root file system; `note` is in the container's state directory, so no other container has it.
+fn work_name(first: u32, note: &Path) -> String {
+    let mut hasher = DefaultHasher::new();
+    note.hash(&mut hasher);
+    format!("cofferdam-work-{first}-{:016x}", hasher.finish())
+}
+
 /// Makes a work directory of the container's own beside the engine's.
 fn fresh_work(path: &Path, note: &Path) -> Outcome<()> {
     let failed = |source| MountProblem::System {
@@ -155,7 +175,7 @@ fn fresh_work(path: &Path, note: &Path) -> Outcome<()> {
         detail: format!(" {}", path.display()),
         source,
     };
-    // That of a container that had the same ids, and was not deleted.
+    // That of a container that had the same name and ids, and was not deleted.
     match fs::remove_dir_all(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
         _ => {}
@@ -215,4 +235,30 @@ fn attributes(words: &[String]) -> u64 {
             _ => 0,
         }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Two containers of a pod on one root file system: the second took the first's directory away.
+    #[test]
+    fn containers_with_the_same_ids_have_work_directories_of_their_own() {
+        let dir = tempfile::tempdir().unwrap();
+        let [mut made, mut again] = [vec![], vec![]];
+        for container in ["one", "two"] {
+            let state = dir.path().join(container);
+            fs::create_dir(&state).unwrap();
+            let note = state.join("work");
+            let work = dir.path().join(work_name(100_000, &note));
+            fresh_work(&work, &note).unwrap();
+            fs::write(work.join("file"), "").unwrap();
+            assert_eq!(fs::read_link(&note).unwrap(), work);
+            again.push(dir.path().join(work_name(100_000, &note)));
+            made.push(work);
+        }
+        assert_eq!(made, again);
+        assert_ne!(made[0], made[1]);
+        assert!(made.iter().all(|work| work.join("file").exists()));
+    }
 }

@@ -128,11 +128,15 @@ fn put_before(names: &mut VecDeque<OsString>, path: &Path) {
 }
 
 /// Whether only root can rename or replace `entry` of the directory `above`. In a sticky one, such as
-/// `/tmp`, that is who owns either.
+/// `/tmp`, that is who owns either. The group root is root's.
 fn is_roots_alone(above: &FileStat, entry: &FileStat) -> bool {
     let own = nix::unistd::geteuid().as_raw();
     let is_roots = |status: &FileStat| status.st_uid == 0 || status.st_uid == own;
-    let writable = above.st_mode & (libc::S_IWGRP | libc::S_IWOTH) != 0;
+    let others = match above.st_gid {
+        0 => libc::S_IWOTH,
+        _ => libc::S_IWGRP | libc::S_IWOTH,
+    };
+    let writable = above.st_mode & others != 0;
     let sticky = above.st_mode & libc::S_ISVTX != 0;
     is_roots(above) && (!writable || (sticky && is_roots(entry)))
 }
@@ -176,17 +180,39 @@ mod tests {
         assert!(open(Path::new("store")).is_err());
         for place in ["store", "store/1", "l"] {
             let place = base.join(place);
-            for bits in [0o775, 0o757] {
-                mode(&place, bits);
-                let error = open(&short).unwrap_err().to_string();
-                assert!(
-                    error.contains(&format!("{} must", place.display())),
-                    "{error}"
-                );
-            }
+            mode(&place, 0o757);
+            let error = open(&short).unwrap_err().to_string();
+            assert!(
+                error.contains(&format!("{} must", place.display())),
+                "{error}"
+            );
             mode(&place, 0o1777);
             assert!(open(&short).is_ok());
             mode(&place, 0o755);
+        }
+    }
+
+    #[test]
+    fn who_can_rename_is_told_by_owner_mode_and_group() {
+        let status = |uid, gid, mode| {
+            let mut status = fstat(fs::File::open("/").unwrap()).unwrap();
+            (status.st_uid, status.st_gid) = (uid, gid);
+            status.st_mode = libc::S_IFDIR | mode;
+            status
+        };
+        for (above, entry, roots_alone) in [
+            ((0, 0, 0o755), 0, true),
+            ((0, 0, 0o755), 1234, true),
+            ((0, 0, 0o775), 1234, true),
+            ((0, 5, 0o775), 0, false),
+            ((0, 0, 0o757), 0, false),
+            ((0, 5, 0o1777), 0, true),
+            ((0, 5, 0o1777), 1234, false),
+            ((1234, 0, 0o755), 0, false),
+        ] {
+            let (uid, gid, mode) = above;
+            let found = is_roots_alone(&status(uid, gid, mode), &status(entry, 0, 0o755));
+            assert_eq!(found, roots_alone, "{above:?} {entry}");
         }
     }
 }
