@@ -1,4 +1,4 @@
-use std::{fs, os::unix::fs::MetadataExt as _};
+use std::{fs, os::unix::fs::MetadataExt as _, path::Path};
 
 use cofferdam_integration::{
     command::Cmd,
@@ -106,44 +106,54 @@ fn engines_shared_memory_works_where_tmpfs_cannot_be_mapped() -> Result<()> {
     let Some(yard) = Yard::new(Guest::Script)? else {
         return Ok(());
     };
-    let shm = tempfile::tempdir_in("/run").at("make a directory in", "/run")?;
+    let place = tempfile::tempdir_in("/run").at("make a directory in", "/run")?;
+    // Where Podman has it.
+    let container = place.path().join("overlay-containers").join("5".repeat(64));
+    let shm = container.join("userdata/shm");
+    fs::create_dir_all(&shm).at("make", &shm)?;
     let options = ["-t", "tmpfs", "-o", "mode=1777", "tmpfs"];
-    Cmd::new("mount").args(options).arg(shm.path()).ok()?;
+    Cmd::new("mount").args(options).arg(&shm).ok()?;
+    let other = shm.join("other");
+    fs::create_dir(&other).at("make", &other)?;
     let made = || -> Result<()> {
         let script = "echo x >/dev/shm/made && stat -c %u:%a /dev/shm /dev/shm/made && sleep 1000";
         let mut bundle = yard.bundle("shm", &["sh", "-c", script], &json!({}))?;
-        let bind = |destination: &str| {
-            json!({"destination": destination, "type": "bind", "source": shm.path(),
+        let bind = |source: &Path, destination: &str| {
+            json!({"destination": destination, "type": "bind", "source": source,
                 "options": ["rbind", "rw", "nosuid", "nodev", "noexec"]})
         };
         let mounts = bundle.spec["mounts"].as_array_mut();
         let mounts = mounts.map(|all| {
             all.retain(|mount| mount["destination"] != "/dev/shm");
-            all.push(bind("/dev/shm"));
+            all.push(bind(&shm, "/dev/shm"));
         });
         assert!(mounts.is_some());
         let container = yard.start(&bundle, "shm")?;
         container.prints("65534:1777\n0:644\n")?;
-        let file = shm.path().join("made");
+        let file = shm.join("made");
         let owner = fs::metadata(&file).at("look at", file)?.uid();
         assert!(owner > 65_535, "the host's id {owner}");
         let record = container.record()?;
         assert!(record.contains("the engine made them"), "{record}");
         container.delete()?;
 
-        let mut bundle = yard.bundle("volume", &["true"], &json!({}))?;
-        if let Some(mounts) = bundle.spec["mounts"].as_array_mut() {
-            mounts.push(bind("/volume"));
+        // A volume, and one that calls itself shared memory.
+        for (source, destination) in [(&shm, "/volume"), (&other, "/dev/shm")] {
+            let mut bundle = yard.bundle("volume", &["true"], &json!({}))?;
+            if let Some(mounts) = bundle.spec["mounts"].as_array_mut() {
+                mounts.retain(|mount| mount["destination"] != destination);
+                mounts.push(bind(source, destination));
+            }
+            let done = yard.run(&bundle, "volume")?;
+            let said = "the file system tmpfs of the source cannot be id-mapped";
+            assert!(
+                !done.status.success() && done.stderr.contains(said),
+                "{done:?}"
+            );
         }
-        let done = yard.run(&bundle, "volume")?;
-        let said = "the file system tmpfs of the source cannot be id-mapped";
-        assert!(
-            !done.status.success() && done.stderr.contains(said),
-            "{done:?}"
-        );
         Ok(())
     };
     let outcome = made();
-    Cmd::new("umount").arg(shm.path()).ok()?;
+    Cmd::new("umount").arg(&shm).ok()?;
     outcome
 }
