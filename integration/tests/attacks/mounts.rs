@@ -110,8 +110,9 @@ fn a_node_is_not_made_in_a_volume() -> Result<()> {
     let made = |volume: &Path| fs::read_dir(volume).map(Iterator::count).at("list", volume);
     for (name, node, word) in [
         ("node", "/data/null", "devices"),
-        // The policy cannot see links of the image; the runtime can.
-        ("alias", "/alias/null", "host's directory"),
+        // The policy cannot see links of the image; the runtime can. Where it can but bind the host's node (before
+        // Linux 6.3), there is none by that name.
+        ("alias", "/alias/null", "/alias/null"),
     ] {
         let (control, volume) = ask(&format!("{name}-control"), node)?;
         control.save()?;
