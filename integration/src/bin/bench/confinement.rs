@@ -6,9 +6,8 @@ use std::{
 };
 
 use cofferdam_integration::{
-    binaries::{Runtime, cache_dir, on_path},
+    binaries::{Runtime, cache_dir},
     bundle::Bundle,
-    cases::Engine,
     command::Cmd,
     containerd::{Containerd, Options, Version},
     enclave::Enclave,
@@ -19,7 +18,7 @@ use serde_json::json;
 
 use crate::{
     sample::{Rows, turns},
-    times::{PAUSE, both_inside, bundle_in, time_inside},
+    times::{PAUSE, both_inside, bundle_in, ctr_run},
 };
 
 /// The same policy without the confinement, with user ids of its own, and with Landlock besides.
@@ -83,28 +82,10 @@ fn engine_starts(rows: &mut Rows, rounds: usize) -> Result<()> {
         ..Options::default()
     };
     let engine = Containerd::start_with(Version::V1_6, Runtime::Cofferdam, &options)?;
-    let ctr = on_path("ctr")?.display().to_string();
-    let socket = engine.socket().display().to_string();
     for who in turns(&WHO, rounds + 1) {
         let policy = format!("cofferdam.dev/policy={who}");
-        let command = [
-            &ctr,
-            "--address",
-            &socket,
-            "--namespace",
-            engine.namespace(),
-            "run",
-            "--rm",
-            "--runtime",
-            Runtime::Cofferdam.containerd_name(),
-            "--annotation",
-            &policy,
-            engine.image(),
-            "bench",
-            "true",
-        ];
-        rows.add(STARTS[0], who, time_inside(engine.enclave(), &command)?);
-        thread::sleep(PAUSE);
+        let took = ctr_run(&engine, Runtime::Cofferdam, &["--annotation", &policy])?;
+        rows.add(STARTS[0], who, took);
     }
     Ok(())
 }

@@ -32,31 +32,27 @@ pub(crate) fn containerd(rows: &mut Rows, rounds: usize) -> Result<()> {
     let what = "ctr run --rm busybox true";
     let options = Options::default();
     let engine = Containerd::start_with(Version::V1_6, Runtime::Cofferdam, &options)?;
-    let ctr = on_path("ctr")?.display().to_string();
-    let socket = engine.socket().display().to_string();
     for who in turns(&["cofferdam", "runc"], rounds + 1) {
         let runtime = match who {
             "cofferdam" => Runtime::Cofferdam,
             _ => Runtime::Runc,
         };
-        let command = [
-            &ctr,
-            "--address",
-            &socket,
-            "--namespace",
-            engine.namespace(),
-            "run",
-            "--rm",
-            "--runtime",
-            runtime.containerd_name(),
-            engine.image(),
-            "bench",
-            "true",
-        ];
-        rows.add(what, who, time_inside(engine.enclave(), &command)?);
-        thread::sleep(PAUSE);
+        rows.add(what, who, ctr_run(&engine, runtime, &[])?);
     }
     Ok(())
+}
+
+/// `ctr run --rm` of `true`, with `more` options; milliseconds.
+pub(crate) fn ctr_run(engine: &Containerd, runtime: Runtime, more: &[&str]) -> Result<f64> {
+    let ctr = on_path("ctr")?.display().to_string();
+    let socket = engine.socket().display().to_string();
+    let engines = ["--address", &socket, "--namespace", engine.namespace()];
+    let run = ["run", "--rm", "--runtime", runtime.containerd_name()];
+    let container = [engine.image(), "bench", "true"];
+    let command = [&[ctr.as_str()][..], &engines, &run, more, &container].concat();
+    let took = time_inside(engine.enclave(), &command)?;
+    thread::sleep(PAUSE);
+    Ok(took)
 }
 
 /// `run` of the three command lines in the same bundle, in an enclave without the cgroup v2 mount of a
