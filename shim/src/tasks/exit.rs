@@ -23,7 +23,12 @@ impl<B: Backend, S: EventSink> Tasks<B, S> {
                 None => {}
             }
         }
-        let (table, inits) = self.finish(table, &ended);
+        self.finish(table, &ended);
+    }
+
+    /// Records exits, and kills what ended inits have left behind.
+    pub(super) fn finish(&self, table: MutexGuard<'_, Table>, ended: &[(Key, Exit)]) {
+        let (table, inits) = self.record(table, ended);
         drop(table);
         for task in inits {
             self.kill_rest(&task);
@@ -32,7 +37,7 @@ impl<B: Backend, S: EventSink> Tasks<B, S> {
 
     /// Records exits. Their logs are completed first, without the table, for a disk may be slow. Returns the
     /// tasks whose init has ended.
-    pub(super) fn finish<'a>(
+    fn record<'a>(
         &'a self,
         mut table: MutexGuard<'a, Table>,
         ended: &[(Key, Exit)],

@@ -197,7 +197,7 @@ impl<B: Backend, S: EventSink> Tasks<B, S> {
             pid,
         });
         match early {
-            Some(exit) => drop(self.finish(table, &[((id.clone(), None), exit)])),
+            Some(exit) => self.finish(table, &[((id.clone(), None), exit)]),
             None => drop(table),
         }
         self.watch_oom(&id, &task);

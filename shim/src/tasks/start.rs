@@ -71,7 +71,7 @@ impl<B: Backend, S: EventSink> Tasks<B, S> {
             }
         };
         if let Some(exit) = exit {
-            drop(self.finish(table, &[(key.clone(), exit)]));
+            self.finish(table, &[(key.clone(), exit)]);
         }
         outcome
     }
@@ -130,7 +130,7 @@ impl<B: Backend, S: EventSink> Tasks<B, S> {
             pid,
         });
         match early {
-            Some(exit) => drop(self.finish(table, &[(key.clone(), exit)])),
+            Some(exit) => self.finish(table, &[(key.clone(), exit)]),
             None => drop(table),
         }
         if let Err(e) = attached {
