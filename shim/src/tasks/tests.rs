@@ -3,6 +3,7 @@
 /// A backend that only keeps a diary, and who hears the events.
 mod fake;
 
+use std::io::{Read as _, Write as _};
 use std::thread;
 
 use ttrpc::proto::Code;
@@ -109,6 +110,43 @@ fn a_process_that_ends_before_its_pid_is_known_is_not_lost() {
     w.tasks.start("d", "e").unwrap();
     assert_eq!(w.events(), ["exec-started e 103", "exit e 103 2"]);
     assert_eq!(w.wait("d", "e").recv().unwrap(), 2);
+}
+
+/// Exits were told, and all else was done, by the thread that waited for the disk. A pipe that nobody reads
+/// takes as long as the slowest disk.
+#[test]
+fn a_slow_log_delays_the_exits_of_its_container_only() {
+    let w = world();
+    w.create("c").unwrap();
+    w.tasks.start("c", "").unwrap();
+    w.add("c", "e").unwrap();
+    w.tasks.start("c", "e").unwrap();
+    w.create("d").unwrap();
+    w.tasks.start("d", "").unwrap();
+    let (mut log, disk) = std::io::pipe().unwrap();
+    let (writer, held) = io::HeldStdio::of_log(disk.into());
+    let mut writer = std::fs::File::from(writer);
+    let text = vec![b'x'; 100 << 10];
+    writer.write_all(&text).unwrap();
+    lock(&w.tasks.table).process("c", "e").unwrap().hold(held);
+    w.events();
+    let (exec, init) = (w.wait("c", "e"), w.wait("c", ""));
+    w.end(102, 2);
+    // Without a log, but it must not come before the other.
+    w.end(101, 1);
+    w.end(103, 3);
+    assert_eq!(w.events(), ["exit d 103 3"]);
+    assert!(exec.try_recv().is_err() && init.try_recv().is_err());
+    // Their pids may be others' by now.
+    let killed = w.tasks.kill("c", "e", 9, false).unwrap_err();
+    assert_eq!(code(killed), Code::NOT_FOUND);
+    let mut written = vec![0; text.len()];
+    log.read_exact(&mut written).unwrap();
+    assert_eq!(init.recv().unwrap(), 1);
+    assert_eq!(exec.try_recv().unwrap(), 2);
+    assert_eq!(w.events(), ["exit e 102 2", "exit c 101 1"]);
+    drop(writer);
+    w.tasks.delete("c", "").unwrap();
 }
 
 #[test]

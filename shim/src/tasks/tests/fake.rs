@@ -213,7 +213,7 @@ impl World {
     }
 }
 
-pub(super) fn end(tasks: &Tasks<Fake, Seen>, pid: i32, status: u32) {
+pub(super) fn end(tasks: &Arc<Tasks<Fake, Seen>>, pid: i32, status: u32) {
     let mut exits = vec![(
         pid,
         Exit {
