@@ -145,7 +145,7 @@ fn parsed(text: String) -> Result<Value> {
 fn policy_of(document: &Path) -> String {
     format!(
         "[policy.bound.landlock]\ndocuments = [\"{}\"]\n\
-         [policy.possible]\nextends = \"bound\"\nbest_effort = [\"landlock\"]\n",
+         [policy.possible]\nextends = \"bound\"\nbest_effort = [\"apparmor\", \"landlock\"]\n",
         document.display()
     )
 }
@@ -200,6 +200,7 @@ fn what_was_generated_starts_the_program_and_nothing_else() -> Result<()> {
     let Some(root) = gate::root().and(gate::present(rootfs("git"))?) else {
         return Ok(());
     };
+    let root = fs::canonicalize(&root).at("find", root)?;
     let place = Place::new()?;
     let generate = place.cofferdam()?.args(["profile", "generate", "--rootfs"]);
     let cache = place.directory.path().join("summaries");
