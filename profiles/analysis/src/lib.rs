@@ -17,12 +17,16 @@ mod elf;
 mod entry;
 /// Why there is no result.
 mod error;
+/// Where an address lies among many.
+mod index;
 /// Whole results between runs.
 mod kept;
 /// What kind of program it is, and how far its result can be trusted.
 mod kind;
 /// Objects put together, and the search.
 mod link;
+/// Work for all the processors there are.
+mod parallel;
 /// A result as a seccomp profile.
 mod profile;
 /// What an analysis found.
@@ -49,5 +53,7 @@ pub use summary::Why;
 /// Analyses the bytes of one object and forgets the result: for tests and fuzzing, which look for
 /// panics and for input that takes long. The number of functions and of system calls found.
 pub fn inspect_object(bytes: &[u8]) -> Result<(u32, usize), ElfError> {
-    summary::summarise(bytes).map(|summary| (summary.functions, summary.calls.len()))
+    let image = elf::Image::parse(bytes)?;
+    let summary = summary::summarise(&image);
+    Ok((summary.functions, summary.calls.len()))
 }

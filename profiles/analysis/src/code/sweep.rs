@@ -4,6 +4,7 @@ use iced_x86::{Decoder, DecoderOptions, FlowControl, Instruction, Mnemonic, OpKi
 
 use super::bounds::Range;
 use crate::elf::Image;
+use crate::parallel;
 
 /// How an instruction refers to an address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,41 +58,37 @@ pub(crate) struct Sweep {
 }
 
 /// Below this many bytes of code a second thread costs more than it saves.
-const WORTH_A_THREAD: u64 = 512 * 1024;
+const WORTH_A_THREAD: u64 = 256 * 1024;
+/// As few ranges are a piece for a thread.
+const PIECE: usize = 64;
 
-/// Sweeps the ranges, which are in order, on two threads where it pays.
+/// Sweeps the ranges, which are in order, on several threads where it pays.
 pub(crate) fn sweep(image: &Image<'_>, ranges: &[Range]) -> Sweep {
     let total: u64 = ranges.iter().map(|range| range.end - range.start).sum();
     let mut sweep = if total < WORTH_A_THREAD {
         sweep_all(image, ranges)
     } else {
-        sweep_halves(image, ranges, total)
+        joined(parallel::pieces(ranges, PIECE, |ranges| {
+            sweep_all(image, ranges)
+        }))
     };
     sweep.join_loops();
     sweep
 }
 
-fn sweep_halves(image: &Image<'_>, ranges: &[Range], total: u64) -> Sweep {
-    let mut half = 0;
-    let middle = ranges.partition_point(|range| {
-        half += range.end - range.start;
-        half < total / 2
-    });
-    // partition_point probes out of order, so the split is only roughly the middle.
-    let middle = middle.clamp(ranges.len() / 4, ranges.len() - ranges.len() / 4);
-    let (low, high) = ranges.split_at(middle);
-    std::thread::scope(|scope| {
-        let other = scope.spawn(|| sweep_all(image, high));
-        let mut sweep = sweep_all(image, low);
-        let high = other.join().unwrap_or_default();
-        sweep.references.extend(high.references);
-        sweep.entries.extend(high.entries);
-        sweep.computed.extend(high.computed);
-        sweep.breaks.extend(high.breaks);
-        sweep.loops.extend(high.loops);
-        sweep.invalid.extend(high.invalid);
-        sweep
-    })
+fn joined(pieces: Vec<Sweep>) -> Sweep {
+    let mut sweep = Sweep::default();
+    let count = pieces.iter().map(|piece| piece.references.len()).sum();
+    sweep.references.reserve_exact(count);
+    for piece in pieces {
+        sweep.references.extend(piece.references);
+        sweep.entries.extend(piece.entries);
+        sweep.computed.extend(piece.computed);
+        sweep.breaks.extend(piece.breaks);
+        sweep.loops.extend(piece.loops);
+        sweep.invalid.extend(piece.invalid);
+    }
+    sweep
 }
 
 fn sweep_all(image: &Image<'_>, ranges: &[Range]) -> Sweep {

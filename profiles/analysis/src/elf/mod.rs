@@ -83,13 +83,13 @@ pub(crate) struct Image<'a> {
     pub(crate) data: &'a [u8],
     pub(crate) segments: Vec<Segment>,
     pub(crate) sections: Vec<Section>,
-    pub(crate) dynamic: Dynamic,
+    pub(crate) dynamic: Dynamic<'a>,
     pub(crate) interpreter: Option<Vec<u8>>,
     pub(crate) entry: u64,
     /// Linked at a fixed address: pointers in it have no relocations.
     pub(crate) fixed: bool,
     /// Symbols of `.symtab`, where it was not stripped.
-    pub(crate) symbols: Vec<Symbol>,
+    pub(crate) symbols: Vec<Symbol<'a>>,
     pub(crate) relocations: Vec<Relocation>,
     eh_frame_header: Option<(u64, u64)>,
 }
@@ -173,7 +173,7 @@ impl<'a> Image<'a> {
         Ok(dynamic)
     }
 
-    fn static_symbols(&self) -> Vec<Symbol> {
+    fn static_symbols(&self) -> Vec<Symbol<'a>> {
         let mut found = Vec::new();
         for table in self.sections.iter().filter(|s| s.kind == SHT_SYMTAB) {
             let index = usize::try_from(table.link).unwrap_or(usize::MAX);
