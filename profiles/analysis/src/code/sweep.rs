@@ -33,6 +33,15 @@ pub(crate) struct Reference {
     pub(crate) how: Use,
 }
 
+/// The words that are read at an address.
+pub(crate) fn words(at: u64, how: Use) -> impl Iterator<Item = u64> {
+    let size = match how {
+        Use::Load(size) => u64::from(size).max(8),
+        _ => 8,
+    };
+    (0..size / 8).map(move |index| at.wrapping_add(index * 8))
+}
+
 /// Instructions that enter the kernel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Entry {
@@ -45,7 +54,8 @@ pub(crate) enum Entry {
 /// What a sweep found, in order of address.
 #[derive(Debug, Default)]
 pub(crate) struct Sweep {
-    pub(crate) references: Vec<Reference>,
+    /// By piece of the code.
+    pub(crate) references: Vec<Vec<Reference>>,
     pub(crate) entries: Vec<(u64, Entry)>,
     /// Jumps to where a register says: tables of a `switch`, tail calls of a pointer.
     pub(crate) computed: Vec<u64>,
@@ -78,8 +88,6 @@ pub(crate) fn sweep(image: &Image<'_>, ranges: &[Range]) -> Sweep {
 
 fn joined(pieces: Vec<Sweep>) -> Sweep {
     let mut sweep = Sweep::default();
-    let count = pieces.iter().map(|piece| piece.references.len()).sum();
-    sweep.references.reserve_exact(count);
     for piece in pieces {
         sweep.references.extend(piece.references);
         sweep.entries.extend(piece.entries);
@@ -93,9 +101,11 @@ fn joined(pieces: Vec<Sweep>) -> Sweep {
 
 fn sweep_all(image: &Image<'_>, ranges: &[Range]) -> Sweep {
     let mut sweep = Sweep::default();
+    sweep.references.push(Vec::new());
     for range in ranges {
         sweep.range(image, range);
     }
+    sweep.references.iter_mut().for_each(Vec::shrink_to_fit);
     sweep
 }
 
@@ -152,11 +162,22 @@ impl Sweep {
     }
 
     fn note(&mut self, instruction: &Instruction, to: u64, how: Use) {
-        self.references.push(Reference {
-            from: instruction.ip(),
-            to,
-            how,
-        });
+        let from = instruction.ip();
+        if let Some(piece) = self.references.last_mut() {
+            piece.push(Reference { from, to, how });
+        }
+    }
+
+    /// Notes a memory operand at a constant address. Words that the loader does not write lead nowhere.
+    fn read(&mut self, image: &Image<'_>, instruction: &Instruction, to: u64, how: Use) {
+        let words = match how {
+            Use::Load(_) | Use::CallThrough | Use::JumpThrough => words(to, how).count() as u64,
+            _ => return self.note(instruction, to, how),
+        };
+        let written = image.relocations_from(to).first();
+        if written.is_some_and(|word| word.address - to < words * 8) {
+            self.note(instruction, to, how);
+        }
     }
 
     fn instruction(&mut self, image: &Image<'_>, range: &Range, instruction: &Instruction) {
@@ -184,7 +205,7 @@ impl Sweep {
         if instruction.is_ip_rel_memory_operand() {
             let to = instruction.ip_rel_memory_address();
             match kind(instruction) {
-                Some(how) => self.note(instruction, to, how),
+                Some(how) => self.read(image, instruction, to, how),
                 None => return,
             }
         } else if mnemonic == Mnemonic::Jmp {
@@ -222,7 +243,7 @@ impl Sweep {
                     Some(Use::Address)
                 };
                 if let Some(how) = how {
-                    self.note(instruction, to, how);
+                    self.read(image, instruction, to, how);
                 }
             }
         }

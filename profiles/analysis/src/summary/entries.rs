@@ -47,8 +47,9 @@ const MAX_WRAPPERS: usize = 4096;
 const MAX_NUMBER: u64 = 4096;
 
 /// Whether the arguments of an import's calls are looked at.
-pub(super) fn is_told(import: &str) -> bool {
-    import == GENERAL || INTERESTING.iter().any(|(name, _)| *name == import)
+pub(super) fn is_told(import: &[u8]) -> bool {
+    let mut names = INTERESTING.iter().map(|(name, _)| *name);
+    import == GENERAL.as_bytes() || names.any(|name| name.as_bytes() == import)
 }
 
 pub(super) fn find(object: &mut Object<'_>) -> Found {
@@ -193,12 +194,8 @@ impl Finder<'_, '_> {
 
     /// Calls of imports whose arguments matter.
     fn imported(&mut self) {
-        for (node, import, number) in std::mem::take(&mut self.object.told) {
-            if let Some(reference) = self.object.reference(number)
-                && reference.how != Use::Fall
-            {
-                self.import(node, import, reference);
-            }
+        for (node, import, reference) in std::mem::take(&mut self.object.told) {
+            self.import(node, import, reference);
         }
     }
 
@@ -317,7 +314,8 @@ impl Finder<'_, '_> {
         let callers = self.callers.get_or_insert_with(|| {
             let direct =
                 |r: &&Reference| matches!(r.how, Use::Call | Use::Jump | Use::Fall | Use::Address);
-            let mut callers: Vec<Reference> = references.iter().filter(direct).copied().collect();
+            let all = references.iter().flatten();
+            let mut callers: Vec<Reference> = all.filter(direct).copied().collect();
             callers.sort_unstable_by_key(|reference| reference.to);
             callers
         });

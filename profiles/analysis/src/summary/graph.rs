@@ -19,9 +19,9 @@ pub(super) struct Object<'a> {
     imported: HashMap<Import, u32>,
     /// Dynamic symbols' imports, by index of the symbol.
     symbol_imports: Vec<Option<u32>>,
-    /// References to imports whose arguments say more than their names: the function, the import and
-    /// the number of the reference.
-    pub(super) told: Vec<(u32, u32, u32)>,
+    /// References to imports whose arguments say more than their names: the function and the
+    /// import.
+    pub(super) told: Vec<(u32, u32, Reference)>,
     /// Where code can jump to from a `switch`, by index of its function.
     pub(super) cases: BTreeMap<usize, Vec<u64>>,
     /// Edges as pairs, sorted later.
@@ -35,8 +35,12 @@ pub(crate) fn summarise(image: &Image<'_>) -> Summary {
     let falls = refine(image, &mut bounds, &sweep);
     let objects = Objects::cut(image, &referred(image, &sweep));
     let mut object = Object {
-        resolver: Resolver::new(image, bounds, objects),
-        pairs: Vec::with_capacity(sweep.references.len()),
+        resolver: Resolver {
+            image,
+            bounds,
+            objects,
+        },
+        pairs: Vec::with_capacity(sweep.references.iter().map(Vec::len).sum()),
         sweep,
         imports: Vec::new(),
         imported: HashMap::new(),
@@ -58,6 +62,7 @@ fn refine(image: &Image<'_>, bounds: &mut Bounds, sweep: &Sweep) -> Vec<(u64, u6
     let mut starts: Vec<u64> = sweep
         .references
         .iter()
+        .flatten()
         .filter(|reference| matches!(reference.how, Use::Call | Use::Address))
         .map(|reference| reference.to)
         .chain(
@@ -77,7 +82,7 @@ fn refine(image: &Image<'_>, bounds: &mut Bounds, sweep: &Sweep) -> Vec<(u64, u6
 
 /// Every address in data that something refers to, sorted.
 fn referred(image: &Image<'_>, sweep: &Sweep) -> Vec<u64> {
-    let by_code = sweep.references.iter();
+    let by_code = sweep.references.iter().flatten();
     let by_code = by_code.filter(|reference| reference.how == Use::Address);
     let by_data = data::pointers(image).filter_map(|r| data::local(r.target));
     let mut referred: Vec<u64> = by_code
@@ -163,18 +168,22 @@ impl Object<'_> {
     }
 
     fn code_edges(&mut self) {
-        for link in self.resolver.links(&self.sweep) {
-            let Some(edge) = self.edge(link.goal) else {
-                continue;
-            };
-            if let (Some(reference), Destination::Import(import)) =
-                (link.reference, edge.destination())
-                && self.is_told(import)
-            {
-                self.told.push((link.from, import, reference));
+        let symbols = self.resolver.image.dynamic.symbols.iter();
+        let told: Vec<bool> = symbols
+            .map(|symbol| entries::is_told(symbol.name))
+            .collect();
+        for links in self.resolver.links(&self.sweep, &told) {
+            for link in links.all {
+                if let Some(edge) = self.edge(link.goal) {
+                    let edge = if link.called { edge.called() } else { edge };
+                    self.link(link.from, if link.looped { edge.looped() } else { edge });
+                }
             }
-            let edge = if link.called { edge.called() } else { edge };
-            self.link(link.from, if link.looped { edge.looped() } else { edge });
+            for (from, goal, reference) in links.told {
+                if let Some(Destination::Import(import)) = self.edge(goal).map(Edge::destination) {
+                    self.told.push((from, import, reference));
+                }
+            }
         }
         let cases = std::mem::take(&mut self.cases);
         for (function, targets) in &cases {
@@ -190,18 +199,6 @@ impl Object<'_> {
             }
         }
         self.cases = cases;
-    }
-
-    fn is_told(&self, import: u32) -> bool {
-        let import = usize::try_from(import).ok();
-        let import = import.and_then(|import| self.imports.get(import));
-        import.is_some_and(|import| entries::is_told(&import.name))
-    }
-
-    /// The reference of a number.
-    pub(super) fn reference(&self, number: u32) -> Option<Reference> {
-        let number = usize::try_from(number).ok()?;
-        self.sweep.references.get(number).copied()
     }
 
     fn data_edges(&mut self) {
@@ -223,7 +220,7 @@ impl Object<'_> {
             .collect();
         computed.dedup();
         let mut tables: Vec<(usize, u64)> = Vec::new();
-        for reference in &self.sweep.references {
+        for reference in self.sweep.references.iter().flatten() {
             if reference.how == Use::Address
                 && let Some(function) = self.resolver.bounds.containing(reference.from)
                 && computed.binary_search(&function).is_ok()

@@ -1,15 +1,12 @@
 //! What addresses and references lead to: a function, a data object, or a symbol that another object
 //! may define. Nothing here changes, so that references are looked at on several threads.
 
-use std::ops::Range;
-
 use iced_x86::{Decoder, DecoderOptions, Mnemonic};
 
 use super::data::{self, Objects};
 use crate::code::bounds::Bounds;
-use crate::code::sweep::{Reference, Sweep, Use};
+use crate::code::sweep::{Reference, Sweep, Use, words};
 use crate::elf::{Image, Relocation, Target};
-use crate::index::Index;
 use crate::parallel;
 
 /// Where something leads within its object.
@@ -30,8 +27,14 @@ pub(super) struct Link {
     pub(super) goal: Goal,
     pub(super) called: bool,
     pub(super) looped: bool,
-    /// The reference that says so; none for what is read beside the first word of one.
-    pub(super) reference: Option<u32>,
+}
+
+/// What a stretch of code has to do with the rest.
+#[derive(Debug, Default)]
+pub(super) struct Links {
+    pub(super) all: Vec<Link>,
+    /// References to symbols whose arguments say more than their names.
+    pub(super) told: Vec<(u32, Goal, Reference)>,
 }
 
 /// See the module.
@@ -39,27 +42,15 @@ pub(super) struct Resolver<'a> {
     pub(super) image: &'a Image<'a>,
     pub(super) bounds: Bounds,
     pub(super) objects: Objects,
-    /// Of the relocations' addresses.
-    relocations: Index,
 }
 
-/// As many references or relocations are worth a thread.
+/// As many relocations are worth a thread.
 const WORTH_A_THREAD: usize = 16 * 1024;
 
 /// Bytes of `endbr64`.
 const ENDBR64: &[u8] = b"\xf3\x0f\x1e\xfa";
 
-impl<'a> Resolver<'a> {
-    pub(super) fn new(image: &'a Image<'a>, bounds: Bounds, objects: Objects) -> Self {
-        let relocations = &image.relocations;
-        Self {
-            image,
-            bounds,
-            objects,
-            relocations: Index::new(relocations.len(), |at| relocations[at].address),
-        }
-    }
-
+impl Resolver<'_> {
     pub(super) fn function(&self, address: u64) -> Option<u32> {
         let index = self.bounds.containing(address)?;
         u32::try_from(index).ok()
@@ -76,12 +67,8 @@ impl<'a> Resolver<'a> {
 
     /// What the loader puts into the word at an address.
     pub(super) fn word(&self, address: u64) -> Option<Goal> {
-        let relocations = &self.image.relocations;
-        let before = address.checked_sub(1);
-        let first = before.map_or(0, |before| {
-            self.relocations.up_to(before, |at| relocations[at].address)
-        });
-        let relocation = relocations.get(first).filter(|r| r.address == address)?;
+        let relocation = self.image.relocations_from(address).first();
+        let relocation = relocation.filter(|relocation| relocation.address == address)?;
         self.target(relocation.target)
     }
 
@@ -132,59 +119,65 @@ impl<'a> Resolver<'a> {
         }
     }
 
-    /// What all references of the code lead to, in their order.
-    pub(super) fn links(&self, sweep: &Sweep) -> impl Iterator<Item = Link> + use<> {
-        let numbers: Vec<Range<u32>> = blocks(sweep.references.len());
-        let found = parallel::pieces(&numbers, 1, |blocks| {
-            let mut links = Vec::new();
-            for number in blocks.iter().flat_map(Clone::clone) {
-                let reference = usize::try_from(number).ok();
-                let reference = reference.and_then(|number| sweep.references.get(number));
-                if let Some(reference) = reference
-                    && let Some(from) = self.function(reference.from)
-                {
-                    self.reference(from, reference, number, sweep, &mut links);
+    /// What all references of the code lead to, in their order; `told`: the dynamic symbols for which the
+    /// reference itself counts too.
+    pub(super) fn links(
+        &self,
+        sweep: &Sweep,
+        told: &[bool],
+    ) -> impl Iterator<Item = Links> + use<> {
+        let found = parallel::pieces(&sweep.references, 1, |pieces| {
+            let mut links = Links::default();
+            for reference in pieces.iter().flatten() {
+                if let Some(from) = self.function(reference.from) {
+                    let looped = sweep.is_looped(reference.from);
+                    self.reference(from, reference, looped, told, &mut links);
                 }
             }
             links
         });
-        found.into_iter().flatten()
+        found.into_iter()
     }
 
     fn reference(
         &self,
         from: u32,
         reference: &Reference,
-        number: u32,
-        sweep: &Sweep,
-        links: &mut Vec<Link>,
+        looped: bool,
+        told: &[bool],
+        links: &mut Links,
     ) {
         let (goal, called) = match reference.how {
             Use::Call | Use::Jump | Use::Fall => (self.code(reference.to), true),
             Use::CallThrough | Use::JumpThrough => (self.word(reference.to), true),
             Use::Address => (self.pointer(reference.to), false),
-            Use::Load(size) => {
-                let last = (u64::from(size).max(8) - 8) / 8;
-                for index in 1..=last {
-                    let goal = self.word(reference.to.wrapping_add(index * 8));
-                    links.extend(goal.map(|goal| Link {
+            Use::Load(_) => {
+                for word in words(reference.to, reference.how).skip(1) {
+                    links.all.extend(self.word(word).map(|goal| Link {
                         from,
                         goal,
                         called: false,
                         looped: false,
-                        reference: None,
                     }));
                 }
                 (self.word(reference.to), false)
             }
         };
-        links.extend(goal.map(|goal| Link {
+        let Some(goal) = goal else {
+            return;
+        };
+        links.all.push(Link {
             from,
             goal,
             called,
-            looped: sweep.is_looped(reference.from),
-            reference: Some(number),
-        }));
+            looped,
+        });
+        if let Goal::Symbol(symbol) | Goal::Copy(symbol) = goal
+            && reference.how != Use::Fall
+            && usize::try_from(symbol).is_ok_and(|symbol| told.get(symbol) == Some(&true))
+        {
+            links.told.push((from, goal, *reference));
+        }
     }
 
     /// What the words of data lead to, in order of their addresses.
@@ -215,12 +208,4 @@ fn plain_linkage(address: u64, code: &[u8]) -> Option<u64> {
             .wrapping_add(length)
             .wrapping_add_signed(displacement),
     )
-}
-
-/// The numbers of so many references, by blocks that are worth a thread.
-fn blocks(count: usize) -> Vec<Range<u32>> {
-    let starts = (0..count).step_by(WORTH_A_THREAD);
-    let number = |at: usize| u32::try_from(at).unwrap_or(u32::MAX);
-    let block = |start: usize| number(start)..number((start + WORTH_A_THREAD).min(count));
-    starts.map(block).collect()
 }

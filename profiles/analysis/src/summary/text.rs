@@ -36,7 +36,7 @@ pub(super) fn names(resolver: &Resolver<'_>) -> Vec<(u32, String)> {
 pub(super) fn strings(resolver: &Resolver<'_>, sweep: &Sweep) -> Vec<(u32, String)> {
     let image = resolver.image;
     let mut found: Vec<(u32, String)> = Vec::new();
-    for reference in &sweep.references {
+    for reference in sweep.references.iter().flatten() {
         if reference.how == Use::Address
             && let Some(name) = file_name(image, reference.to)
             && let Some(node) = resolver.function(reference.from)
