@@ -46,7 +46,7 @@ pub use kept::generate_or_recall;
 pub use kind::{Confidence, Kind};
 pub use profile::to_profile;
 pub use result::{Analysis, Certainty, Evidence, ObjectInfo, Serving, Unresolved};
-pub use rootfs::{RootFs, Touched};
+pub use rootfs::{Found, RootFs, Touched};
 pub use store::{is_private, tidy};
 pub use summary::Why;
 

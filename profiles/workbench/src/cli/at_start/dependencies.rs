@@ -47,7 +47,7 @@ fn dependency(
     let asked = request
         .root
         .join(one.path.strip_prefix("/").unwrap_or(&one.path));
-    let real = one.found.as_deref();
+    let real = one.found.as_ref().map(|found| found.path.as_path());
     // By what is asked for where nothing is there.
     let place = find(real.unwrap_or(&asked), request, view);
     let through = || {
@@ -67,19 +67,33 @@ fn dependency(
         // Nothing is there, or something else than the name says.
         _ => return Err(through()),
     };
-    let found = match (mount, source(request, mount)) {
+    let now = match (mount, source(request, mount)) {
         (None, _) => Dependency::inside(&view.bare, &path, media),
         (Some(_), Some(source)) => Dependency::behind(source, &path, media),
         (Some(_), None) => return Err(through()),
     };
-    let found = found.map_err(|error| match error.kind() {
+    let now = now.map_err(|error| match error.kind() {
         ErrorKind::Unsupported => format!("{} cannot be relied on: {error}", one.path.display()),
         _ => through(),
     })?;
     // Such as a file that was made so that something could be mounted on it.
-    if found.is_some() != real.is_some() {
+    if now.is_some() != real.is_some() {
         return Err(format!(
             "{} is not the same without what is mounted",
+            one.path.display()
+        ));
+    }
+    // What is kept is what was read, not what lies there by now.
+    let same = match (&one.found, &now) {
+        (Some(then), Some(now)) if view.covered && mount.is_none() => {
+            then.identity.is_still_below(now, one.used)
+        }
+        (Some(then), Some(now)) => then.identity.is_still(now, one.used),
+        _ => true,
+    };
+    if !(one.steady && same) {
+        return Err(format!(
+            "{} changed while the analysis looked at it",
             one.path.display()
         ));
     }
@@ -87,7 +101,7 @@ fn dependency(
         mount,
         path,
         used: one.used,
-        found,
+        found: now,
     }))
 }
 
