@@ -119,3 +119,85 @@ fn find<'a>(path: &'a Path, request: &Request, view: &View) -> Place<'a> {
         None => Place::Empty,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use cofferdam_analysis::{Found, Touched};
+    use cofferdam_profiles::generated::{Identity, Mount, Process, Use, VERSION};
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
+    /// What an analysis notes of a path that it reads.
+    fn read(path: &Path, inside: &str) -> Touched {
+        let real = path.canonicalize().unwrap();
+        Touched {
+            path: inside.into(),
+            used: Use::Read,
+            found: Some(Found {
+                identity: Identity::of(&fs::metadata(&real).unwrap()),
+                path: real,
+            }),
+            steady: true,
+        }
+    }
+
+    /// In a root and behind a bind mount: a link that led to one file when it was read leads to another
+    /// when the profile is kept.
+    #[test]
+    fn what_is_at_a_path_by_now_is_not_taken_for_what_was_read() {
+        let directory = tempfile::tempdir().unwrap();
+        let base = directory.path().canonicalize().unwrap();
+        let (root, volume) = (base.join("root"), base.join("root/volume"));
+        for place in [&root, &volume] {
+            fs::create_dir(place).unwrap();
+            fs::write(place.join("one"), "1").unwrap();
+            fs::write(place.join("two"), "2").unwrap();
+        }
+        let turn = |place: &Path, to: &str| {
+            symlink(to, place.join("new")).unwrap();
+            fs::rename(place.join("new"), place.join("link")).unwrap();
+        };
+        let request = Request {
+            version: VERSION,
+            root: root.clone(),
+            mounts: vec![Mount {
+                destination: "/volume".into(),
+                source: Some(volume.clone()),
+                recursive: false,
+            }],
+            process: Process {
+                args: Vec::new(),
+                path: None,
+                cwd: "/".into(),
+            },
+            recordings: Vec::new(),
+            summaries: base.clone(),
+        };
+        for covered in [false, true] {
+            let view = View {
+                bare: fs::File::open(&root).unwrap().into(),
+                // The source itself stands for what is mounted there.
+                places: vec![Some(volume.clone())],
+                covered,
+            };
+            for (place, inside) in [(&root, "/link"), (&volume, "/volume/link")] {
+                turn(place, "one");
+                let noted = read(&place.join("link"), inside);
+                let kept = of(std::slice::from_ref(&noted), &request, &view).unwrap();
+                let one = Identity::of(&fs::metadata(place.join("one")).unwrap());
+                assert_eq!(kept[0].found, Some(one));
+                turn(place, "two");
+                // Looking again alone would have kept it for this one.
+                let now = match kept[0].mount {
+                    None => Dependency::inside(&view.bare, &kept[0].path, &Media::default()),
+                    Some(_) => Dependency::behind(place, &kept[0].path, &Media::default()),
+                };
+                let two = Identity::of(&fs::metadata(place.join("two")).unwrap());
+                assert_eq!(now.unwrap(), Some(two));
+                let refused = of(&[noted], &request, &view).unwrap_err();
+                assert!(refused.contains("link changed"), "{refused}");
+            }
+        }
+    }
+}
