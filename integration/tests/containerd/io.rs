@@ -12,6 +12,7 @@ pub(crate) const CASES: &[Case<Containerd>] = &[
     ("loses_no_output", loses_no_output),
     ("has_a_terminal", has_a_terminal),
     ("logs_to_a_file", logs_to_a_file),
+    ("logs_to_nowhere", logs_to_nowhere),
     ("logs_to_a_binary", logs_to_a_binary),
 ];
 
@@ -69,12 +70,7 @@ fn logs_to_a_file(engine: &Containerd) -> Result<()> {
     // A second container appends; what it said before its end is there when that is told.
     let script = "seq 10000";
     let again = engine.detached_with_io(&["--log-uri", &uri], "file-log", &["sh", "-c", script])?;
-    eventually("it ends", Duration::from_secs(10), || {
-        match engine.task("file-log") {
-            Ok(Some(task)) if task.status == "STOPPED" => Ok(()),
-            other => Err(format!("{other:?}")),
-        }
-    })?;
+    ended(engine, "file-log")?;
     let text = fs::read_to_string(&log).at("read", &log)?;
     assert!(
         text.starts_with("out\n") && text.ends_with("\n10000\n"),
@@ -82,6 +78,26 @@ fn logs_to_a_file(engine: &Containerd) -> Result<()> {
         text.len()
     );
     again.remove()
+}
+
+fn ended(engine: &Containerd, id: &str) -> Result<()> {
+    eventually("it ends", Duration::from_secs(20), || {
+        match engine.task(id) {
+            Ok(Some(task)) if task.status == "STOPPED" => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    })
+}
+
+/// A container whose output nobody wants: engines name the null device, as a file.
+fn logs_to_nowhere(engine: &Containerd) -> Result<()> {
+    let io = ["--log-uri", "file:///dev/null"];
+    let script = "yes | head -c 1000000; echo again >/dev/stdout && echo >&2 && exit 3";
+    let container = engine.detached_with_io(&io, "no-log", &["sh", "-c", script])?;
+    ended(engine, "no-log")?;
+    let deleted = engine.ctr(["task", "delete", "no-log"]).run()?;
+    assert!(deleted.stderr.contains("exit code 3"), "{deleted:?}");
+    container.remove()
 }
 
 fn logs_to_a_binary(engine: &Containerd) -> Result<()> {

@@ -33,6 +33,8 @@ fn remove_where(directory: &Path, is_to_go: impl Fn(&Path) -> bool) -> io::Resul
         let range = range?.path();
         for (holder, container) in of_range(&range) {
             if is_to_go(&container) {
+                // Its state is lost, or nobody deleted it: it may have left processes to the others of its pod.
+                remove(super::unbind(&range))?;
                 remove(fs::remove_file(&holder))?;
             }
         }

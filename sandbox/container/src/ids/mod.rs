@@ -8,13 +8,16 @@
 //! it, which are there if the files gave ranges of another alignment before, and gives it back if there
 //! are. A holder whose container is gone, or whose init and
 //! creator are dead, counts for nothing; it is removed when no free range is left.
+//!
+//! A range's directory has the sticky bit as long as the processes of all who ever held it end with their
+//! inits. Who gives the range back last then need not look for processes that still have its ids.
 
 /// Whether a holder is alive.
 mod holder;
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::{DirBuilderExt as _, symlink};
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 
 use cofferdam_profiles::userns::{MAX_FILE, Ranges, RangesError, SIZE, USER};
@@ -25,6 +28,12 @@ pub const DIRECTORY: &str = "/run/cofferdam/.ids";
 
 /// The last id of a container.
 pub(crate) const LAST: u32 = SIZE - 1;
+
+/// The mode of a range's directory while all of its holders end with their inits.
+const BOUND: u32 = 0o1700;
+
+/// Its mode from the first holder on whose processes may outlive its init.
+const UNBOUND: u32 = 0o700;
 
 /// How often a range that was given back under our hands is tried again.
 const TRIES: u32 = 16;
@@ -231,6 +240,17 @@ pub(crate) fn held_by(directory: &Path, container: &Path) -> io::Result<Vec<(u32
     Ok(held)
 }
 
+/// Whether a holder of the range, be it gone, may have left processes with its ids. What cannot be read
+/// may, and what an older version made, which does not say.
+pub(crate) fn may_be_in_use(directory: &Path, first: u32) -> bool {
+    let range = fs::metadata(directory.join(first.to_string()));
+    range.map_or(true, |range| range.permissions().mode() & 0o7777 != BOUND)
+}
+
+fn unbind(range: &Path) -> io::Result<()> {
+    fs::set_permissions(range, fs::Permissions::from_mode(UNBOUND))
+}
+
 /// Makes a range's directory; `false` if it is there.
 fn make(directory: &Path, path: &Path) -> Result<bool, IdsError> {
     let failed = |source| IdsError::Lease {
@@ -239,7 +259,7 @@ fn make(directory: &Path, path: &Path) -> Result<bool, IdsError> {
         source,
     };
     let mut builder = fs::DirBuilder::new();
-    builder.mode(0o700);
+    builder.mode(BOUND);
     match builder.create(path) {
         Ok(()) => Ok(true),
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
@@ -278,6 +298,14 @@ fn hold(path: &Path, first: u32, container: &Path, token: &str) -> Result<Option
 }
 
 impl Lease {
+    /// Says that this holder's processes may outlive its init.
+    pub(crate) fn may_leave_processes(&self) -> io::Result<()> {
+        let Some(directory) = self.holder.parent() else {
+            return Ok(());
+        };
+        unbind(directory)
+    }
+
     /// Gives the range back; it is free once its last holder has. Can be done again. What `container`
     /// does not hold is left: a state that outlived the list of holders may name what is another's now.
     pub fn release(&self, container: &Path) -> io::Result<()> {

@@ -146,8 +146,16 @@ fn with_lease(
     rootfs: &mut RootfsOptions,
 ) -> Result<Findings, CreateError> {
     let first = lease.first;
+    let lease = making.state.ids.insert(lease);
     // From here on an error gives it back.
-    making.state.ids = Some(lease);
+    if recipe.namespaces.new & namespaces::PID == 0 || making.state.cgroup.is_none() {
+        lease
+            .may_leave_processes()
+            .map_err(|source| CreateError::System {
+                action: "note that processes may outlive the container's init",
+                source,
+            })?;
+    }
     recipe.namespaces.make_user()?;
     if let Some(user) = recipe.namespaces.user() {
         let note = making.state.directory.join(WORK);

@@ -1,5 +1,7 @@
 //! create, start, exec, kill, delete.
 
+use std::os::unix::process::CommandExt as _;
+
 use serde_json::json;
 
 use crate::bundle::{Bundle, eventually, needs_root};
@@ -178,4 +180,32 @@ fn delete_ends_every_process_of_the_container() {
     assert_eq!(pod.exec(count).out, "2\n");
     assert_eq!(bundle.life("delete", &[]).status, 0);
     assert_eq!(pod.exec(count).out, "0\n");
+}
+
+/// `delete` looked at every process of the machine, whatever container it deleted. Only where one of the pod
+/// had a pid namespace that does not end with it may something with the pod's ids be left.
+#[test]
+fn delete_looks_for_processes_only_where_some_may_be_left() {
+    if !needs_root() {
+        return;
+    }
+    for shared in [false, true] {
+        let pod = Bundle::new().up();
+        if shared {
+            let path = format!("/proc/{}/ns/pid", pod.pid());
+            let member = Bundle::new()
+                .with("/linux/namespaces/0", json!({"type": "pid", "path": path}))
+                .up();
+            assert_eq!(member.life("delete", &["force"]).status, 0);
+        }
+        let map = std::fs::read_to_string(format!("/proc/{}/uid_map", pod.pid())).unwrap();
+        let first: u32 = map.split_whitespace().nth(1).unwrap().parse().unwrap();
+        // Not of the pod: one that is looked at is one that is killed.
+        let mut process = std::process::Command::new("sleep");
+        let mut process = process.arg("60").uid(first + 7).spawn().unwrap();
+        assert_eq!(pod.life("delete", &["force"]).status, 0);
+        assert_eq!(process.try_wait().unwrap().is_some(), shared);
+        let _ = process.kill();
+        process.wait().unwrap();
+    }
 }

@@ -34,7 +34,11 @@ pub(super) fn end(directory: &Path, intent: Option<&State>) -> Result<(), Delete
 
 /// Kills the processes that still have the ids from `first` on, if the container is the last to hold those:
 /// some of a container without a cgroup that outlived its init, or of one of the pod whose state was lost.
+/// Every process of the machine is looked at for that, so only where there may be such.
 pub(super) fn end_left(held_in: &Path, directory: &Path, first: u32) -> Result<(), DeleteError> {
+    if !ids::may_be_in_use(held_in, first) {
+        return Ok(());
+    }
     let mut holders = ids::holders(held_in, first).peekable();
     // What is held by nobody, after a restart of the machine, is not this container's.
     if holders.peek().is_none() || holders.any(|holder| holder != directory) {
@@ -128,6 +132,7 @@ fn is_one_of(status: &str, first: u32) -> bool {
 #[cfg(test)]
 mod tests {
     use std::os::unix::process::CommandExt as _;
+    use std::path::PathBuf;
     use std::process::{Child, Command};
 
     use cofferdam_profiles::userns::Ranges;
@@ -150,39 +155,79 @@ mod tests {
         assert!(!is_one_of("", 70_000));
     }
 
+    fn needs_root() -> bool {
+        if nix::unistd::geteuid().is_root() {
+            return true;
+        }
+        assert!(
+            std::env::var_os("COFFERDAM_REQUIRE_ROOT").is_none(),
+            "COFFERDAM_REQUIRE_ROOT is set, but this test needs root"
+        );
+        println!("SKIPPED: needs root to start a process of another user");
+        false
+    }
+
+    /// A place for holders, two containers, and a range that the first of them has, far from what any host
+    /// gives its users.
+    fn held() -> (tempfile::TempDir, [PathBuf; 3], ids::Lease) {
+        let dir = tempfile::tempdir().unwrap();
+        let paths = ["ids", "one", "two"].map(|name| dir.path().join(name));
+        let text = "cofferdam:3900000000:65536\n";
+        let ranges = Ranges::of(text, text).unwrap();
+        let lease = ids::take(&paths[0], &ranges, &paths[1], "1-1").unwrap();
+        (dir, paths, lease)
+    }
+
+    fn process_of(first: u32) -> Child {
+        let mut command = Command::new("/bin/sleep");
+        command.arg("60").uid(first + 7).gid(first);
+        command.spawn().unwrap()
+    }
+
+    fn lives(process: &mut Child) -> bool {
+        process.try_wait().unwrap().is_none()
+    }
+
     /// The next container got the ids of processes that went on.
     #[test]
     fn the_last_holder_takes_the_processes_of_its_ids_along() {
-        if !nix::unistd::geteuid().is_root() {
-            assert!(
-                std::env::var_os("COFFERDAM_REQUIRE_ROOT").is_none(),
-                "COFFERDAM_REQUIRE_ROOT is set, but this test needs root"
-            );
-            println!("SKIPPED: needs root to start a process of another user");
+        if !needs_root() {
             return;
         }
-        let dir = tempfile::tempdir().unwrap();
-        let held = dir.path().join("ids");
-        let [one, two] = ["one", "two"].map(|name| dir.path().join(name));
-        // Far from what any host gives its users.
-        let text = "cofferdam:3900000000:65536\n";
-        let ranges = Ranges::of(text, text).unwrap();
-        let lease = ids::take(&held, &ranges, &one, "1-1").unwrap();
-        let mut command = Command::new("/bin/sleep");
-        command.arg("60").uid(lease.first + 7).gid(lease.first);
-        let mut process = command.spawn().unwrap();
-        let lives = |process: &mut Child| process.try_wait().unwrap().is_none();
+        let (_dir, [held, one, two], lease) = held();
+        let mut process = process_of(lease.first);
         let other = ids::share(&held, lease.first, &two, "2-1")
             .unwrap()
             .unwrap();
-        end_left(&held, &one, lease.first).unwrap();
-        assert!(lives(&mut process));
-        lease.release(&one).unwrap();
-        // Not of somebody who does not hold them either.
-        end_left(&held, &one, lease.first).unwrap();
-        assert!(lives(&mut process));
+        other.may_leave_processes().unwrap();
         end_left(&held, &two, lease.first).unwrap();
-        assert!(!lives(&mut process));
+        assert!(lives(&mut process));
+        // The one that left them is gone, and nothing of the last one outlives its init.
         other.release(&two).unwrap();
+        // Not of somebody who does not hold them either.
+        end_left(&held, &two, lease.first).unwrap();
+        assert!(lives(&mut process));
+        end_left(&held, &one, lease.first).unwrap();
+        assert!(!lives(&mut process));
+        lease.release(&one).unwrap();
+    }
+
+    /// `delete` looked at every process of the machine, whatever container it deleted.
+    #[test]
+    fn where_all_end_with_their_inits_nobody_is_looked_for() {
+        if !needs_root() {
+            return;
+        }
+        let (_dir, [held, one, two], lease) = held();
+        // Of somebody else: one that is looked at is one that is killed.
+        let mut process = process_of(lease.first);
+        end_left(&held, &one, lease.first).unwrap();
+        assert!(lives(&mut process));
+        // One of the pod was deleted without its state, so nobody knows what it left.
+        ids::share(&held, lease.first, &two, "2-1").unwrap();
+        ids::release_of(&held, &two).unwrap();
+        end_left(&held, &one, lease.first).unwrap();
+        assert!(!lives(&mut process));
+        lease.release(&one).unwrap();
     }
 }
