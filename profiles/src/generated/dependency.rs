@@ -66,6 +66,28 @@ impl Identity {
         now.saturating_sub(self.changed.0.max(self.modified.0)) >= seconds
     }
 
+    /// Whether what was learnt of this file holds for what is at its path by now: it is the same file, in
+    /// the same state where that was learnt.
+    pub fn is_still(&self, now: &Self, used: Use) -> bool {
+        self.same(now, used, false)
+    }
+
+    /// The same where this one was seen through an overlay whose lowest layer the other lies in: an overlay
+    /// has a device of its own, may put its own bits above those of an inode's number, and shows a directory
+    /// that something was made in as changed.
+    pub fn is_still_below(&self, now: &Self, used: Use) -> bool {
+        const NUMBER: u64 = 0xffff_ffff;
+        if self.kind & libc::S_IFMT == libc::S_IFDIR {
+            return self.kind == now.kind;
+        }
+        let below = Self {
+            device: now.device,
+            inode: now.inode & !NUMBER | self.inode & NUMBER,
+            ..*self
+        };
+        below.same(now, used, false)
+    }
+
     /// Whether what was learnt of the one holds for the other.
     fn same(&self, other: &Self, used: Use, bound: bool) -> bool {
         match used {

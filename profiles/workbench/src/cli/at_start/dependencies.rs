@@ -47,7 +47,7 @@ fn dependency(
     let asked = request
         .root
         .join(one.path.strip_prefix("/").unwrap_or(&one.path));
-    let real = one.found.as_deref();
+    let real = one.found.as_ref().map(|found| found.path.as_path());
     // By what is asked for where nothing is there.
     let place = find(real.unwrap_or(&asked), request, view);
     let through = || {
@@ -67,19 +67,33 @@ fn dependency(
         // Nothing is there, or something else than the name says.
         _ => return Err(through()),
     };
-    let found = match (mount, source(request, mount)) {
+    let now = match (mount, source(request, mount)) {
         (None, _) => Dependency::inside(&view.bare, &path, media),
         (Some(_), Some(source)) => Dependency::behind(source, &path, media),
         (Some(_), None) => return Err(through()),
     };
-    let found = found.map_err(|error| match error.kind() {
+    let now = now.map_err(|error| match error.kind() {
         ErrorKind::Unsupported => format!("{} cannot be relied on: {error}", one.path.display()),
         _ => through(),
     })?;
     // Such as a file that was made so that something could be mounted on it.
-    if found.is_some() != real.is_some() {
+    if now.is_some() != real.is_some() {
         return Err(format!(
             "{} is not the same without what is mounted",
+            one.path.display()
+        ));
+    }
+    // What is kept is what was read, not what lies there by now.
+    let same = match (&one.found, &now) {
+        (Some(then), Some(now)) if view.covered && mount.is_none() => {
+            then.identity.is_still_below(now, one.used)
+        }
+        (Some(then), Some(now)) => then.identity.is_still(now, one.used),
+        _ => true,
+    };
+    if !(one.steady && same) {
+        return Err(format!(
+            "{} changed while the analysis looked at it",
             one.path.display()
         ));
     }
@@ -87,7 +101,7 @@ fn dependency(
         mount,
         path,
         used: one.used,
-        found,
+        found: now,
     }))
 }
 
@@ -103,5 +117,87 @@ fn find<'a>(path: &'a Path, request: &Request, view: &View) -> Place<'a> {
     match source(request, Some(at)) {
         Some(_) => Place::Behind(at, below),
         None => Place::Empty,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use cofferdam_analysis::{Found, Touched};
+    use cofferdam_profiles::generated::{Identity, Mount, Process, Use, VERSION};
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
+    /// What an analysis notes of a path that it reads.
+    fn read(path: &Path, inside: &str) -> Touched {
+        let real = path.canonicalize().unwrap();
+        Touched {
+            path: inside.into(),
+            used: Use::Read,
+            found: Some(Found {
+                identity: Identity::of(&fs::metadata(&real).unwrap()),
+                path: real,
+            }),
+            steady: true,
+        }
+    }
+
+    /// In a root and behind a bind mount: a link that led to one file when it was read leads to another
+    /// when the profile is kept.
+    #[test]
+    fn what_is_at_a_path_by_now_is_not_taken_for_what_was_read() {
+        let directory = tempfile::tempdir().unwrap();
+        let base = directory.path().canonicalize().unwrap();
+        let (root, volume) = (base.join("root"), base.join("root/volume"));
+        for place in [&root, &volume] {
+            fs::create_dir(place).unwrap();
+            fs::write(place.join("one"), "1").unwrap();
+            fs::write(place.join("two"), "2").unwrap();
+        }
+        let turn = |place: &Path, to: &str| {
+            symlink(to, place.join("new")).unwrap();
+            fs::rename(place.join("new"), place.join("link")).unwrap();
+        };
+        let request = Request {
+            version: VERSION,
+            root: root.clone(),
+            mounts: vec![Mount {
+                destination: "/volume".into(),
+                source: Some(volume.clone()),
+                recursive: false,
+            }],
+            process: Process {
+                args: Vec::new(),
+                path: None,
+                cwd: "/".into(),
+            },
+            recordings: Vec::new(),
+            summaries: base.clone(),
+        };
+        for covered in [false, true] {
+            let view = View {
+                bare: fs::File::open(&root).unwrap().into(),
+                // The source itself stands for what is mounted there.
+                places: vec![Some(volume.clone())],
+                covered,
+            };
+            for (place, inside) in [(&root, "/link"), (&volume, "/volume/link")] {
+                turn(place, "one");
+                let noted = read(&place.join("link"), inside);
+                let kept = of(std::slice::from_ref(&noted), &request, &view).unwrap();
+                let one = Identity::of(&fs::metadata(place.join("one")).unwrap());
+                assert_eq!(kept[0].found, Some(one));
+                turn(place, "two");
+                // Looking again alone would have kept it for this one.
+                let now = match kept[0].mount {
+                    None => Dependency::inside(&view.bare, &kept[0].path, &Media::default()),
+                    Some(_) => Dependency::behind(place, &kept[0].path, &Media::default()),
+                };
+                let two = Identity::of(&fs::metadata(place.join("two")).unwrap());
+                assert_eq!(now.unwrap(), Some(two));
+                let refused = of(&[noted], &request, &view).unwrap_err();
+                assert!(refused.contains("link changed"), "{refused}");
+            }
+        }
     }
 }
