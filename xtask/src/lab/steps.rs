@@ -65,6 +65,7 @@ const ATTACKS: &[&str] = &[
     "calls::",
     "console::",
     "escapes::",
+    "fuse::",
     "mounts::",
     "races::",
     "users::",

@@ -108,8 +108,8 @@ fn job(artifacts: &Artifacts, steps: &[Step], target: &Path) -> Result<Job> {
     Ok(job)
 }
 
-/// What is costly to make and may be there: unpacked engines, and of the tests' images the last of each
-/// name. The guest makes what it lacks, as this machine would.
+/// What is costly to make and may be there: unpacked engines, bindfs, and of the tests' images the last of
+/// each name. The guest makes the images that it lacks, as this machine would.
 fn cached() -> Result<Vec<PathBuf>> {
     let list = |kind: &str| -> Result<Vec<PathBuf>> {
         let dir = test_cache().join(kind);
@@ -140,6 +140,11 @@ fn cached() -> Result<Vec<PathBuf>> {
         }
     }
     let mut found = list("engines")?;
+    found.extend(
+        list("roots")?
+            .into_iter()
+            .filter(|root| root.ends_with("bindfs")),
+    );
     found.extend(last.into_values().map(|(_, image)| image));
     Ok(found)
 }
