@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use super::data::{self, Objects};
+use super::edges::sorted;
 use super::resolve::{Goal, Resolver};
 use super::text::{names, strings, text};
 use super::{Asks, Destination, Edge, Export, Import, Language, Summary, entries};
@@ -379,46 +380,6 @@ impl Object<'_> {
             })
             .collect()
     }
-}
-
-/// Pairs as the lists of their nodes, one after the other, each in order and without doubles; and where
-/// each starts.
-fn sorted(nodes: usize, pairs: Vec<(u32, Edge)>) -> (Vec<u32>, Vec<Edge>) {
-    let slot = |from: u32| usize::try_from(from).ok().filter(|from| *from < nodes);
-    let mut next = vec![0_usize; nodes];
-    for from in pairs.iter().filter_map(|(from, _)| slot(*from)) {
-        next[from] += 1;
-    }
-    let mut total = 0;
-    for next in &mut next {
-        total += std::mem::replace(next, total);
-    }
-    let mut edges = vec![Edge::node(0); total];
-    for (from, edge) in pairs {
-        if let Some(from) = slot(from) {
-            edges[next[from]] = edge;
-            next[from] += 1;
-        }
-    }
-    // Now each entry of `next` is where its node ends.
-    let mut offsets = Vec::with_capacity(nodes + 1);
-    let (mut start, mut kept) = (0, 0);
-    for end in next {
-        offsets.push(u32::try_from(kept).unwrap_or(u32::MAX));
-        edges[start..end].sort_unstable();
-        let first = kept;
-        for at in start..end {
-            if kept == first || edges[kept - 1] != edges[at] {
-                edges[kept] = edges[at];
-                kept += 1;
-            }
-        }
-        start = end;
-    }
-    offsets.push(u32::try_from(kept).unwrap_or(u32::MAX));
-    edges.truncate(kept);
-    edges.shrink_to_fit();
-    (offsets, edges)
 }
 
 /// Where a relocation leads within its object: exported functions are named by their symbol.

@@ -5,6 +5,8 @@
 mod cache;
 /// Data cut into the objects that pointers lead to.
 mod data;
+/// Edges in the order in which they are kept.
+mod edges;
 /// System calls, and the functions that make whichever call they are told to.
 mod entries;
 /// References to edges.
