@@ -20,6 +20,8 @@ pub struct Step {
     pub args: &'static [&'static str],
     /// How long it may take.
     pub limit: Duration,
+    /// What it reads of the test cache besides engines and images, which are always there.
+    pub cache: &'static [&'static str],
 }
 
 const fn quick(
@@ -36,6 +38,7 @@ const fn quick(
         target,
         args,
         limit: Duration::from_secs(60 * minutes),
+        cache: &[],
     }
 }
 
@@ -104,7 +107,10 @@ pub const ALL: &[Step] = &[
     slow(Init::Script, INTEGRATION, "denials", &[], 30),
     slow(Init::Script, SHIM, "cli", &[], 30),
     slow(Init::Script, INTEGRATION, "start_generated", &[], 30),
-    slow(Init::Script, INTEGRATION, "access", &[], 30),
+    Step {
+        cache: &["roots/git"],
+        ..slow(Init::Script, INTEGRATION, "access", &[], 30)
+    },
     slow(Init::Script, CONTAINER, "cofferdam_container", &[], 10),
     slow(Init::Systemd, INTEGRATION, "docker", &[], 40),
     slow(
