@@ -45,6 +45,8 @@ pub mod error;
 pub mod fuse;
 /// Decides whether a test can run here; a skip is visible and can be forbidden.
 pub mod gate;
+/// The kernel that microVMs boot.
+pub mod guest;
 /// Images made without a registry.
 pub mod image;
 /// Real programs under load, for generated profiles.
