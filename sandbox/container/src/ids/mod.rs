@@ -7,13 +7,16 @@
 //! because the directory is gone starts again. Whoever holds a range looks for others whose ids overlap with
 //! it, which are there if the files gave ranges of another alignment before, and gives it back if there
 //! are. A holder whose container is gone, or whose init and
-//! creator are dead, counts for nothing; it is removed when no free range is left.
+//! creator are dead, counts for nothing; it is removed when no free range is left. Its range becomes free only
+//! if no process has one of the ids any more, for the directory goes, and with it what it said of processes.
 //!
 //! A range's directory has the sticky bit as long as the processes of all who ever held it end with their
 //! inits. Who gives the range back last then need not look for processes that still have its ids.
 
 /// Whether a holder is alive.
 mod holder;
+/// Which user ids processes have.
+mod users;
 
 use std::fs;
 use std::io;
@@ -22,6 +25,7 @@ use std::path::{Path, PathBuf};
 
 use cofferdam_profiles::userns::{MAX_FILE, Ranges, RangesError, SIZE, USER};
 use serde::{Deserialize, Serialize};
+pub(crate) use users::of_status as users_of;
 
 /// Where ranges are taken, for all state roots of this host.
 pub const DIRECTORY: &str = "/run/cofferdam/.ids";

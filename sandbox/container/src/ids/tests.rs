@@ -1,12 +1,16 @@
 //! Ranges never overlap, and those of the dead come back.
 
 use std::collections::BTreeSet;
+use std::os::unix::process::CommandExt as _;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::*;
 
+/// Far from what any host gives its users: a range that somebody's process has does not come back.
+const BASE: u32 = 3_700_000_000;
+
 fn some(count: u32) -> Ranges {
-    let text = format!("cofferdam:1000000:{}\n", count * SIZE);
+    let text = format!("cofferdam:{BASE}:{}\n", count * SIZE);
     Ranges::of(&text, &text).unwrap()
 }
 
@@ -80,7 +84,7 @@ fn a_range_that_comes_back_has_one_holder_at_a_time() {
                 for round in 0..300 {
                     let token = format!("{worker}-{round}");
                     let lease = take(ids, ranges, container, &token).unwrap();
-                    let index = ((lease.first - 1_000_000) / SIZE) as usize;
+                    let index = ((lease.first - BASE) / SIZE) as usize;
                     assert_eq!(holders[index].fetch_add(1, Ordering::SeqCst), 0);
                     holders[index].fetch_sub(1, Ordering::SeqCst);
                     lease.release(container).unwrap();
@@ -117,6 +121,75 @@ fn ranges_of_the_dead_come_back_and_those_of_the_living_do_not() {
     assert!(take(&ids, &ranges, &alive, "7").is_err());
 }
 
+/// A process with the ids of a container whose state is gone went on, and the next container got them. The
+/// one after that had them without anybody looking.
+#[test]
+fn a_range_does_not_come_back_while_a_process_has_its_ids() {
+    if !nix::unistd::geteuid().is_root() {
+        assert!(
+            std::env::var_os("COFFERDAM_REQUIRE_ROOT").is_none(),
+            "COFFERDAM_REQUIRE_ROOT is set, but this test needs root"
+        );
+        println!("SKIPPED: needs root to start a process of another user");
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let ids = dir.path().join("ids");
+    let alive = living(dir.path(), "alive");
+    let gone = dir.path().join("gone");
+    // Beyond what the other tests take: theirs are to come back.
+    let first = BASE + 2000 * SIZE;
+    let text = format!("cofferdam:{first}:{}\n", 2 * SIZE);
+    let ranges = Ranges::of(&text, &text).unwrap();
+    let leases = ["1", "2"].map(|token| take(&ids, &ranges, &gone, token).unwrap());
+    let [kept, _] = &leases;
+    kept.may_leave_processes().unwrap();
+    let mut command = std::process::Command::new("/bin/sleep");
+    let mut left = command
+        .arg("60")
+        .uid(kept.first + LAST)
+        .gid(kept.first)
+        .spawn()
+        .unwrap();
+    // The control: only the range that has a process is kept.
+    let other = take(&ids, &ranges, &alive, "3").unwrap();
+    assert_ne!(other.first, kept.first);
+    let none = take(&ids, &ranges, &alive, "4").unwrap_err();
+    assert!(matches!(none, IdsError::Exhausted { count: 2 }), "{none}");
+    // Its delete still finds what it held, and looks.
+    assert_eq!(held_by(&ids, &gone).unwrap(), [(kept.first, true)]);
+    assert!(may_be_in_use(&ids, kept.first));
+    // Killed, it has ended, whether or not its parent has taken note.
+    left.kill().unwrap();
+    let ended = || {
+        crate::state::process_stat(left.id().cast_signed())
+            .unwrap()
+            .has_ended()
+    };
+    while !ended() {
+        std::thread::yield_now();
+    }
+    let next = take(&ids, &ranges, &alive, "5").unwrap();
+    assert_eq!(next.first, kept.first);
+    assert!(!may_be_in_use(&ids, next.first));
+    left.wait().unwrap();
+}
+
+/// A range without a holder may be one whose cleaner was killed before it went.
+#[test]
+fn giving_back_one_range_leaves_those_of_others() {
+    let dir = tempfile::tempdir().unwrap();
+    let ids = dir.path().join("ids");
+    let container = living(dir.path(), "c");
+    let lease = take(&ids, &some(2), &container, "1").unwrap();
+    let unheld = ids.join((BASE + 3 * SIZE).to_string());
+    fs::create_dir(&unheld).unwrap();
+    unbind(&unheld).unwrap();
+    release_of(&ids, &container).unwrap();
+    assert!(!ids.join(lease.first.to_string()).exists());
+    assert!(may_be_in_use(&ids, BASE + 3 * SIZE) && unheld.exists());
+}
+
 #[test]
 fn a_shared_range_is_free_when_the_last_holder_gives_it_back() {
     let dir = tempfile::tempdir().unwrap();
@@ -141,7 +214,7 @@ fn ranges_of_another_alignment_do_not_overlap() {
     let ids = dir.path().join("ids");
     let container = living(dir.path(), "c");
     let old = some(4);
-    let text = format!("cofferdam:{}:{}\n", 1_000_000 + SIZE / 2, 4 * SIZE);
+    let text = format!("cofferdam:{}:{}\n", BASE + SIZE / 2, 4 * SIZE);
     let new = Ranges::of(&text, &text).unwrap();
     let first = take(&ids, &old, &container, "old").unwrap();
     let mut held = vec![first.first];
@@ -171,7 +244,7 @@ fn ranges_of_two_alignments_taken_at_the_same_time_do_not_overlap() {
     let dir = tempfile::tempdir().unwrap();
     let ids = dir.path().join("ids");
     let container = living(dir.path(), "c");
-    let text = format!("cofferdam:{}:{}\n", 1_000_000 + SIZE / 2, 6 * SIZE);
+    let text = format!("cofferdam:{}:{}\n", BASE + SIZE / 2, 6 * SIZE);
     let all = [some(6), Ranges::of(&text, &text).unwrap()];
     let halves: Vec<AtomicU32> = (0..14).map(|_| AtomicU32::new(0)).collect();
     std::thread::scope(|scope| {
@@ -184,7 +257,7 @@ fn ranges_of_two_alignments_taken_at_the_same_time_do_not_overlap() {
                     let Ok(lease) = take(ids, &all[worker % 2], container, &token) else {
                         continue;
                     };
-                    let index = ((lease.first - 1_000_000) / (SIZE / 2)) as usize;
+                    let index = ((lease.first - BASE) / (SIZE / 2)) as usize;
                     for half in &halves[index..index + 2] {
                         assert_eq!(half.fetch_add(1, Ordering::SeqCst), 0);
                     }

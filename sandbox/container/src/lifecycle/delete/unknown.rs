@@ -117,16 +117,8 @@ fn has_id(pid: Pid, first: u32) -> bool {
     is_one_of(&String::from_utf8_lossy(&status), first)
 }
 
-/// Whether the real or the effective user is among the ids: the file system's alone, or a group, can be
-/// that of somebody who looks at a file.
 fn is_one_of(status: &str, first: u32) -> bool {
-    let line = status.lines().find_map(|line| line.strip_prefix("Uid:"));
-    let ids = line
-        .into_iter()
-        .flat_map(str::split_ascii_whitespace)
-        .take(2);
-    let mut ids = ids.filter_map(|id| id.parse::<u32>().ok());
-    ids.any(|id| is_in(id, first))
+    ids::users_of(status).any(|id| is_in(id, first))
 }
 
 #[cfg(test)]
