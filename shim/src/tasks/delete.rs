@@ -86,6 +86,7 @@ impl<B: Backend, S: EventSink> Tasks<B, S> {
         drop(table);
         drop(stdio);
         let mut table = lock(&self.table);
+        self.finish_ending(&mut table, id);
         table.containers.remove(id);
         table.by_pid.retain(|_, key| key.0 != id);
         let at = SystemTime::now();

@@ -76,7 +76,7 @@ impl<B: Backend, S: EventSink> Tasks<B, S> {
     }
 
     /// Tells the exits of a container, each after its logs.
-    fn complete(&self, ending: &Ending) {
+    pub(super) fn complete(&self, ending: &Ending) {
         loop {
             let mut table = lock(&self.table);
             let Some((key, exit)) = lock(ending).front().cloned() else {
@@ -105,6 +105,18 @@ impl<B: Backend, S: EventSink> Tasks<B, S> {
             if !more {
                 return;
             }
+        }
+    }
+
+    /// Tells the exits of a container that still wait for logs, which are written by now: it is about to leave
+    /// the table, and nobody would tell them after that.
+    pub(super) fn finish_ending(&self, table: &mut Table, id: &str) {
+        let Ok(ending) = table.container(id).map(|c| Arc::clone(&c.ending)) else {
+            return;
+        };
+        let waiting = std::mem::take(&mut *lock(&ending));
+        for (key, exit) in waiting {
+            self.finish_one(table, &key, exit);
         }
     }
 

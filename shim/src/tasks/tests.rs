@@ -149,6 +149,52 @@ fn a_slow_log_delays_the_exits_of_its_container_only() {
     w.tasks.delete("c", "").unwrap();
 }
 
+/// An exec was killed after init's exit had been told, and the container deleted before the thread that waits
+/// for the exec's log came to tell: its exit was never told.
+#[test]
+fn a_delete_tells_the_exits_that_wait_for_logs() {
+    for round in 0..2 {
+        let w = world();
+        w.create("c").unwrap();
+        w.tasks.start("c", "").unwrap();
+        for name in ["e", "f"] {
+            w.add("c", name).unwrap();
+            w.tasks.start("c", name).unwrap();
+        }
+        w.end(101, 1);
+        let waiting = [w.wait("c", "e"), w.wait("c", "f")];
+        w.events();
+        let ending = {
+            // As left by a thread that waits and is slow to go on.
+            let mut table = lock(&w.tasks.table);
+            let ending = Arc::clone(&table.container("c").unwrap().ending);
+            let exit = Exit {
+                status: 137,
+                at: std::time::SystemTime::now(),
+            };
+            table.by_pid.remove(&102);
+            table.process("c", "e").unwrap().exit = Some(exit);
+            let key = ("c".to_owned(), Some("e".to_owned()));
+            lock(&ending).push_back((key, exit));
+            ending
+        };
+        // Queued behind the other.
+        w.end(103, 3);
+        assert!(w.events().is_empty());
+        w.tasks.delete("c", "").unwrap();
+        let told = ["exit e 102 137", "exit f 103 3", "delete 101 1"];
+        assert_eq!(w.events(), told);
+        assert_eq!(waiting.map(|exec| exec.recv()), [Ok(137), Ok(3)]);
+        // Another of this name is none of that thread's, and nothing is told twice.
+        if round == 1 {
+            w.create("c").unwrap();
+            w.events();
+        }
+        w.tasks.complete(&ending);
+        assert!(w.events().is_empty());
+    }
+}
+
 #[test]
 fn exits_that_nobody_claims_are_forgotten() {
     let w = world();
