@@ -74,15 +74,21 @@ impl Identity {
 
     /// The same where this one was seen through an overlay whose lowest layer the other lies in: an overlay
     /// has a device of its own, may put its own bits above those of an inode's number, and shows a directory
-    /// that something was made in as another one.
+    /// that something was made in as another one. A number that needs those bits itself cannot be told from
+    /// another with the overlay's bits, so such a file is not taken for the same.
     pub fn is_still_below(&self, now: &Self, used: Use) -> bool {
         const NUMBER: u64 = 0xffff_ffff;
+        // The overlay's own bits are the highest few: as many as count the file systems that it is of.
+        const OWN: u64 = 0xffff << 48;
         if self.kind & libc::S_IFMT == libc::S_IFDIR {
             return now.kind & libc::S_IFMT == libc::S_IFDIR;
         }
+        if now.inode > NUMBER || self.inode & !OWN > NUMBER {
+            return false;
+        }
         let below = Self {
             device: now.device,
-            inode: now.inode & !NUMBER | self.inode & NUMBER,
+            inode: self.inode & NUMBER,
             ..*self
         };
         below.same(now, used, false)
@@ -267,6 +273,53 @@ mod tests {
         // What was not there is there.
         fs::write(root.join("bin/none"), "").unwrap();
         assert!(!held(1) && !held(2));
+    }
+
+    /// Two files whose numbers differ above 32 bits were taken for one.
+    #[test]
+    fn below_an_overlay_only_numbers_of_32_bits_are_compared() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("file");
+        fs::write(&file, "a").unwrap();
+        let layer = Identity {
+            inode: 0xffff_fff7,
+            ..Identity::of(&fs::metadata(&file).unwrap())
+        };
+        let seen = |inode| Identity {
+            device: layer.device + 1,
+            inode,
+            ..layer
+        };
+        let top = 1 << 62;
+        for used in [Use::Looked, Use::Read] {
+            // As it is, and with the overlay's own bits.
+            for inode in [layer.inode, top | layer.inode] {
+                assert!(seen(inode).is_still_below(&layer, used));
+                assert!(!seen(inode - 1).is_still_below(&layer, used));
+            }
+            // One of a large number was seen, and another has taken its place.
+            assert!(!seen(1 << 32 | layer.inode).is_still_below(&layer, used));
+            for large in [1 << 32 | layer.inode, 7 << 32 | layer.inode] {
+                let now = Identity {
+                    inode: large,
+                    ..layer
+                };
+                // Also the same one: whose bits those are cannot be told.
+                for inode in [layer.inode, large, top | large, 1 << 32 | layer.inode] {
+                    assert!(
+                        !seen(inode).is_still_below(&now, used),
+                        "{inode:x} {large:x}"
+                    );
+                }
+            }
+        }
+        // Directories are known by their kind alone.
+        let directory = Identity::of(&fs::metadata(dir.path()).unwrap());
+        let now = Identity {
+            inode: 1 << 32,
+            ..directory
+        };
+        assert!(directory.is_still_below(&now, Use::Looked));
     }
 
     #[test]
