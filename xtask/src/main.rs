@@ -14,10 +14,11 @@ use cofferdam_xtask::{
 };
 
 const HELP: &str = "\
-cargo xtask lab [--systemd] [--with PATH]... [--limit SECONDS] -- COMMAND [ARG]...
+cargo xtask lab [--systemd] [--qemu] [--with PATH]... [--limit SECONDS] -- COMMAND [ARG]...
     Boots the lab guest, runs the command in it, returns its output and status (255: the lab failed).
     This build's binaries are on the guest's PATH. PATH, a file or directory, is there as /job/with/NAME.
-    --systemd boots with systemd as the first process, --limit (600) is the command's time.
+    --systemd boots with systemd as the first process, --limit (600) is the command's time. --qemu puts the
+    lab's qemu-system-x86_64 and qemu-system-x86_64-microvm on the PATH, for a guest in the guest.
 cargo xtask test-lab [--all] [NAME]
     Runs the tests that want the lab, or those of the test binaries with NAME in their name; with --all
     also those that take long there.
@@ -81,6 +82,7 @@ fn test_lab(args: &[String]) -> Result<i32> {
 /// What `lab` was asked for.
 struct Wanted {
     init: Init,
+    qemu: bool,
     with: Vec<PathBuf>,
     limit: Duration,
     command: Vec<String>,
@@ -89,6 +91,7 @@ struct Wanted {
 fn wanted(args: &[String]) -> Result<Wanted> {
     let mut wanted = Wanted {
         init: Init::Script,
+        qemu: false,
         with: Vec::new(),
         limit: Duration::from_secs(600),
         command: Vec::new(),
@@ -101,6 +104,7 @@ fn wanted(args: &[String]) -> Result<Wanted> {
         };
         match arg.as_str() {
             "--systemd" => wanted.init = Init::Systemd,
+            "--qemu" => wanted.qemu = true,
             "--with" => wanted.with.push(PathBuf::from(value()?)),
             "--limit" => {
                 let text = value()?;
@@ -141,6 +145,9 @@ fn lab(args: &[String]) -> Result<i32> {
     for path in &wanted.with {
         let name = path.file_name().unwrap_or_else(|| "root".as_ref());
         job.add(path, &format!("with/{}", Path::new(name).display()))?;
+    }
+    if wanted.qemu {
+        job.add_qemu(&lab)?;
     }
     let disk = job.disk()?;
     let mut machine = Machine::boot(&lab, wanted.init, &disk)?;

@@ -10,6 +10,7 @@ use std::{
 
 use tempfile::TempDir;
 
+use super::Lab;
 use crate::error::{At, Error, Result};
 
 /// A directory that becomes the job disk.
@@ -48,6 +49,19 @@ impl Job {
     /// If it cannot be copied.
     pub fn add_tree(&self, source: &Path, below: &str) -> Result<()> {
         self.copy(source, below, "--no-dereference")
+    }
+
+    /// Puts the lab's QEMU there, and on the guest's PATH.
+    ///
+    /// # Errors
+    /// If it cannot be copied.
+    pub fn add_qemu(&self, lab: &Lab) -> Result<()> {
+        self.add_tree(&lab.file("qemu"), "qemu")?;
+        for name in ["qemu-system-x86_64", "qemu-system-x86_64-microvm"] {
+            let wrapper = include_str!("../../guest/qemu");
+            self.write(&format!("bin/{name}"), wrapper, 0o755)?;
+        }
+        Ok(())
     }
 
     fn copy(&self, source: &Path, below: &str, links: &str) -> Result<()> {
