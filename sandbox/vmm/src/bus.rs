@@ -11,20 +11,11 @@ use crate::virtio::Transport;
 pub(crate) struct Bus {
     devices: Vec<Arc<Transport>>,
     serial: Arc<Mutex<Serial>>,
-    on_booted: Arc<dyn Fn() + Send + Sync>,
 }
 
 impl Bus {
-    pub(crate) fn new(
-        devices: Vec<Arc<Transport>>,
-        serial: Arc<Mutex<Serial>>,
-        on_booted: Arc<dyn Fn() + Send + Sync>,
-    ) -> Self {
-        Self {
-            devices,
-            serial,
-            on_booted,
-        }
+    pub(crate) fn new(devices: Vec<Arc<Transport>>, serial: Arc<Mutex<Serial>>) -> Self {
+        Self { devices, serial }
     }
 
     /// The device and the offset in its page.
@@ -58,9 +49,7 @@ impl Bus {
     }
 
     pub(crate) fn write_port(&self, port: u16, data: &[u8]) {
-        if port == layout::BOOT_TIMER_PORT {
-            (self.on_booted)();
-        } else if let (Some(offset), [byte]) = (serial_register(port), data) {
+        if let (Some(offset), [byte]) = (serial_register(port), data) {
             let mut serial = self.serial.lock().unwrap_or_else(PoisonError::into_inner);
             serial.write(offset, *byte);
         }

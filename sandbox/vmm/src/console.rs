@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, Write};
+use std::time::{Duration, Instant};
 
 use vm_superio::Trigger;
 use vmm_sys_util::eventfd::EventFd;
@@ -12,21 +13,37 @@ const KEPT: usize = 16 << 10;
 /// What a guest may write into the log in all: the first so many bytes.
 const LOGGED: u64 = 1 << 20;
 
+/// What the guest's first process writes as a line of its own as soon as it runs: the boot is measured by it.
+pub const BOOTED: &str = "cofferdam: the first process runs";
+
 /// The end of what the guest wrote, and its beginning in a file, if there is one.
 #[derive(Debug)]
 pub(crate) struct Log {
     last: VecDeque<u8>,
     file: Option<File>,
     left: u64,
+    started: Instant,
+    boot_time: Option<Duration>,
 }
 
 impl Log {
-    pub(crate) fn new(file: Option<File>) -> Self {
+    pub(crate) fn new(started: Instant, file: Option<File>) -> Self {
         Self {
             last: VecDeque::new(),
             file,
             left: LOGGED,
+            started,
+            boot_time: None,
         }
+    }
+
+    pub(crate) const fn boot_time(&self) -> Option<Duration> {
+        self.boot_time
+    }
+
+    fn ends_with(&self, line: &str) -> bool {
+        let ending = line.bytes().rev();
+        self.last.len() >= line.len() && self.last.iter().rev().copied().zip(ending).all(|(a, b)| a == b)
     }
 
     /// The last lines, with what is no text replaced.
@@ -49,6 +66,9 @@ impl Write for Log {
         self.last.extend(bytes);
         let over = self.last.len().saturating_sub(KEPT);
         self.last.drain(..over);
+        if self.boot_time.is_none() && self.ends_with(BOOTED) {
+            self.boot_time = Some(self.started.elapsed());
+        }
         let logged = bytes.len().min(usize::try_from(self.left).unwrap_or(usize::MAX));
         if let (Some(file), Some(part)) = (&mut self.file, bytes.get(..logged))
             && file.write_all(part).is_err()
@@ -104,13 +124,19 @@ mod tests {
     #[test]
     fn a_flood_is_cut_and_the_last_lines_stay() {
         let file = tempfile::tempfile().expect("a file");
-        let mut log = Log::new(Some(file.try_clone().expect("clone")));
+        let mut log = Log::new(Instant::now(), Some(file.try_clone().expect("clone")));
         for number in 0..200_000 {
             log.write_all(format!("line {number}\r\n").as_bytes()).expect("write");
         }
         log.write_all(b"\x1b[31mpanic\xff").expect("write");
+        assert!(log.boot_time().is_none());
+        // As the port gives it, byte by byte.
+        for byte in BOOTED.bytes() {
+            log.write_all(&[byte]).expect("write");
+        }
+        assert!(log.boot_time().is_some());
         assert!(log.last.len() <= KEPT);
         assert_eq!(file.metadata().expect("metadata").len(), LOGGED);
-        assert_eq!(log.last_lines(2), ["line 199999", "[31mpanic\u{fffd}"]);
+        assert_eq!(log.last_lines(2), ["line 199999", &format!("[31mpanic\u{fffd}{BOOTED}")]);
     }
 }

@@ -9,7 +9,7 @@ use std::fmt::Arguments;
 use std::fs::File;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{Receiver, channel};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
@@ -68,7 +68,6 @@ pub struct Vm {
     devices: Vec<Arc<Transport>>,
     serial: Arc<Mutex<Serial>>,
     stops: Receiver<Stop>,
-    booted: Arc<OnceLock<Duration>>,
     _machine: Machine,
 }
 
@@ -82,18 +81,10 @@ impl Vm {
         let started = Instant::now();
         config.check()?;
         let machine = Machine::new(memory::anonymous(config.memory)?)?;
-        let serial = attach_serial(&machine, log)?;
+        let serial = attach_serial(&machine, Log::new(started, log))?;
         let devices = attach_devices(&machine, config)?;
         let entry = image::load(&machine.memory, config, devices.len())?;
-        let booted = Arc::new(OnceLock::new());
-        let on_booted = {
-            let booted = Arc::clone(&booted);
-            // Only the first time counts.
-            Arc::new(move || {
-                let _ = booted.set(started.elapsed());
-            })
-        };
-        let bus = Bus::new(devices.clone(), Arc::clone(&serial), on_booted);
+        let bus = Bus::new(devices.clone(), Arc::clone(&serial));
         let (sender, stops) = channel();
         let vcpus = {
             let features = arch::features(&machine.kvm)?;
@@ -114,7 +105,6 @@ impl Vm {
             devices,
             serial,
             stops,
-            booted,
             _machine: machine,
         })
     }
@@ -153,10 +143,11 @@ impl Vm {
         self.vcpus.resume();
     }
 
-    /// From the call of [`Vm::boot`] to the guest's word that its first process runs, if it has come.
+    /// From the call of [`Vm::boot`] to the guest's [`BOOTED`](crate::console::BOOTED), if it has come.
     #[must_use]
     pub fn boot_time(&self) -> Option<Duration> {
-        self.booted.get().copied()
+        let serial = self.serial.lock().unwrap_or_else(PoisonError::into_inner);
+        serial.log().boot_time()
     }
 
     /// The last lines of what the guest wrote to its serial port.
@@ -167,9 +158,9 @@ impl Vm {
     }
 }
 
-fn attach_serial(machine: &Machine, log: Option<File>) -> VmResult<Arc<Mutex<Serial>>> {
+fn attach_serial(machine: &Machine, log: Log) -> VmResult<Arc<Mutex<Serial>>> {
     let line = machine.interrupt(layout::SERIAL_INTERRUPT)?;
-    Ok(Arc::new(Mutex::new(Serial::new(Line(line), Log::new(log)))))
+    Ok(Arc::new(Mutex::new(Serial::new(Line(line), log))))
 }
 
 fn attach_devices(machine: &Machine, config: &VmConfig) -> VmResult<Vec<Arc<Transport>>> {

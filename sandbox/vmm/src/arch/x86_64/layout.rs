@@ -40,8 +40,6 @@ pub const LAST_INTERRUPT: u32 = 23;
 pub const SERIAL_INTERRUPT: u32 = 4;
 /// The serial port's registers.
 pub const SERIAL_PORT: u16 = 0x3f8;
-/// One byte written here by the guest ends the measurement of its boot. No device of a PC has this port.
-pub const BOOT_TIMER_PORT: u16 = 0x0c10;
 
 /// The two interrupt controllers' registers, as every PC has them.
 pub(crate) const IO_APIC: u32 = 0xfec0_0000;
