@@ -69,7 +69,13 @@ impl VmConfig {
     ///
     /// [`VmError::Config`], which names the field and its range.
     pub fn check(&self) -> VmResult {
-        let bad = |field, value: u64, range| Err(VmError::Config { field, value, range });
+        let bad = |field, value: u64, range| {
+            Err(VmError::Config {
+                field,
+                value,
+                range,
+            })
+        };
         if !(1..=MAX_VCPUS).contains(&self.vcpus) {
             return bad("vcpus", self.vcpus.into(), "1 to 32");
         }

@@ -43,7 +43,14 @@ impl Log {
 
     fn ends_with(&self, line: &str) -> bool {
         let ending = line.bytes().rev();
-        self.last.len() >= line.len() && self.last.iter().rev().copied().zip(ending).all(|(a, b)| a == b)
+        self.last.len() >= line.len()
+            && self
+                .last
+                .iter()
+                .rev()
+                .copied()
+                .zip(ending)
+                .all(|(a, b)| a == b)
     }
 
     /// The last lines, with what is no text replaced.
@@ -69,13 +76,17 @@ impl Write for Log {
         if self.boot_time.is_none() && self.ends_with(BOOTED) {
             self.boot_time = Some(self.started.elapsed());
         }
-        let logged = bytes.len().min(usize::try_from(self.left).unwrap_or(usize::MAX));
+        let logged = bytes
+            .len()
+            .min(usize::try_from(self.left).unwrap_or(usize::MAX));
         if let (Some(file), Some(part)) = (&mut self.file, bytes.get(..logged))
             && file.write_all(part).is_err()
         {
             self.file = None;
         }
-        self.left = self.left.saturating_sub(u64::try_from(logged).unwrap_or(u64::MAX));
+        self.left = self
+            .left
+            .saturating_sub(u64::try_from(logged).unwrap_or(u64::MAX));
         Ok(bytes.len())
     }
 
@@ -126,7 +137,8 @@ mod tests {
         let file = tempfile::tempfile().expect("a file");
         let mut log = Log::new(Instant::now(), Some(file.try_clone().expect("clone")));
         for number in 0..200_000 {
-            log.write_all(format!("line {number}\r\n").as_bytes()).expect("write");
+            log.write_all(format!("line {number}\r\n").as_bytes())
+                .expect("write");
         }
         log.write_all(b"\x1b[31mpanic\xff").expect("write");
         assert!(log.boot_time().is_none());
@@ -137,6 +149,9 @@ mod tests {
         assert!(log.boot_time().is_some());
         assert!(log.last.len() <= KEPT);
         assert_eq!(file.metadata().expect("metadata").len(), LOGGED);
-        assert_eq!(log.last_lines(2), ["line 199999", &format!("[31mpanic\u{fffd}{BOOTED}")]);
+        assert_eq!(
+            log.last_lines(2),
+            ["line 199999", &format!("[31mpanic\u{fffd}{BOOTED}")]
+        );
     }
 }

@@ -78,7 +78,9 @@ pub enum VmError {
         source: linux_loader::loader::Error,
     },
     /// Kernel and first root file system do not fit.
-    #[error("the machine needs more memory than {megabytes} MiB for its kernel and initramfs ({needed} bytes)")]
+    #[error(
+        "the machine needs more memory than {megabytes} MiB for its kernel and initramfs ({needed} bytes)"
+    )]
     TooSmall {
         /// What it has.
         megabytes: u32,

@@ -2,7 +2,9 @@
 
 use std::io;
 
-use vm_memory::{Address as _, GuestAddress, GuestMemory as _, GuestMemoryMmap, GuestMemoryRegion as _};
+use vm_memory::{
+    Address as _, GuestAddress, GuestMemory as _, GuestMemoryMmap, GuestMemoryRegion as _,
+};
 
 use crate::arch::layout;
 use crate::error::{VmError, VmResult};
@@ -27,8 +29,7 @@ pub fn anonymous(megabytes: u32) -> VmResult<Memory> {
 
 /// Where the first region ends: what the kernel needs at boot lies below.
 pub(crate) fn low_end(memory: &Memory) -> GuestAddress {
-    memory
-        .iter()
-        .next()
-        .map_or(GuestAddress(0), |region| region.last_addr().unchecked_add(1))
+    memory.iter().next().map_or(GuestAddress(0), |region| {
+        region.last_addr().unchecked_add(1)
+    })
 }

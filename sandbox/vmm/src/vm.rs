@@ -90,11 +90,17 @@ impl Vm {
             let features = arch::features(&machine.kvm)?;
             let mut fds = Vec::new();
             for index in 0..config.vcpus {
-                let fd = machine.vm.create_vcpu(index.into()).kvm("make a processor")?;
+                let fd = machine
+                    .vm
+                    .create_vcpu(index.into())
+                    .kvm("make a processor")?;
                 arch::begin(&fd, index, config.vcpus, &features, entry)?;
                 fds.push(fd);
             }
-            let msrs = machine.kvm.get_msr_index_list().kvm("list model-specific registers")?;
+            let msrs = machine
+                .kvm
+                .get_msr_index_list()
+                .kvm("list model-specific registers")?;
             Vcpus::new(fds, &bus, &msrs.as_slice().into(), &sender)?
         };
         let events = EventThread::start(&devices)?;

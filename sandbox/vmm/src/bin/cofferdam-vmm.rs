@@ -49,14 +49,19 @@ fn main() -> ExitCode {
 }
 
 fn run(description: &str, console: Option<&str>) -> Result<(), String> {
-    let text = std::fs::read(description).map_err(|error| format!("cannot read {description}: {error}"))?;
-    let config: VmConfig =
-        serde_json::from_slice(&text).map_err(|error| format!("cannot use {description}: {error}"))?;
-    let console = console.map(|path| File::create(path).map_err(|error| format!("cannot make {path}: {error}")));
+    let text = std::fs::read(description)
+        .map_err(|error| format!("cannot read {description}: {error}"))?;
+    let config: VmConfig = serde_json::from_slice(&text)
+        .map_err(|error| format!("cannot use {description}: {error}"))?;
+    let console = console
+        .map(|path| File::create(path).map_err(|error| format!("cannot make {path}: {error}")));
     let vm = Vm::boot(&config, console.transpose()?).map_err(|error| chain(&error))?;
     let end = vm.wait(None);
     if let Some(time) = vm.boot_time() {
-        say(&format!("the guest's first process ran after {} us", time.as_micros()));
+        say(&format!(
+            "the guest's first process ran after {} us",
+            time.as_micros()
+        ));
     }
     match end {
         Some(End::Reset) => Ok(()),

@@ -63,7 +63,6 @@ impl Machine {
     }
 }
 
-
 fn event(action: &'static str) -> VmResult<EventFd> {
     EventFd::new(libc::EFD_NONBLOCK | libc::EFD_CLOEXEC)
         .map_err(|source| VmError::Host(action, source))

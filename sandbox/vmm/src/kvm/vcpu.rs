@@ -104,8 +104,17 @@ struct Thread {
 
 impl Vcpus {
     /// Starts a thread for each, paused. `msrs` are the model-specific registers that a pause reads.
-    pub(crate) fn new(vcpus: Vec<VcpuFd>, bus: &Bus, msrs: &Arc<[u32]>, stops: &Sender<Stop>) -> VmResult<Self> {
-        let action = SigAction::new(SigHandler::Handler(ignore), SaFlags::empty(), SigSet::empty());
+    pub(crate) fn new(
+        vcpus: Vec<VcpuFd>,
+        bus: &Bus,
+        msrs: &Arc<[u32]>,
+        stops: &Sender<Stop>,
+    ) -> VmResult<Self> {
+        let action = SigAction::new(
+            SigHandler::Handler(ignore),
+            SaFlags::empty(),
+            SigSet::empty(),
+        );
         // SAFETY: the handler does nothing at all.
         #[expect(unsafe_code, reason = "a signal handler")]
         unsafe { sigaction(KICK, &action) }
@@ -149,7 +158,11 @@ impl Vcpus {
         self.control.give(Order::Pause);
         let mut orders = self.control.lock();
         while orders.paused < self.threads.len() {
-            if self.threads.iter().any(|thread| thread.handle.is_finished()) {
+            if self
+                .threads
+                .iter()
+                .any(|thread| thread.handle.is_finished())
+            {
                 return Err(VmError::Ended);
             }
             self.kick();

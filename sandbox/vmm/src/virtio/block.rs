@@ -54,10 +54,15 @@ impl Block {
                 source,
             }
         };
-        let file = File::options().read(true).write(config.writable).open(&config.path);
+        let file = File::options()
+            .read(true)
+            .write(config.writable)
+            .open(&config.path);
         let mut file = file.map_err(failed("open the disk"))?;
         // A block device has no size in its metadata.
-        let size = file.seek(SeekFrom::End(0)).map_err(failed("find the size of the disk"))?;
+        let size = file
+            .seek(SeekFrom::End(0))
+            .map_err(failed("find the size of the disk"))?;
         Ok(Self {
             file,
             writable: config.writable,
@@ -124,8 +129,13 @@ impl Block {
         let Some(&(at, size)) = request.buffers.first() else {
             return Ok(0);
         };
-        let part = id.get(..usize::try_from(size).unwrap_or(ID_SIZE).min(ID_SIZE)).unwrap_or(&id);
-        queues.memory().write_slice(part, at).map_err(io::Error::other)?;
+        let part = id
+            .get(..usize::try_from(size).unwrap_or(ID_SIZE).min(ID_SIZE))
+            .unwrap_or(&id);
+        queues
+            .memory()
+            .write_slice(part, at)
+            .map_err(io::Error::other)?;
         Ok(u32::try_from(part.len()).unwrap_or(0))
     }
 }
@@ -154,7 +164,10 @@ impl Request {
         }
         let mut header = [0; HEADER];
         let outside = |_| DeviceError::Chain("it lies outside memory");
-        queues.memory().read_slice(&mut header, first.addr()).map_err(outside)?;
+        queues
+            .memory()
+            .read_slice(&mut header, first.addr())
+            .map_err(outside)?;
         let [k0, k1, k2, k3, _, _, _, _, sector @ ..] = header;
         let kind = u32::from_le_bytes([k0, k1, k2, k3]);
         let buffers = rest
@@ -182,7 +195,11 @@ impl Device for Block {
     }
 
     fn features(&self) -> u64 {
-        if self.writable { FLUSH } else { FLUSH | READ_ONLY }
+        if self.writable {
+            FLUSH
+        } else {
+            FLUSH | READ_ONLY
+        }
     }
 
     fn queue_sizes(&self) -> &'static [u16] {

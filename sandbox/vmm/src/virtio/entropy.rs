@@ -29,7 +29,9 @@ impl Device for Entropy {
             let head = chain.head_index();
             let mut written = 0;
             for descriptor in chain.writable() {
-                let size = usize::try_from(descriptor.len()).unwrap_or(usize::MAX).min(MOST - written);
+                let size = usize::try_from(descriptor.len())
+                    .unwrap_or(usize::MAX)
+                    .min(MOST - written);
                 let mut bytes = [0; MOST];
                 let Some(bytes) = bytes.get_mut(..size).filter(|bytes| !bytes.is_empty()) else {
                     continue;
@@ -48,5 +50,6 @@ impl Device for Entropy {
 }
 
 fn fill(bytes: &mut [u8]) -> Result<(), DeviceError> {
-    getrandom::fill(bytes).map_err(|error| DeviceError::Host("give random numbers", io::Error::other(error)))
+    getrandom::fill(bytes)
+        .map_err(|error| DeviceError::Host("give random numbers", io::Error::other(error)))
 }

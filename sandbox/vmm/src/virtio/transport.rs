@@ -2,7 +2,7 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use event_manager::{EventOps, EventSet, Events, EventSubscriber};
+use event_manager::{EventOps, EventSet, EventSubscriber, Events};
 use serde::{Deserialize, Serialize};
 use virtio_queue::{Queue, QueueState, QueueT as _};
 use vmm_sys_util::eventfd::EventFd;
@@ -137,7 +137,11 @@ impl Transport {
         let inner = self.lock();
         TransportState {
             interrupt: self.interrupt.status(),
-            queues: inner.queues.iter().map(|queue| queue.state().into()).collect(),
+            queues: inner
+                .queues
+                .iter()
+                .map(|queue| queue.state().into())
+                .collect(),
             ..inner.registers.clone()
         }
     }
@@ -198,7 +202,10 @@ impl Transport {
 
     /// KVM rings the doorbells itself; this is for queues that have none.
     fn ring(&self, queue: u32) {
-        if let Some(bell) = usize::try_from(queue).ok().and_then(|index| self.doorbells.get(index)) {
+        if let Some(bell) = usize::try_from(queue)
+            .ok()
+            .and_then(|index| self.doorbells.get(index))
+        {
             drop(bell.write(1));
         }
     }
@@ -242,7 +249,10 @@ impl Transport {
         self.interrupt.config();
     }
 
-    fn serve(&self, work: impl FnOnce(&mut dyn Device, &mut Queues<'_>) -> Result<(), DeviceError>) {
+    fn serve(
+        &self,
+        work: impl FnOnce(&mut dyn Device, &mut Queues<'_>) -> Result<(), DeviceError>,
+    ) {
         let mut guard = self.lock();
         let inner = &mut *guard;
         if inner.registers.status & (DRIVER_OK | NEEDS_RESET | FAILED) != DRIVER_OK {
@@ -327,7 +337,9 @@ impl Inner {
             queue.set_event_idx(accepted & EVENT_IDX != 0);
         }
         self.device.begin(accepted);
-        self.queues.iter().all(|queue| !queue.ready() || queue.is_valid(memory))
+        self.queues
+            .iter()
+            .all(|queue| !queue.ready() || queue.is_valid(memory))
     }
 
     fn reset(&mut self) {

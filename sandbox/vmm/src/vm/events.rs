@@ -4,7 +4,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::{Builder, JoinHandle};
 
-use event_manager::{EventManager, EventOps, EventSet, EventSubscriber, Events, SubscriberOps as _};
+use event_manager::{
+    EventManager, EventOps, EventSet, EventSubscriber, Events, SubscriberOps as _,
+};
 use vmm_sys_util::eventfd::EventFd;
 
 use crate::error::{VmError, VmResult};
@@ -54,7 +56,10 @@ impl Control {
         while halt.wanted && !self.end.load(Ordering::SeqCst) {
             halt.reached = true;
             self.changed.notify_all();
-            halt = self.changed.wait(halt).unwrap_or_else(PoisonError::into_inner);
+            halt = self
+                .changed
+                .wait(halt)
+                .unwrap_or_else(PoisonError::into_inner);
         }
         halt.reached = false;
     }
@@ -93,12 +98,19 @@ impl EventThread {
         halt.wanted = true;
         control.wake();
         while !halt.reached && !self.handle.as_ref().is_none_or(JoinHandle::is_finished) {
-            halt = control.changed.wait(halt).unwrap_or_else(PoisonError::into_inner);
+            halt = control
+                .changed
+                .wait(halt)
+                .unwrap_or_else(PoisonError::into_inner);
         }
     }
 
     pub(super) fn resume(&self) {
-        let mut halt = self.control.halt.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut halt = self
+            .control
+            .halt
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         halt.wanted = false;
         self.control.changed.notify_all();
     }
@@ -111,7 +123,9 @@ fn serve(mut manager: EventManager<Subscriber>, control: &Control) {
             Ok(_) => {}
             Err(event_manager::Error::Epoll(error)) if error.errno() == libc::EINTR => {}
             Err(error) => {
-                super::say(format_args!("cannot wait for the devices' events: {error:?}"));
+                super::say(format_args!(
+                    "cannot wait for the devices' events: {error:?}"
+                ));
                 return;
             }
         }
@@ -123,7 +137,12 @@ impl Drop for EventThread {
         self.control.end.store(true, Ordering::SeqCst);
         self.control.wake();
         // Under the lock: a thread that is about to wait must see the end or be woken.
-        drop(self.control.halt.lock().unwrap_or_else(PoisonError::into_inner));
+        drop(
+            self.control
+                .halt
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner),
+        );
         self.control.changed.notify_all();
         if let Some(handle) = self.handle.take() {
             drop(handle.join());

@@ -21,20 +21,28 @@ const PAGE: u64 = 4096;
 /// Puts kernel, first root file system, command line and parameters into memory; returns the kernel's entry.
 pub(super) fn load(memory: &Memory, config: &VmConfig, devices: usize) -> VmResult<GuestAddress> {
     let mut kernel = open("open the kernel", &config.kernel)?;
-    let loaded = Elf::load(memory, None, &mut kernel, Some(layout::HIGH_MEMORY)).map_err(|source| {
-        VmError::Kernel {
-            path: config.kernel.clone(),
-            source,
-        }
-    })?;
+    let loaded =
+        Elf::load(memory, None, &mut kernel, Some(layout::HIGH_MEMORY)).map_err(|source| {
+            VmError::Kernel {
+                path: config.kernel.clone(),
+                source,
+            }
+        })?;
     let initramfs = load_initramfs(memory, config, loaded.kernel_end)?;
     let line = command_line(config, devices).map_err(VmError::CommandLine)?;
     load_cmdline(memory, layout::COMMAND_LINE, &line).map_err(|source| VmError::Kernel {
         path: config.kernel.clone(),
         source,
     })?;
-    let size = line.as_cstring().map_or(0, |line| line.as_bytes_with_nul().len());
-    arch::write_boot_data(memory, config.vcpus, u32::try_from(size).unwrap_or(0), initramfs)?;
+    let size = line
+        .as_cstring()
+        .map_or(0, |line| line.as_bytes_with_nul().len());
+    arch::write_boot_data(
+        memory,
+        config.vcpus,
+        u32::try_from(size).unwrap_or(0),
+        initramfs,
+    )?;
     Ok(loaded.kernel_load)
 }
 
@@ -61,7 +69,10 @@ fn load_initramfs(memory: &Memory, config: &VmConfig, kernel_end: u64) -> VmResu
         megabytes: config.memory,
         needed: kernel_end.saturating_add(size),
     };
-    let at = end.checked_sub(size).map(|at| at & !(PAGE - 1)).filter(|&at| at >= kernel_end);
+    let at = end
+        .checked_sub(size)
+        .map(|at| at & !(PAGE - 1))
+        .filter(|&at| at >= kernel_end);
     let (Some(at), Ok(size)) = (at.map(GuestAddress), u32::try_from(size)) else {
         return Err(too_small);
     };
@@ -77,11 +88,15 @@ fn load_initramfs(memory: &Memory, config: &VmConfig, kernel_end: u64) -> VmResu
 }
 
 /// Ours, the devices, and what the description adds.
-fn command_line(config: &VmConfig, devices: usize) -> Result<Cmdline, linux_loader::cmdline::Error> {
+fn command_line(
+    config: &VmConfig,
+    devices: usize,
+) -> Result<Cmdline, linux_loader::cmdline::Error> {
     let mut line = Cmdline::new(layout::COMMAND_LINE_SIZE)?;
     line.insert_str(COMMAND_LINE)?;
     for (index, interrupt) in (0..devices).zip(layout::FIRST_INTERRUPT..) {
-        let at = GuestAddress(layout::VIRTIO + layout::VIRTIO_STEP * u64::try_from(index).unwrap_or(0));
+        let at =
+            GuestAddress(layout::VIRTIO + layout::VIRTIO_STEP * u64::try_from(index).unwrap_or(0));
         line.add_virtio_mmio_device(layout::VIRTIO_STEP, at, interrupt, None)?;
     }
     if !config.command_line.is_empty() {

@@ -123,7 +123,10 @@ mod tests {
             assert_eq!((pointer.len(), sum(&pointer)), (16, 0));
             let table = table(vcpus);
             assert_eq!(sum(&table), 0);
-            assert_eq!(usize::from(u16::from_le_bytes([table[4], table[5]])), table.len());
+            assert_eq!(
+                usize::from(u16::from_le_bytes([table[4], table[5]])),
+                table.len()
+            );
             let entries = u16::from_le_bytes([table[34], table[35]]);
             assert_eq!(entries, u16::from(vcpus) + 1 + 1 + 23 + 2);
             let mut at = HEADER_SIZE;

@@ -1,8 +1,8 @@
 //! The registers a vCPU begins with, and all that it has.
 
 use kvm_bindings::{
-    Msrs, kvm_debugregs, kvm_fpu, kvm_lapic_state, kvm_mp_state, kvm_msr_entry, kvm_regs, kvm_segment, kvm_sregs,
-    kvm_vcpu_events, kvm_xcrs,
+    Msrs, kvm_debugregs, kvm_fpu, kvm_lapic_state, kvm_mp_state, kvm_msr_entry, kvm_regs,
+    kvm_segment, kvm_sregs, kvm_vcpu_events, kvm_xcrs,
 };
 use kvm_ioctls::VcpuFd;
 use vm_memory::{Address as _, Bytes as _, GuestAddress};
@@ -77,10 +77,17 @@ impl VcpuState {
         Ok(Self {
             mp_state,
             regs: vcpu.get_regs().kvm("read a processor's registers")?,
-            sregs: vcpu.get_sregs().kvm("read a processor's system registers")?,
-            fpu: vcpu.get_fpu().kvm("read a processor's floating point")?.into(),
+            sregs: vcpu
+                .get_sregs()
+                .kvm("read a processor's system registers")?,
+            fpu: vcpu
+                .get_fpu()
+                .kvm("read a processor's floating point")?
+                .into(),
             xcrs: vcpu.get_xcrs().kvm("read a processor's extended control")?,
-            debug: vcpu.get_debug_regs().kvm("read a processor's debug registers")?,
+            debug: vcpu
+                .get_debug_regs()
+                .kvm("read a processor's debug registers")?,
             lapic: vcpu.get_lapic().kvm("read a local interrupt controller")?,
             msrs: read_msrs(vcpu, msrs)?,
             events: vcpu.get_vcpu_events().kvm("read a processor's events")?,
@@ -157,9 +164,19 @@ pub(super) fn write_tables(memory: &Memory) -> VmResult {
             .map_err(|source| VmError::Place { what, at, source })
     };
     put("the segment descriptors", GDT, &DESCRIPTORS)?;
-    put("the page tables", PML4, &[PDPT.raw_value() | PRESENT_WRITABLE])?;
-    put("the page tables", PDPT, &[PD.raw_value() | PRESENT_WRITABLE])?;
-    let pages: Vec<u64> = (0..512).map(|page| page << 21 | PRESENT_WRITABLE | LARGE).collect();
+    put(
+        "the page tables",
+        PML4,
+        &[PDPT.raw_value() | PRESENT_WRITABLE],
+    )?;
+    put(
+        "the page tables",
+        PDPT,
+        &[PD.raw_value() | PRESENT_WRITABLE],
+    )?;
+    let pages: Vec<u64> = (0..512)
+        .map(|page| page << 21 | PRESENT_WRITABLE | LARGE)
+        .collect();
     put("the page tables", PD, &pages)
 }
 
@@ -178,12 +195,15 @@ pub(super) fn set_interrupt_lines(vcpu: &VcpuFd) -> VmResult {
             }
         }
     }
-    vcpu.set_lapic(&lapic).kvm("set a local interrupt controller")
+    vcpu.set_lapic(&lapic)
+        .kvm("set a local interrupt controller")
 }
 
 /// The first vCPU at the kernel's entry: long mode, memory mapped to itself, the parameters in `rsi`.
 pub(super) fn set_entry(vcpu: &VcpuFd, entry: GuestAddress) -> VmResult {
-    let mut sregs = vcpu.get_sregs().kvm("read a processor's system registers")?;
+    let mut sregs = vcpu
+        .get_sregs()
+        .kvm("read a processor's system registers")?;
     let code = segment(1);
     let data = segment(2);
     (sregs.cs, sregs.tr) = (code, segment(3));
@@ -194,7 +214,8 @@ pub(super) fn set_entry(vcpu: &VcpuFd, entry: GuestAddress) -> VmResult {
     sregs.cr4 |= CR4_PAE;
     sregs.cr0 |= CR0_PE | CR0_PG;
     sregs.efer |= EFER_LME | EFER_LMA;
-    vcpu.set_sregs(&sregs).kvm("set a processor's system registers")?;
+    vcpu.set_sregs(&sregs)
+        .kvm("set a processor's system registers")?;
     let fpu = kvm_fpu {
         fcw: FPU_CONTROL,
         mxcsr: MXCSR,
@@ -215,7 +236,8 @@ pub(super) fn set_entry(vcpu: &VcpuFd, entry: GuestAddress) -> VmResult {
 /// The descriptor of that number, as the processor holds it once it is loaded.
 fn segment(index: u16) -> kvm_segment {
     let descriptor = DESCRIPTORS.get(usize::from(index)).copied().unwrap_or(0);
-    let bits = |at: u32, count: u32| u8::try_from(descriptor >> at & ((1 << count) - 1)).unwrap_or(0);
+    let bits =
+        |at: u32, count: u32| u8::try_from(descriptor >> at & ((1 << count) - 1)).unwrap_or(0);
     kvm_segment {
         base: 0,
         // In units of a page.
@@ -241,9 +263,15 @@ mod tests {
     #[test]
     fn segments_are_what_the_descriptors_say() {
         let code = segment(1);
-        assert_eq!((code.selector, code.type_, code.l, code.db, code.g), (8, 0xb, 1, 0, 1));
+        assert_eq!(
+            (code.selector, code.type_, code.l, code.db, code.g),
+            (8, 0xb, 1, 0, 1)
+        );
         let data = segment(2);
-        assert_eq!((data.selector, data.type_, data.s, data.present), (16, 3, 1, 1));
+        assert_eq!(
+            (data.selector, data.type_, data.s, data.present),
+            (16, 3, 1, 1)
+        );
         let task = segment(3);
         assert_eq!((task.type_, task.s, task.present), (0xb, 0, 1));
     }

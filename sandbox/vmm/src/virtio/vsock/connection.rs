@@ -181,7 +181,10 @@ impl Connection {
     }
 
     /// The next packet for the guest, whose data goes into `room`; none where there is none after all.
-    pub(super) fn next(&mut self, room: Option<&VolatileSlice<'_>>) -> (Option<(Header, u32)>, Left) {
+    pub(super) fn next(
+        &mut self,
+        room: Option<&VolatileSlice<'_>>,
+    ) -> (Option<(Header, u32)>, Left) {
         if self.request_owed {
             self.request_owed = false;
             return (Some((self.header(op::REQUEST, 0), 0)), Left::Open);
@@ -223,7 +226,9 @@ impl Connection {
 
     /// Reads from the host straight into the guest's buffer. None come: it is not readable, or has ended.
     fn read(&mut self, room: &VolatileSlice<'_>) -> u32 {
-        let most = room.len().min(usize::try_from(self.guest_credit()).unwrap_or(usize::MAX));
+        let most = room
+            .len()
+            .min(usize::try_from(self.guest_credit()).unwrap_or(usize::MAX));
         let Ok(mut part) = room.subslice(0, most) else {
             return 0;
         };
@@ -252,7 +257,10 @@ impl Connection {
         let mut fds = [PollFd::new(self.stream.as_fd(), PollFlags::empty())];
         let polled = poll(&mut fds, PollTimeout::ZERO);
         let [fd] = fds;
-        polled.is_err() || fd.revents().is_some_and(|events| events.contains(PollFlags::POLLHUP))
+        polled.is_err()
+            || fd
+                .revents()
+                .is_some_and(|events| events.contains(PollFlags::POLLHUP))
     }
 }
 

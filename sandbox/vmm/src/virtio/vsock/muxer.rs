@@ -46,7 +46,8 @@ impl Muxer {
                 continue;
             }
             let token = self.new_token();
-            self.streams.insert(token, Stream::Greeting(Greeting::new(stream)));
+            self.streams
+                .insert(token, Stream::Greeting(Greeting::new(stream)));
             // What it has said already makes no further event.
             self.happened(token);
         }
@@ -134,7 +135,8 @@ impl Muxer {
     fn remove(&mut self, token: u32) {
         match self.streams.remove(&token) {
             Some(Stream::Connection(connection)) => {
-                self.tokens.remove(&(connection.host_port, connection.guest_port));
+                self.tokens
+                    .remove(&(connection.host_port, connection.guest_port));
                 self.grave.push(connection.stream);
             }
             Some(Stream::Greeting(greeting)) => self.grave.push(greeting.stream),
