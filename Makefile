@@ -3,7 +3,7 @@ CARGO ?= $(shell command -v cargo || echo $(HOME)/.cargo/bin/cargo)
 FUZZ_SECONDS ?= 60
 export COFFERDAM_REQUIRE_ROOT ?= 1
 
-.PHONY: help setup engines programs images light-images kernel profiles build install demo test test-lab test-lab-all unit soak bench bench-profiles bench-recorder compat lint fuzz clean
+.PHONY: help setup engines programs images light-images kernel guest profiles build install demo test test-lab test-lab-all unit soak bench bench-profiles bench-recorder compat lint fuzz clean
 
 help:
 	@echo 'make demo     run a hardened container under containerd and Docker, print what is enforced'
@@ -14,6 +14,7 @@ help:
 	@echo 'make bench-profiles   judge generated profiles by real programs, write docs/profiles.md (root)'
 	@echo 'make compat   run real images under baseline and under runc, write docs/compatibility.md (root)'
 	@echo 'make bench-recorder   what recording costs: a loop of calls, redis, nginx under wrk (root)'
+	@echo 'make guest    build the kernel that microVMs boot, once (docs/guest.md)'
 	@echo 'make unit     the tests that need neither root nor a daemon'
 	@echo 'make soak     the fault loops for longer (root)'
 	@echo 'make lint     formatting, lints, invariants, licences'
@@ -38,6 +39,9 @@ light-images: setup
 kernel: setup
 	@scripts/fetch-kernel
 
+guest: setup
+	@scripts/fetch-guest
+
 profiles: setup
 	@scripts/fetch-profiles
 
@@ -54,7 +58,7 @@ unit: setup
 	COFFERDAM_REQUIRE_ROOT=0 $(CARGO) test --locked --workspace --exclude cofferdam-integration
 
 # The suites of one engine run at the same time; they do not share anything.
-test: build engines programs light-images profiles
+test: build engines programs light-images profiles guest
 	COFFERDAM_REQUIRE_PROFILES=1 $(CARGO) test --locked --workspace --no-fail-fast
 
 # In QEMU; docs/lab.md says how. The lab is made by the first run.

@@ -43,6 +43,8 @@ pub mod enclave;
 pub mod error;
 /// Decides whether a test can run here; a skip is visible and can be forbidden.
 pub mod gate;
+/// The kernel that microVMs boot.
+pub mod guest;
 /// Images made without a registry.
 pub mod image;
 /// Real programs under load, for generated profiles.
