@@ -113,7 +113,8 @@ mod tests {
 
     #[test]
     fn numbers_outside_their_ranges_are_refused() {
-        let cases: [(fn(&mut VmConfig), Option<&str>); 8] = [
+        type Change = fn(&mut VmConfig);
+        let cases: [(Change, Option<&str>); 8] = [
             (|_| {}, None),
             (|config| config.vcpus = 0, Some("vcpus")),
             (|config| config.vcpus = 33, Some("vcpus")),

@@ -67,7 +67,7 @@ pub struct Vm {
     events: EventThread,
     devices: Vec<Arc<Transport>>,
     serial: Arc<Mutex<Serial>>,
-    stops: Receiver<Stop>,
+    stops: Mutex<Receiver<Stop>>,
     _machine: Machine,
 }
 
@@ -110,7 +110,7 @@ impl Vm {
             events,
             devices,
             serial,
-            stops,
+            stops: Mutex::new(stops),
             _machine: machine,
         })
     }
@@ -118,9 +118,10 @@ impl Vm {
     /// Waits so long for the machine's end, or without limit.
     #[must_use]
     pub fn wait(&self, limit: Option<Duration>) -> Option<End> {
+        let stops = self.stops.lock().unwrap_or_else(PoisonError::into_inner);
         let stop = match limit {
-            Some(limit) => self.stops.recv_timeout(limit).ok()?,
-            None => self.stops.recv().ok()?,
+            Some(limit) => stops.recv_timeout(limit).ok()?,
+            None => stops.recv().ok()?,
         };
         Some(match stop {
             Stop::Reset => End::Reset,

@@ -104,7 +104,7 @@ fn job(artifacts: &Artifacts, steps: &[Step], target: &Path) -> Result<Job> {
     Ok(job)
 }
 
-/// What is costly to make and may be there: unpacked engines, and of the tests' images the last of each
+/// What is costly to make and may be there: unpacked engines, the kernels of microVMs, and of the tests' images the last of each
 /// name. The guest makes what it lacks, as this machine would.
 fn cached() -> Result<Vec<PathBuf>> {
     let list = |kind: &str| -> Result<Vec<PathBuf>> {
@@ -136,6 +136,11 @@ fn cached() -> Result<Vec<PathBuf>> {
         }
     }
     let mut found = list("engines")?;
+    found.extend(
+        list("guest")?
+            .into_iter()
+            .filter(|dir| dir.join(".complete").exists()),
+    );
     found.extend(last.into_values().map(|(_, image)| image));
     Ok(found)
 }

@@ -6,6 +6,9 @@ pub mod block;
 mod device;
 /// Random numbers.
 pub mod entropy;
+/// A driver that means harm, for tests.
+#[cfg(any(test, feature = "hostile"))]
+pub mod hostile;
 /// A device's interrupt.
 mod interrupt;
 /// The registers of a device: virtio over MMIO.
