@@ -74,19 +74,19 @@ fn a_panic_leaves_its_last_lines() -> Result<()> {
     Ok(())
 }
 
+/// The unit tests write more: a byte takes half a millisecond in the lab.
 #[test]
-fn a_flood_on_the_console_is_cut() -> Result<()> {
+fn of_a_flood_on_the_console_the_end_is_kept() -> Result<()> {
     let Some(machine) = Machine::boot(|_, _| {})? else {
         return Ok(());
     };
-    // Two MiB, of which one is kept.
-    assert_eq!(machine.ask_text("flood 32768"), "done\n");
+    assert_eq!(machine.ask_text("flood 300"), "done\n");
     let console = machine.dir.path().join("console");
-    assert_eq!(
-        fs::metadata(&console).at("look at", &console)?.len(),
-        1 << 20
-    );
-    assert_eq!(machine.vm.last_lines(1), ["x".repeat(63)]);
+    assert!(fs::metadata(&console).at("look at", &console)?.len() >= 300 * 64);
+    let lines = machine.vm.last_lines(usize::MAX);
+    // 16 KiB of lines of 63 letters and their ends, the first of them cut.
+    assert!((240..=256).contains(&lines.len()), "{}", lines.len());
+    assert_eq!(lines.last(), Some(&"x".repeat(63)));
     Ok(())
 }
 

@@ -118,7 +118,10 @@ impl Machine {
             match stream.read(&mut byte) {
                 Ok(1) => line.extend(byte),
                 Ok(_) => return None,
-                Err(error) => panic!("no answer from port {port}: {error}"),
+                Err(error) => panic!(
+                    "no answer from port {port}: {error}; the console says {:#?}",
+                    self.vm.last_lines(40)
+                ),
             }
         }
         assert!(line.starts_with(b"OK "), "{line:?}");

@@ -70,7 +70,7 @@ impl<'a> Queues<'a> {
         self.memory
     }
 
-    /// The next chain that the guest put into the queue.
+    /// The next chain that the guest put into the queue. After the last one the guest rings for new ones.
     ///
     /// # Errors
     ///
@@ -79,7 +79,15 @@ impl<'a> Queues<'a> {
         let Some(queue) = self.queues.get_mut(index) else {
             return Ok(None);
         };
-        Ok(queue.iter(self.memory)?.next())
+        loop {
+            if let Some(chain) = queue.iter(self.memory)?.next() {
+                return Ok(Some(chain));
+            }
+            // From now on the guest rings for what it adds; what it has added meanwhile it did not ring for.
+            if !queue.enable_notification(self.memory)? {
+                return Ok(None);
+            }
+        }
     }
 
     /// Puts the last chain back: it will be the next again.

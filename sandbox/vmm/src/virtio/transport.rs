@@ -96,6 +96,8 @@ struct Inner {
     queues: Vec<Queue>,
     /// The doorbells that are listened to, and the device's own descriptors.
     heard: Vec<Source>,
+    /// Events were passed over while the driver was not ready: they must come again.
+    again: bool,
 }
 
 /// Tokens from here on are the device's own.
@@ -123,6 +125,7 @@ impl Transport {
                 device,
                 registers: TransportState::default(),
                 heard: Vec::new(),
+                again: false,
             }),
         })
     }
@@ -237,8 +240,12 @@ impl Transport {
             return;
         }
         inner.registers.status = value;
-        if added == DRIVER_OK && !inner.begin(&self.memory) {
-            self.stop(&mut inner);
+        if added == DRIVER_OK {
+            if !inner.begin(&self.memory) {
+                self.stop(&mut inner);
+            }
+            inner.again = true;
+            self.ring(0);
         }
     }
 
@@ -281,11 +288,19 @@ impl Transport {
             let set = EventSet::IN | EventSet::OUT | EventSet::EDGE_TRIGGERED;
             Events::with_data_raw(source.fd, source.token.saturating_add(OWN), set)
         };
-        for source in inner.heard.iter().filter(|source| !wanted.contains(source)) {
+        let again = std::mem::take(&mut inner.again);
+        for source in inner
+            .heard
+            .iter()
+            .filter(|source| again || !wanted.contains(source))
+        {
             // Before it is closed: the loop's own table would keep its number.
             drop(ops.remove(events(source)));
         }
-        for source in wanted.iter().filter(|source| !inner.heard.contains(source)) {
+        for source in wanted
+            .iter()
+            .filter(|source| again || !inner.heard.contains(source))
+        {
             if let Err(error) = ops.add(events(source)) {
                 crate::vm::say(format_args!("cannot listen to a descriptor: {error:?}"));
             }

@@ -12,7 +12,7 @@ mod registers;
 mod zero_page;
 
 use kvm_bindings::{CpuId, KVM_MAX_CPUID_ENTRIES, KVM_PIT_SPEAKER_DUMMY, kvm_pit_config};
-use kvm_ioctls::{Kvm, VcpuFd, VmFd};
+use kvm_ioctls::{Cap, Kvm, VcpuFd, VmFd};
 use vm_memory::GuestAddress;
 
 use crate::error::{KvmAt as _, VmResult};
@@ -34,10 +34,21 @@ pub(crate) fn prepare(vm: &VmFd) -> VmResult {
     vm.create_pit2(pit).kvm("make the timer")
 }
 
+/// What KVM can give to guests.
+#[derive(Debug)]
+pub(crate) struct Features {
+    cpuid: CpuId,
+    /// The local timer waits for the time-stamp counter.
+    deadline: bool,
+}
+
 /// What of the host's processor KVM can give to guests.
-pub(crate) fn features(kvm: &Kvm) -> VmResult<CpuId> {
-    kvm.get_supported_cpuid(KVM_MAX_CPUID_ENTRIES)
-        .kvm("tell the processor's features")
+pub(crate) fn features(kvm: &Kvm) -> VmResult<Features> {
+    let cpuid = kvm.get_supported_cpuid(KVM_MAX_CPUID_ENTRIES);
+    Ok(Features {
+        cpuid: cpuid.kvm("tell the processor's features")?,
+        deadline: kvm.check_extension(Cap::TscDeadlineTimer),
+    })
 }
 
 /// Writes what the kernel reads at boot.
@@ -57,10 +68,10 @@ pub(crate) fn begin(
     vcpu: &VcpuFd,
     index: u8,
     vcpus: u8,
-    features: &CpuId,
+    features: &Features,
     entry: GuestAddress,
 ) -> VmResult {
-    let cpuid = cpuid::of(features, index, vcpus)?;
+    let cpuid = cpuid::of(&features.cpuid, index, vcpus, features.deadline)?;
     vcpu.set_cpuid2(&cpuid).kvm("set a processor's features")?;
     registers::set_interrupt_lines(vcpu)?;
     // The others wait for the kernel's start-up interrupt.

@@ -3,7 +3,7 @@
 
 use vm_memory::{Address as _, Bytes as _, GuestAddress};
 
-use super::layout::{FIRST_INTERRUPT, IO_APIC, LAST_INTERRUPT, LOCAL_APIC, MP_TABLE};
+use super::layout::{IO_APIC, LAST_INTERRUPT, LOCAL_APIC, MP_TABLE};
 use crate::error::{VmError, VmResult};
 use crate::memory::Memory;
 
@@ -72,10 +72,9 @@ fn table(vcpus: u8) -> Vec<u8> {
     push(&[&[BUS, 0][..], b"ISA   "].concat());
     let address = IO_APIC.to_le_bytes();
     push(&[&[IO_APIC_ENTRY, controller, 0x11, 1][..], &address].concat());
-    // Each input of the controller is the old interrupt of that number, but 2, which is the timer's.
-    push(&[IO_INTERRUPT, INTERRUPT, 0, 0, 0, 0, controller, 2]);
-    let inputs = (1..=LAST_INTERRUPT).filter(|&input| input != 2);
-    for input in inputs.filter_map(|input| u8::try_from(input).ok()) {
+    // Each input of the controller is the old interrupt of that number: so KVM connects them, the timer's too, which
+    // a PC has at input 2.
+    for input in (0..=LAST_INTERRUPT).filter_map(|input| u8::try_from(input).ok()) {
         push(&[IO_INTERRUPT, INTERRUPT, 0, 0, 0, input, controller, input]);
     }
     push(&[LOCAL_INTERRUPT, EXTERNAL, 0, 0, 0, 0, 0, 0]);
@@ -104,8 +103,6 @@ fn seal(bytes: &mut [u8], sum: usize) {
     }
 }
 
-const _: () = assert!(FIRST_INTERRUPT > 2 && LAST_INTERRUPT < 24);
-
 #[cfg(test)]
 mod tests {
     use super::super::layout::BASE_MEMORY_END;
@@ -128,7 +125,7 @@ mod tests {
                 table.len()
             );
             let entries = u16::from_le_bytes([table[34], table[35]]);
-            assert_eq!(entries, u16::from(vcpus) + 1 + 1 + 23 + 2);
+            assert_eq!(entries, u16::from(vcpus) + 1 + 1 + 24 + 2);
             let mut at = HEADER_SIZE;
             for _ in 0..entries {
                 at += if table[at] == PROCESSOR { 20 } else { 8 };
