@@ -3,7 +3,7 @@ CARGO ?= $(shell command -v cargo || echo $(HOME)/.cargo/bin/cargo)
 FUZZ_SECONDS ?= 60
 export COFFERDAM_REQUIRE_ROOT ?= 1
 
-.PHONY: help setup engines programs images light-images kernel guest profiles build install demo test test-lab test-lab-all unit soak bench bench-profiles bench-recorder compat lint fuzz clean
+.PHONY: help setup engines programs bindfs images light-images kernel guest profiles build install demo test test-lab test-lab-all unit soak bench bench-profiles bench-recorder compat lint fuzz clean
 
 help:
 	@echo 'make demo     run a hardened container under containerd and Docker, print what is enforced'
@@ -29,6 +29,10 @@ engines: setup
 
 programs: setup
 	@scripts/fetch-programs
+
+# The one of the programs that volumes and logs are tried on.
+bindfs: setup
+	@scripts/fetch-programs bindfs
 
 images: setup
 	@scripts/fetch-images
@@ -62,11 +66,11 @@ test: build engines programs light-images profiles guest
 	COFFERDAM_REQUIRE_PROFILES=1 $(CARGO) test --locked --workspace --no-fail-fast
 
 # In QEMU; docs/lab.md says how. The lab is made by the first run.
-test-lab: build
+test-lab: build bindfs
 	@$(CARGO) xtask test-lab
 
 # The slow steps too: an hour and more where QEMU emulates.
-test-lab-all: build engines
+test-lab-all: build engines bindfs
 	@$(CARGO) xtask test-lab --all
 
 soak: build engines

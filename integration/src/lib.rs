@@ -41,6 +41,8 @@ pub mod docker;
 pub mod enclave;
 /// What can go wrong in the harness itself.
 pub mod error;
+/// File systems in user space.
+pub mod fuse;
 /// Decides whether a test can run here; a skip is visible and can be forbidden.
 pub mod gate;
 /// The kernel that microVMs boot.

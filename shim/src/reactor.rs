@@ -1,5 +1,6 @@
 //! One epoll loop in which everything that only waits lives: connections, children, terminals,
-//! out-of-memory watches and the event publisher. A sleeping container thus costs no thread.
+//! out-of-memory watches and the event publisher. A sleeping container thus costs no thread, but one for each log
+//! file.
 
 use std::collections::HashMap;
 use std::io;

@@ -10,6 +10,8 @@ mod calls;
 mod console;
 /// Ways out through the runtime itself.
 mod escapes;
+/// Volumes on file systems in user space.
+mod fuse;
 /// What Landlock bounds.
 mod landlock;
 /// What a container holds of the host's.

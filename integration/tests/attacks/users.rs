@@ -86,7 +86,13 @@ fn roots_files_on_the_host_are_not_the_containers() -> Result<()> {
 }
 
 /// Runs a command line of the runtime under one of [`POLICIES`].
-fn oci(arena: &Arena, policy: &str, verb: &str, bundle: &Bundle, id: &str) -> Result<Done> {
+pub(crate) fn oci(
+    arena: &Arena,
+    policy: &str,
+    verb: &str,
+    bundle: &Bundle,
+    id: &str,
+) -> Result<Done> {
     let policies = arena.enclave.dir().join("policy.toml");
     fs::write(&policies, POLICIES).at("write", &policies)?;
     bundle.save()?;
@@ -95,39 +101,27 @@ fn oci(arena: &Arena, policy: &str, verb: &str, bundle: &Bundle, id: &str) -> Re
     command.arg("--bundle").arg(bundle.dir()).arg(id).run()
 }
 
-/// A file system that the kernel cannot id-map (ramfs here; NFS, and FUSE but for some) is refused with
-/// its name, and mounted with owners that are nobody's only where the policy says so.
-#[test]
-fn what_cannot_be_mapped_is_refused_by_name_or_nobodys() -> Result<()> {
-    let Some(arena) = Arena::new()? else {
-        return Ok(());
-    };
-    let volume = arena.enclave.dir().join("ram");
-    fs::create_dir(&volume).at("make", &volume)?;
-    let mount = |at: &Path| {
-        let mount = arena.enclave.cmd("mount");
-        mount.args(["-t", "ramfs", "ramfs"]).arg(at).ok().map(drop)
-    };
-    mount(&volume)?;
-    let script = format!("echo x >{0}/file; chmod 600 {0}/file", volume.display());
-    arena.enclave.cmd("sh").args(["-c", &script]).ok()?;
+/// A volume with `/file` (root's, mode 0600) on a file system of this kind, which cannot be id-mapped.
+pub(crate) fn refused_or_nobodys(arena: &Arena, kind: &str, volume: &Path) -> Result<()> {
+    let of = volume.file_name().unwrap_or_default().to_string_lossy();
+    let name = |what: &str| format!("{what}-{of}");
     let look = "stat -c %u /vol/file; cat /vol/file; touch /vol/new && echo made";
-    let mut bundle = arena.ordinary("volume-on-ramfs", &["sh", "-c", look])?;
+    let mut bundle = arena.ordinary(&name("volume"), &["sh", "-c", look])?;
     let bind = json!({"destination": "/vol", "type": "bind", "source": volume,
                       "options": ["rbind", "rw"]});
-    bundle.spec["mounts"]
-        .as_array_mut()
-        .expect("a list")
-        .push(bind);
-    let id = |name: &str| format!("{}-{name}", arena.enclave.tag());
+    if let Some(mounts) = bundle.spec["mounts"].as_array_mut() {
+        mounts.push(bind);
+    }
+    let id = |what: &str| format!("{}-{}", arena.enclave.tag(), name(what));
     // The control: with the host's ids it is root's.
-    let free = oci(&arena, "engine", "run", &bundle, &id("free"))?;
+    let free = oci(arena, "engine", "run", &bundle, &id("free"))?;
     assert_eq!(free.stdout, "0\nx\nmade\n", "{free:?}");
-    let refused = oci(&arena, "own", "run", &bundle, &id("refused"))?;
+    let refused = oci(arena, "own", "run", &bundle, &id("refused"))?;
     assert!(!refused.status.success(), "{refused:?}");
-    assert!(refused.stderr.contains("ramfs"), "{refused:?}");
+    let named = format!("the file system {kind} ");
+    assert!(refused.stderr.contains(&named), "{refused:?}");
     assert!(refused.stderr.contains("/vol"), "{refused:?}");
-    let nobodys = oci(&arena, "unmapped", "run", &bundle, &id("nobodys"))?;
+    let nobodys = oci(arena, "unmapped", "run", &bundle, &id("nobodys"))?;
     assert_eq!(nobodys.stdout, "65534\n", "{nobodys:?}");
     let id = id("reported");
     let script = format!(
@@ -143,12 +137,32 @@ fn what_cannot_be_mapped_is_refused_by_name_or_nobodys() -> Result<()> {
         .path(&format!("/run/state-reported/{id}/record.json"));
     let record = fs::read_to_string(&record).at("read", record)?;
     assert!(
-        record.contains("the file system ramfs cannot be id-mapped"),
+        record.contains(&format!("the file system {kind} cannot be id-mapped")),
         "{record}"
     );
     let delete = arena.enclave.cmd(Runtime::Cofferdam.oci()?);
     let delete = delete.args(["--root", "/run/state-reported", "delete", "--force", &id]);
     delete.ok()?;
+    Ok(())
+}
+
+/// A file system that the kernel cannot id-map (ramfs here) is refused with
+/// its name, and mounted with owners that are nobody's only where the policy says so.
+#[test]
+fn what_cannot_be_mapped_is_refused_by_name_or_nobodys() -> Result<()> {
+    let Some(arena) = Arena::new()? else {
+        return Ok(());
+    };
+    let volume = arena.enclave.dir().join("ram");
+    fs::create_dir(&volume).at("make", &volume)?;
+    let mount = |at: &Path| {
+        let mount = arena.enclave.cmd("mount");
+        mount.args(["-t", "ramfs", "ramfs"]).arg(at).ok().map(drop)
+    };
+    mount(&volume)?;
+    let script = format!("echo x >{0}/file; chmod 600 {0}/file", volume.display());
+    arena.enclave.cmd("sh").args(["-c", &script]).ok()?;
+    refused_or_nobodys(&arena, "ramfs", &volume)?;
     // The root itself: no policy lets that be nobody's.
     let rooted = Bundle::without_rootfs(&arena.enclave.dir().join("root-on-ramfs"), &["true"])?;
     fs::create_dir(rooted.rootfs()).at("make", rooted.rootfs())?;

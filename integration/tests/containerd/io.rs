@@ -1,17 +1,24 @@
 use std::{fs, os::unix::fs::PermissionsExt, time::Duration};
 
 use cofferdam_integration::{
-    cases::Case,
+    cases::{Case, Engine as _},
     command::eventually,
     containerd::Containerd,
     error::{At, Result},
+    fuse::Served,
 };
+use nix::sys::signal::Signal;
 
 pub(crate) const CASES: &[Case<Containerd>] = &[
     ("reads_standard_input", reads_standard_input),
     ("loses_no_output", loses_no_output),
     ("has_a_terminal", has_a_terminal),
     ("logs_to_a_file", logs_to_a_file),
+    ("logs_to_nowhere", logs_to_nowhere),
+    (
+        "a_slow_log_stops_nothing_else",
+        a_slow_log_stops_nothing_else,
+    ),
     ("logs_to_a_binary", logs_to_a_binary),
 ];
 
@@ -69,12 +76,7 @@ fn logs_to_a_file(engine: &Containerd) -> Result<()> {
     // A second container appends; what it said before its end is there when that is told.
     let script = "seq 10000";
     let again = engine.detached_with_io(&["--log-uri", &uri], "file-log", &["sh", "-c", script])?;
-    eventually("it ends", Duration::from_secs(10), || {
-        match engine.task("file-log") {
-            Ok(Some(task)) if task.status == "STOPPED" => Ok(()),
-            other => Err(format!("{other:?}")),
-        }
-    })?;
+    ended(engine, "file-log")?;
     let text = fs::read_to_string(&log).at("read", &log)?;
     assert!(
         text.starts_with("out\n") && text.ends_with("\n10000\n"),
@@ -82,6 +84,67 @@ fn logs_to_a_file(engine: &Containerd) -> Result<()> {
         text.len()
     );
     again.remove()
+}
+
+fn ended(engine: &Containerd, id: &str) -> Result<()> {
+    eventually("it ends", Duration::from_secs(20), || {
+        match engine.task(id) {
+            Ok(Some(task)) if task.status == "STOPPED" => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    })
+}
+
+/// A container whose output nobody wants: engines name the null device, as a file.
+fn logs_to_nowhere(engine: &Containerd) -> Result<()> {
+    let io = ["--log-uri", "file:///dev/null"];
+    let script = "yes | head -c 1000000; echo again >/dev/stdout && echo >&2 && exit 3";
+    let container = engine.detached_with_io(&io, "no-log", &["sh", "-c", script])?;
+    ended(engine, "no-log")?;
+    let deleted = engine.ctr(["task", "delete", "no-log"]).run()?;
+    assert!(deleted.stderr.contains("exit code 3"), "{deleted:?}");
+    container.remove()
+}
+
+/// The shim wrote logs where it waits for everything: a disk that did not answer stopped all its containers.
+fn a_slow_log_stops_nothing_else(engine: &Containerd) -> Result<()> {
+    let behind = engine.scratch("behind");
+    fs::create_dir(&behind).at("make", &behind)?;
+    let Some(disk) = Served::bindfs(engine.enclave(), "slow", &behind)? else {
+        return Ok(());
+    };
+    let uri = format!("file://{}", disk.at().join("log").display());
+    let script = "while ! test -e /tmp/stop; do echo line; sleep 0.01; done; echo last";
+    let io = ["--log-uri", &uri];
+    let container = engine.detached_with_io(&io, "slow-log", &["sh", "-c", script])?;
+    let log = behind.join("log");
+    let written = || fs::metadata(&log).map_or(0, |log| log.len());
+    let grows = |from: u64| match written() {
+        now if now > from => Ok(()),
+        now => Err(now.to_string()),
+    };
+    eventually("it is written", Duration::from_secs(10), || grows(0))?;
+    disk.signal(Signal::SIGSTOP)?;
+    let stopped = written();
+    std::thread::sleep(Duration::from_millis(500));
+    // The control: the disk is as slow as can be.
+    assert_eq!(written(), stopped);
+    let exec = engine
+        .exec_with(&[], "slow-log", &["touch", "/tmp/stop"])
+        .limit(Duration::from_secs(10))
+        .run();
+    // Whatever came of it: nothing else could end with a log on such a disk.
+    let status = engine.task("slow-log");
+    disk.signal(Signal::SIGCONT)?;
+    assert!(exec?.status.success());
+    // It has ended, but that is not told before its log is complete.
+    assert_eq!(status?.map(|task| task.status).as_deref(), Some("RUNNING"));
+    ended(engine, "slow-log")?;
+    let text = fs::read_to_string(&log).at("read", &log)?;
+    assert!(text.ends_with("line\nlast\n"), "{text}");
+    container.remove()?;
+    disk.end()?;
+    fs::remove_dir_all(&behind).at("remove", &behind)
 }
 
 fn logs_to_a_binary(engine: &Containerd) -> Result<()> {

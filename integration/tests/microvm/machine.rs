@@ -41,7 +41,7 @@ pub(crate) fn prepare() -> Result<Option<(VmConfig, TempDir)>> {
         initramfs,
         vcpus: 1,
         memory: 128,
-        command_line: "quiet".to_owned(),
+        command_line: String::new(),
         vsock: Some(VsockConfig {
             cid: 3,
             socket: dir.path().join("vsock"),

@@ -94,7 +94,10 @@ fn a_guest_reaches_no_port_of_the_host() -> Result<()> {
     };
     for port in [0, 1, 1024, 1 << 30, u32::MAX - 1] {
         let answer = machine.ask_text(&format!("call-host {port}"));
-        assert!(answer.contains("Connection reset by peer"), "{port}: {answer}");
+        assert!(
+            answer.contains("Connection reset by peer"),
+            "{port}: {answer}"
+        );
     }
     Ok(())
 }

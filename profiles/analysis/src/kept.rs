@@ -128,9 +128,16 @@ fn keep(
     let media = Media::default();
     let mut dependencies = Vec::with_capacity(touched.len());
     for one in touched {
-        let found = Dependency::inside(&base, &one.path, &media)?;
+        // By now: the path may lead elsewhere than when it was read.
+        let now = Dependency::inside(&base, &one.path, &media)?;
+        let found = one.found.map(|found| found.identity);
+        let same = match (&found, &now) {
+            (None, None) => true,
+            (Some(then), Some(now)) => then.is_still(now, one.used),
+            _ => false,
+        };
         let rests = found.as_ref().is_none_or(|id| id.is_at_rest(asked, REST));
-        if !(rests || one.used == Use::Looked) || found.is_some() != one.found.is_some() {
+        if !(one.steady && same && (rests || one.used == Use::Looked)) {
             return Ok(());
         }
         dependencies.push(Dependency {
@@ -156,4 +163,91 @@ fn keep(
 fn now() -> i64 {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
     since.map_or(0, |time| i64::try_from(time.as_secs()).unwrap_or(0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::{PermissionsExt as _, symlink};
+    use std::time::Duration;
+
+    const STATIC: &[u8] = b"\xbf\x00\x00\x00\x00\xb8NUMB\x0f\x05";
+
+    /// A program of one segment that makes one call.
+    fn program(number: u32) -> Vec<u8> {
+        let mut file = vec![0; 120];
+        file[..6].copy_from_slice(b"\x7fELF\x02\x01");
+        file[16] = 3;
+        file[18] = 62;
+        file[24] = 120;
+        file[32] = 64;
+        file[54] = 56;
+        file[56] = 1;
+        file[64] = 1;
+        file[68] = 5;
+        let size = (120 + STATIC.len()) as u64;
+        file[96..104].copy_from_slice(&size.to_le_bytes());
+        file[104..112].copy_from_slice(&size.to_le_bytes());
+        file.extend_from_slice(STATIC);
+        file[126..130].copy_from_slice(&number.to_le_bytes());
+        file
+    }
+
+    /// Two old files of a directory that another process can write to, and a link that it turns from one
+    /// to the other after the first was read.
+    #[test]
+    fn a_link_that_is_swapped_meanwhile_gets_nobody_anothers_profile() {
+        let directory = tempfile::tempdir().unwrap();
+        let cache = tempfile::tempdir().unwrap();
+        let path = |name: &str| directory.path().join(name);
+        let (umask, sync) = (95, 162);
+        for (name, number) in [("one", umask), ("two", sync)] {
+            fs::write(path(name), program(number)).unwrap();
+            fs::set_permissions(path(name), fs::Permissions::from_mode(0o755)).unwrap();
+        }
+        std::thread::sleep(Duration::from_millis(3_200));
+        let turn = |to: &str| {
+            symlink(to, path("new")).unwrap();
+            fs::rename(path("new"), path("server")).unwrap();
+        };
+        let run = |meanwhile: &dyn Fn()| {
+            turn("one");
+            let args = ["/server".to_owned()];
+            let entry = Entry {
+                args: &args,
+                path: None,
+                cwd: Path::new("/"),
+            };
+            let root = RootFs::open(directory.path()).unwrap().watched();
+            let key = Key::of(&root, &entry).unwrap();
+            let generated = generate(&root, &entry, &Options::default()).unwrap();
+            assert!(generated.syscalls.contains_key("umask"));
+            meanwhile();
+            keep(&key, cache.path(), "kept", &root, &generated, now()).unwrap();
+            let kept = recall(&key, cache.path(), "kept").unwrap_or_default();
+            let _ = fs::remove_file(cache.path().join("kept"));
+            (kept, root.touched())
+        };
+        let (kept, _) = run(&|| {});
+        assert!(kept.unwrap().syscalls.contains_key("umask"));
+        let (kept, touched) = run(&|| turn("two"));
+        assert!(kept.is_none());
+        // What is at the paths by now, noted as what was read, is such a result: for the other file.
+        let base = fs::File::open(directory.path()).unwrap().into();
+        let media = Media::default();
+        let noted = touched.into_iter().map(|one| Dependency {
+            mount: None,
+            found: Dependency::inside(&base, &one.path, &media).unwrap(),
+            path: one.path,
+            used: one.used,
+        });
+        let noted: Vec<_> = noted.collect();
+        assert!(Dependency::all_hold(&noted, directory.path()).unwrap());
+        // One that was turned and turned back is no other.
+        let (kept, _) = run(&|| {
+            turn("two");
+            turn("one");
+        });
+        assert!(kept.unwrap().syscalls.contains_key("umask"));
+    }
 }

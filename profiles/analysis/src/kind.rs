@@ -91,7 +91,7 @@ pub(crate) fn of(objects: &[Loaded]) -> Kind {
     if let Some((_, language)) = INTERPRETERS.iter().find(|(prefix, _)| is(&own, prefix)) {
         return Kind::Interpreter((*language).to_owned());
     }
-    if program.summary.needed.is_empty() && program.summary.interpreter.is_none() {
+    if program.summary.asks.needed.is_empty() && program.summary.asks.interpreter.is_none() {
         return Kind::Static;
     }
     Kind::Native

@@ -17,12 +17,16 @@ mod elf;
 mod entry;
 /// Why there is no result.
 mod error;
+/// Where an address lies among many.
+mod index;
 /// Whole results between runs.
 mod kept;
 /// What kind of program it is, and how far its result can be trusted.
 mod kind;
 /// Objects put together, and the search.
 mod link;
+/// Work for all the processors there are.
+mod parallel;
 /// A result as a seccomp profile.
 mod profile;
 /// What an analysis found.
@@ -42,12 +46,14 @@ pub use kept::generate_or_recall;
 pub use kind::{Confidence, Kind};
 pub use profile::to_profile;
 pub use result::{Analysis, Certainty, Evidence, ObjectInfo, Serving, Unresolved};
-pub use rootfs::{RootFs, Touched};
+pub use rootfs::{Found, RootFs, Touched};
 pub use store::{is_private, tidy};
 pub use summary::Why;
 
 /// Analyses the bytes of one object and forgets the result: for tests and fuzzing, which look for
 /// panics and for input that takes long. The number of functions and of system calls found.
 pub fn inspect_object(bytes: &[u8]) -> Result<(u32, usize), ElfError> {
-    summary::summarise(bytes).map(|summary| (summary.functions, summary.calls.len()))
+    let image = elf::Image::parse(bytes)?;
+    let summary = summary::summarise(&image);
+    Ok((summary.functions, summary.calls.len()))
 }

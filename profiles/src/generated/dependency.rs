@@ -6,7 +6,7 @@ use std::fs::{File, Metadata, OpenOptions};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
@@ -66,6 +66,28 @@ impl Identity {
         now.saturating_sub(self.changed.0.max(self.modified.0)) >= seconds
     }
 
+    /// Whether what was learnt of this file holds for what is at its path by now: it is the same file, in
+    /// the same state where that was learnt.
+    pub fn is_still(&self, now: &Self, used: Use) -> bool {
+        self.same(now, used, false)
+    }
+
+    /// The same where this one was seen through an overlay whose lowest layer the other lies in: an overlay
+    /// has a device of its own, may put its own bits above those of an inode's number, and shows a directory
+    /// that something was made in as another one.
+    pub fn is_still_below(&self, now: &Self, used: Use) -> bool {
+        const NUMBER: u64 = 0xffff_ffff;
+        if self.kind & libc::S_IFMT == libc::S_IFDIR {
+            return now.kind & libc::S_IFMT == libc::S_IFDIR;
+        }
+        let below = Self {
+            device: now.device,
+            inode: now.inode & !NUMBER | self.inode & NUMBER,
+            ..*self
+        };
+        below.same(now, used, false)
+    }
+
     /// Whether what was learnt of the one holds for the other.
     fn same(&self, other: &Self, used: Use, bound: bool) -> bool {
         match used {
@@ -103,10 +125,25 @@ fn directory(path: &Path) -> io::Result<OwnedFd> {
     Ok(file.into())
 }
 
+/// The path without what leads from the root to the root: the kernel goes from there to what is mounted
+/// over it, where a view of the files may be.
+fn below(path: &Path) -> &Path {
+    let mut parts = path.components();
+    let mut rest = parts.as_path();
+    while let Some(Component::RootDir | Component::CurDir | Component::ParentDir) = parts.next() {
+        rest = parts.as_path();
+    }
+    rest
+}
+
 /// What is at `path` below `base`, or nothing. Inside the root links lead where the container would
 /// see them lead; behind a mount none may lead out. Fails where an identity says nothing.
 fn look(base: &OwnedFd, path: &Path, bound: bool, media: &Media) -> io::Result<Option<Identity>> {
-    let path = path.strip_prefix("/").unwrap_or(path);
+    let path = if bound {
+        path.strip_prefix("/").unwrap_or(path)
+    } else {
+        below(path)
+    };
     let path = if path.as_os_str().is_empty() {
         Path::new(".")
     } else {

@@ -325,3 +325,104 @@ fn serving_begins_when_the_user_says() {
         );
     }
 }
+
+/// A program that ends at once, and whose code is so many calls that its analysis takes far more memory
+/// than the file has bytes.
+fn heavy(path: &Path) {
+    const BYTES: usize = 24 << 20;
+    // mov edi, 0; mov eax, 231 (exit_group); syscall
+    let mut code = b"\xbf\x00\x00\x00\x00\xb8\xe7\x00\x00\x00\x0f\x05".to_vec();
+    while code.len() < BYTES {
+        code.extend_from_slice(b"\xe8\x00\x00\x00\x00");
+    }
+    let mut file = vec![0; 120];
+    file[..6].copy_from_slice(b"\x7fELF\x02\x01");
+    (file[16], file[18], file[20], file[24], file[32]) = (3, 62, 1, 120, 64);
+    (file[52], file[54], file[56], file[64], file[68]) = (64, 56, 1, 1, 5);
+    let size = (120 + code.len()) as u64;
+    file[96..104].copy_from_slice(&size.to_le_bytes());
+    file[104..112].copy_from_slice(&size.to_le_bytes());
+    file[112..120].copy_from_slice(&4096_u64.to_le_bytes());
+    file.extend_from_slice(&code);
+    fs::write(path, file).expect("written");
+    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).expect("executable");
+}
+
+/// The analysis of a hostile file takes all memory that there is; the recording loses its prediction by
+/// that, and nothing else.
+#[test]
+fn a_program_that_exhausts_its_analysis_is_recorded_all_the_same() {
+    if !is_root() {
+        return;
+    }
+    let (_directory, path) = place();
+    let program = path("heavy");
+    heavy(Path::new(&program));
+    // Far less than an analysis may take, so that it is used up soon.
+    let limited = |arguments: &[&str]| {
+        let mut command = Command::new("sh");
+        command.args(["-c", "ulimit -v 300000; exec \"$@\"", "sh"]);
+        command.arg(env!("CARGO_BIN_EXE_cofferdam-profile"));
+        command.args(arguments).stdin(Stdio::null());
+        command.output().expect("ran")
+    };
+    // The attack: whoever analyses it is ended.
+    let alone = limited(&["generate", "--no-cache", "--rootfs", "/", "--", &program]);
+    assert_eq!(alone.status.code(), None, "{alone:?}");
+
+    let options = ["record", "--format", "json", "--by", "notify", "--"];
+    let output = limited(&[&options[..], &[&program]].concat());
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{errors}");
+    assert!(errors.contains("took too much or failed"), "{errors}");
+    assert!(errors.contains("every call asks"), "{errors}");
+    let recording = printed(&output);
+    assert!(names(&recording["phases"]["startup"]).contains("exit_group"));
+    assert!(recording.get("predicted").is_none(), "{recording}");
+}
+
+/// What is analysed is bounded before it is looked at, however much its caller may take.
+#[test]
+fn the_analysis_of_what_is_recorded_has_bounds() {
+    if !is_root() {
+        return;
+    }
+    let (_directory, path) = place();
+    let program = path("heavy");
+    heavy(Path::new(&program));
+    let mut recording = record(&["--by", "notify"], &[&program]);
+    recording.stdout(Stdio::null()).stderr(Stdio::null());
+    let mut recording = recording.spawn().expect("spawned");
+    let own = recording.id();
+    let limits = |pid: &str| fs::read_to_string(format!("/proc/{pid}/limits")).unwrap_or_default();
+    let bound = |limits: &str, name: &str| {
+        let line = limits.lines().find_map(|line| line.strip_prefix(name));
+        let soft = line.and_then(|line| line.split_whitespace().next());
+        soft.unwrap_or("none").to_owned()
+    };
+    let mut seen = None;
+    while seen.is_none() && recording.try_wait().expect("waited").is_none() {
+        let children = fs::read_to_string(format!("/proc/{own}/task/{own}/children"));
+        for child in children.unwrap_or_default().split_whitespace() {
+            let of_child = limits(child);
+            if bound(&of_child, "Max file size") != "unlimited" {
+                let names = ["Max address space", "Max cpu time", "Max open files"];
+                seen = Some(names.map(|name| bound(&of_child, name)));
+                // Its end is not waited for: it would take long.
+                let end = Command::new("kill").args(["-KILL", child]).status();
+                assert!(end.expect("kill").success());
+            }
+        }
+    }
+    let ended = recording.wait().expect("waited");
+    assert_eq!(
+        seen.expect("an analysis"),
+        [&(2_u64 << 30).to_string(), "120", "512"]
+    );
+    // The one that records is not bounded, and the program was run.
+    assert!(ended.success());
+    assert_ne!(
+        bound(&limits("self"), "Max address space"),
+        (2_u64 << 30).to_string()
+    );
+}

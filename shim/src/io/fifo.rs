@@ -3,7 +3,7 @@
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::{DirBuilderExt, FileTypeExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
@@ -76,12 +76,13 @@ pub(super) enum Output {
     Other(OwnedFd),
 }
 
-/// Opens stdout or stderr.
+/// Opens stdout or stderr. With a terminal its output is copied by the event loop, which a plain file would
+/// stop: that is a log then.
 pub(super) fn open_output(target: &str, nonblocking: bool) -> Result<Output, IoError> {
     let path = match target.split_once("://") {
         None => PathBuf::from(target),
         Some(("fifo", path)) => PathBuf::from(path),
-        Some(("file", path)) => return log_file(target, path).map(Output::Log),
+        Some(("file", path)) => return log_file(target, path),
         Some(_) => {
             return Err(IoError::Scheme {
                 uri: target.to_owned(),
@@ -94,7 +95,11 @@ pub(super) fn open_output(target: &str, nonblocking: bool) -> Result<Output, IoE
                 .append(true)
                 .custom_flags(libc::O_NOCTTY)
                 .open(&path)?;
-            return Ok(Output::Other(file.into()));
+            let is_log = nonblocking && file.metadata()?.is_file();
+            return Ok(match is_log {
+                true => Output::Log(file.into()),
+                false => Output::Other(file.into()),
+            });
         }
         let reader = end(&path, false)?;
         let writer = end(&path, true)?;
@@ -106,8 +111,12 @@ pub(super) fn open_output(target: &str, nonblocking: bool) -> Result<Output, IoE
     open().map_err(open_error(&path))
 }
 
-/// Opens a log file for appending, making the directories above it. Never waits, whatever is there.
-fn log_file(uri: &str, path: &str) -> Result<OwnedFd, IoError> {
+/// The null device's number, whatever its name.
+const NULL: libc::dev_t = libc::makedev(1, 3);
+
+/// Opens a log file for appending, making the directories above it. Never waits, whatever is there. The null
+/// device takes what nobody wants; anything else that is no regular file is refused.
+fn log_file(uri: &str, path: &str) -> Result<Output, IoError> {
     let path = PathBuf::from(super::logger::unescape(uri, path)?);
     if !path.is_absolute() {
         return Err(IoError::Uri {
@@ -128,10 +137,12 @@ fn log_file(uri: &str, path: &str) -> Result<OwnedFd, IoError> {
             .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)
             .open(&path)
     };
-    let is_file = |file: &File| file.metadata().map(|metadata| metadata.is_file());
-    match open().and_then(|file| Ok((is_file(&file)?, file))) {
-        Ok((true, file)) => Ok(file.into()),
-        Ok((false, _)) => Err(IoError::NoFile { path }),
+    match open().and_then(|file| Ok((file.metadata()?, file))) {
+        Ok((found, file)) if found.is_file() => Ok(Output::Log(file.into())),
+        Ok((found, _)) if found.file_type().is_char_device() && found.rdev() == NULL => {
+            null().map(Output::Other)
+        }
+        Ok(_) => Err(IoError::NoFile { path }),
         // A FIFO that nobody reads, or a socket.
         Err(error) if error.raw_os_error() == Some(libc::ENXIO) => Err(IoError::NoFile { path }),
         Err(error) => Err(open_error(&path)(error)),
@@ -206,8 +217,23 @@ mod tests {
             let refused = open_output(&format!("file://{path}"), false);
             assert!(matches!(refused, Err(IoError::NoFile { .. })), "{reader:?}");
         }
-        let device = open_output("file:///dev/null", false);
-        assert!(matches!(device, Err(IoError::NoFile { .. })));
+        for device in ["zero", "full", "random"] {
+            let refused = open_output(&format!("file:///dev/{device}"), false);
+            assert!(matches!(refused, Err(IoError::NoFile { .. })), "{device}");
+        }
+    }
+
+    /// Engines name it where nobody wants the output.
+    #[test]
+    fn the_null_device_is_a_log_that_keeps_nothing() {
+        for terminal in [false, true] {
+            let Output::Other(null) = open_output("file:///dev/null", terminal).unwrap() else {
+                panic!("taken for a file");
+            };
+            let null = File::from(null);
+            assert_eq!(null.metadata().unwrap().rdev(), NULL);
+            (&null).write_all(b"nothing").unwrap();
+        }
     }
 
     #[test]

@@ -64,14 +64,27 @@ pub struct HeldStdio {
 
 /// Logs of a process, for who does not keep its stdio.
 #[derive(Debug, Default)]
-pub struct Logs(Vec<Arc<log::Log>>);
+pub struct Logs {
+    terminal: Option<Arc<Terminal>>,
+    logs: Vec<Arc<log::Log>>,
+}
+
+/// How often a terminal's output is taken on when its log's pipe was full; a process that goes on writing
+/// does not keep us.
+const FILLINGS: usize = 16;
 
 impl Logs {
-    /// Copies to the logs what was written so far, so that it is there before an end is told. Waits for the
-    /// disk.
+    /// Waits until what was written so far is in the logs, so that it is there before an end is told. Waits
+    /// for the disk.
     pub fn flush(&self) {
-        for log in &self.0 {
-            log.flush();
+        for _ in 0..FILLINGS {
+            let full = self.terminal.as_ref().is_some_and(|t| t.push_output());
+            for log in &self.logs {
+                log.flush();
+            }
+            if !full {
+                break;
+            }
         }
     }
 }
@@ -205,12 +218,12 @@ fn open_outputs(
                 held.readers.push(reader);
                 writer
             }
-            fifo::Output::Log(file) if !paths.terminal => {
+            fifo::Output::Log(file) => {
                 let (writer, ends) = log::Ends::to(file)?;
                 held.log_ends.push(ends);
                 writer
             }
-            fifo::Output::Log(file) | fifo::Output::Other(file) => file,
+            fifo::Output::Other(file) => file,
         };
         Ok(Some(writer))
     };
@@ -226,6 +239,15 @@ fn open_outputs(
 }
 
 impl HeldStdio {
+    /// Of a process whose output is copied to `file`; with it the process's end.
+    #[cfg(test)]
+    pub(crate) fn of_log(file: OwnedFd) -> (OwnedFd, Self) {
+        let (writer, ends) = log::Ends::to(file).unwrap();
+        let mut held = Self::default();
+        held.logs.push(Arc::new(log::Log::attach(ends).unwrap()));
+        (writer, held)
+    }
+
     /// Starts copying to a new process's logs, or between its terminal and its FIFOs.
     pub fn attach(
         &mut self,
@@ -233,7 +255,7 @@ impl HeldStdio {
         master: Option<OwnedFd>,
     ) -> Result<(), IoError> {
         for ends in self.log_ends.drain(..) {
-            self.logs.push(log::Log::attach(reactor, ends)?);
+            self.logs.push(Arc::new(log::Log::attach(ends)?));
         }
         let Some(ends) = self.ends.take() else {
             return Ok(());
@@ -250,7 +272,10 @@ impl HeldStdio {
 
     /// The logs that are being written, if any.
     pub fn logs(&self) -> Option<Logs> {
-        (!self.logs.is_empty()).then(|| Logs(self.logs.clone()))
+        (!self.logs.is_empty()).then(|| Logs {
+            terminal: self.terminal.clone(),
+            logs: self.logs.clone(),
+        })
     }
 
     /// Sets the terminal's size; without a terminal it does nothing.
@@ -264,11 +289,58 @@ impl HeldStdio {
 
 impl Drop for HeldStdio {
     fn drop(&mut self) {
+        if let Some(logs) = self.logs() {
+            logs.flush();
+        }
         if let Some(terminal) = &self.terminal {
             terminal.close();
         }
         for log in &self.logs {
             log.close();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{self, File};
+    use std::io::Write as _;
+
+    use nix::pty::openpty;
+
+    use super::*;
+    use crate::reactor::Idle;
+
+    /// The event loop wrote the file itself. More than the pipe to it and the terminal hold.
+    #[test]
+    fn all_of_a_terminals_output_is_in_its_log_after_a_flush() {
+        const LINES: usize = 50_000;
+        let dir = tempfile::tempdir().unwrap();
+        for scheme in ["file://", ""] {
+            let path = dir.path().join(format!("log{}", scheme.len()));
+            File::create(&path).unwrap();
+            let paths = StdioPaths {
+                stdout: format!("{scheme}{}", path.display()),
+                terminal: true,
+                ..StdioPaths::default()
+            };
+            let (id, namespace) = ("c", "ns");
+            let (_, mut held) = open(&paths, Owner { id, namespace }).unwrap();
+            let reactor = Arc::new(Reactor::new().unwrap());
+            let pty = openpty(None, None).unwrap();
+            held.attach(&reactor, Some(pty.master)).unwrap();
+            let running = Arc::clone(&reactor);
+            let looping = std::thread::spawn(move || running.run(|_| Idle::Sleep));
+            let mut writer = io::BufWriter::new(File::from(pty.slave));
+            for number in 0..LINES {
+                writeln!(writer, "{number}").unwrap();
+            }
+            writer.flush().unwrap();
+            held.logs().unwrap().flush();
+            let text = fs::read_to_string(&path).unwrap();
+            assert!(text.lines().eq((0..LINES).map(|n| n.to_string())));
+            reactor.stop();
+            looping.join().unwrap().unwrap();
         }
     }
 }

@@ -165,6 +165,13 @@ impl Terminal {
         self.master.as_fd()
     }
 
+    /// Copies the output that is there; whether some is left that there was no room for.
+    pub(super) fn push_output(&self) -> bool {
+        let output = &mut lock(&self.state).output;
+        output.copy();
+        !output.pending.is_empty()
+    }
+
     /// Stops copying and closes containerd's side.
     pub fn close(&self) {
         let mut state = lock(&self.state);

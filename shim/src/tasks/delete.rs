@@ -80,6 +80,12 @@ impl<B: Backend, S: EventSink> Tasks<B, S> {
             table.container(id)?.init.phase = Phase::Stopped;
             return Err(e.into());
         }
+        // Their last output is written, which takes as long as the disk does. It is in the table meanwhile: a
+        // daemon without a container may end.
+        let stdio = table.container(id)?.take_stdio();
+        drop(table);
+        drop(stdio);
+        let mut table = lock(&self.table);
         table.containers.remove(id);
         table.by_pid.retain(|_, key| key.0 != id);
         let at = SystemTime::now();

@@ -1,16 +1,21 @@
 //! What happens when a process has ended.
 
-use std::sync::MutexGuard;
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use super::{Key, Phase, Table, TaskError, Tasks, Waiter, chain};
 use crate::backend::{Backend, Task};
 use crate::events::{Event, EventSink, Exit};
 use crate::io::{HeldStdio, Logs};
-use crate::sync::lock;
+use crate::sync::{in_background, lock};
+
+/// The exits of a container that wait for logs, in their order. Whoever puts the first one in takes care of
+/// all; it stays until it is told. Changed with the table locked only.
+pub(super) type Ending = Arc<Mutex<VecDeque<(Key, Exit)>>>;
 
 impl<B: Backend, S: EventSink> Tasks<B, S> {
     /// Takes every exit that `next` yields. Reaping happens under the table's lock.
-    pub fn reap(&self, mut next: impl FnMut() -> Option<(i32, Exit)>) {
+    pub fn reap(self: &Arc<Self>, mut next: impl FnMut() -> Option<(i32, Exit)>) {
         let mut table = lock(&self.table);
         let mut ended = Vec::new();
         while let Some((pid, exit)) = next() {
@@ -23,37 +28,84 @@ impl<B: Backend, S: EventSink> Tasks<B, S> {
                 None => {}
             }
         }
-        let (table, inits) = self.finish(table, &ended);
+        self.finish(table, &ended);
+    }
+
+    /// Records exits, and kills what ended inits have left behind. Where there are logs, that happens in the
+    /// background once they are complete, for a disk may be slow; exits of one container keep their order.
+    pub(super) fn finish(
+        self: &Arc<Self>,
+        mut table: MutexGuard<'_, Table>,
+        ended: &[(Key, Exit)],
+    ) {
+        let (mut inits, mut waiting) = (Vec::new(), Vec::new());
+        for (key, exit) in ended {
+            let exec_id = key.1.as_deref().unwrap_or_default();
+            let Ok(process) = table.process(&key.0, exec_id) else {
+                continue;
+            };
+            // From here on nobody signals its pid, which may be another's.
+            process.exit = Some(*exit);
+            let logs = process.stdio.as_ref().and_then(HeldStdio::logs);
+            let Ok(ending) = table.container(&key.0).map(|c| Arc::clone(&c.ending)) else {
+                continue;
+            };
+            let mut queue = lock(&ending);
+            if logs.is_none() && queue.is_empty() {
+                drop(queue);
+                inits.extend(self.finish_one(&mut table, key, *exit));
+                continue;
+            }
+            queue.push_back((key.clone(), *exit));
+            if queue.len() == 1 {
+                drop(queue);
+                waiting.push(ending);
+            }
+        }
         drop(table);
         for task in inits {
             self.kill_rest(&task);
         }
-    }
-
-    /// Records exits. Their logs are completed first, without the table, for a disk may be slow. Returns the
-    /// tasks whose init has ended.
-    pub(super) fn finish<'a>(
-        &'a self,
-        mut table: MutexGuard<'a, Table>,
-        ended: &[(Key, Exit)],
-    ) -> (MutexGuard<'a, Table>, Vec<Task>) {
-        let mut logs = Vec::new();
-        for ((id, exec_id), exit) in ended {
-            if let Ok(process) = table.process(id, exec_id.as_deref().unwrap_or_default()) {
-                // From here on nobody signals its pid, which may be another's.
-                process.exit = Some(*exit);
-                logs.extend(process.stdio.as_ref().and_then(HeldStdio::logs));
+        for ending in waiting {
+            let (tasks, theirs) = (Arc::clone(self), Arc::clone(&ending));
+            if let Err(error) = in_background("exit", move || tasks.complete(&theirs)) {
+                tracing::warn!(%error, "cannot start a thread; waiting for a container's logs");
+                self.complete(&ending);
             }
         }
-        if !logs.is_empty() {
+    }
+
+    /// Tells the exits of a container, each after its logs.
+    fn complete(&self, ending: &Ending) {
+        loop {
+            let mut table = lock(&self.table);
+            let Some((key, exit)) = lock(ending).front().cloned() else {
+                return;
+            };
+            if let Some(logs) = logs_of(&mut table, &key) {
+                drop(table);
+                logs.flush();
+                table = lock(&self.table);
+            }
+            // It may have been removed meanwhile, and another be there by its name.
+            let container = table.container(&key.0);
+            if !container.is_ok_and(|container| Arc::ptr_eq(&container.ending, ending)) {
+                return;
+            }
+            let init = self.finish_one(&mut table, &key, exit);
+            let more = {
+                let mut queue = lock(ending);
+                queue.pop_front();
+                !queue.is_empty()
+            };
             drop(table);
-            logs.iter().for_each(Logs::flush);
-            table = lock(&self.table);
+            if let Some(task) = init {
+                self.kill_rest(&task);
+            }
+            if !more {
+                return;
+            }
         }
-        let inits = ended.iter();
-        let inits = inits.filter_map(|(key, exit)| self.finish_one(&mut table, key, *exit));
-        let inits = inits.collect();
-        (table, inits)
     }
 
     fn finish_one(&self, table: &mut Table, key: &Key, exit: Exit) -> Option<Task> {
@@ -117,4 +169,9 @@ impl<B: Backend, S: EventSink> Tasks<B, S> {
         }
         Ok(())
     }
+}
+
+fn logs_of(table: &mut Table, (id, exec_id): &Key) -> Option<Logs> {
+    let process = table.process(id, exec_id.as_deref().unwrap_or_default());
+    process.ok()?.stdio.as_ref().and_then(HeldStdio::logs)
 }

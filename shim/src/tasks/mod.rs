@@ -36,7 +36,7 @@ pub use view::ProcessView;
 use crate::backend::{Backend, NewTask, OomGuard, Task};
 use crate::denial_events;
 use crate::events::{Event, EventSink, Exit};
-use crate::io::{self, Owner, StdioPaths};
+use crate::io::{self, HeldStdio, Owner, StdioPaths};
 use crate::reactor::Reactor;
 use crate::sync::lock;
 
@@ -60,6 +60,16 @@ struct Container {
     execs: BTreeMap<String, Process>,
     paused: bool,
     oom: Option<OomGuard>,
+    ending: exit::Ending,
+}
+
+impl Container {
+    /// What is held of its processes' stdio.
+    fn take_stdio(&mut self) -> Vec<HeldStdio> {
+        let execs = self.execs.values_mut();
+        let all = std::iter::once(&mut self.init).chain(execs);
+        all.filter_map(|process| process.stdio.take()).collect()
+    }
 }
 
 #[derive(Default)]
@@ -165,6 +175,7 @@ impl<B: Backend, S: EventSink> Tasks<B, S> {
                 execs,
                 paused: false,
                 oom: None,
+                ending: exit::Ending::default(),
             };
             table.containers.insert(id.clone(), container);
             table.in_flight += 1;
@@ -197,7 +208,7 @@ impl<B: Backend, S: EventSink> Tasks<B, S> {
             pid,
         });
         match early {
-            Some(exit) => drop(self.finish(table, &[((id.clone(), None), exit)])),
+            Some(exit) => self.finish(table, &[((id.clone(), None), exit)]),
             None => drop(table),
         }
         self.watch_oom(&id, &task);

@@ -1,5 +1,7 @@
 //! Starting init, and announcing and starting further processes.
 
+use std::sync::Arc;
+
 use super::{Key, Phase, Process, START_FAILED, TaskError, Tasks};
 use crate::backend::{Backend, NewProcess, Task};
 use crate::events::{Event, EventSink, Exit};
@@ -8,7 +10,7 @@ use crate::sync::lock;
 
 impl<B: Backend, S: EventSink> Tasks<B, S> {
     /// Starts init, or a process that was announced by [`Tasks::add_exec`]. Returns its pid. Blocks.
-    pub fn start(&self, id: &str, exec_id: &str) -> Result<i32, TaskError> {
+    pub fn start(self: &Arc<Self>, id: &str, exec_id: &str) -> Result<i32, TaskError> {
         let key: Key = (
             id.to_owned(),
             (!exec_id.is_empty()).then(|| exec_id.to_owned()),
@@ -48,7 +50,7 @@ impl<B: Backend, S: EventSink> Tasks<B, S> {
 
     /// Records the outcome of starting init.
     fn started(
-        &self,
+        self: &Arc<Self>,
         key: &Key,
         pid: i32,
         started: Result<(), TaskError>,
@@ -71,7 +73,7 @@ impl<B: Backend, S: EventSink> Tasks<B, S> {
             }
         };
         if let Some(exit) = exit {
-            drop(self.finish(table, &[(key.clone(), exit)]));
+            self.finish(table, &[(key.clone(), exit)]);
         }
         outcome
     }
@@ -92,7 +94,7 @@ impl<B: Backend, S: EventSink> Tasks<B, S> {
 
     /// Records the outcome of launching a further process.
     fn launched(
-        &self,
+        self: &Arc<Self>,
         key: &Key,
         launched: Result<(NewProcess, io::HeldStdio), TaskError>,
     ) -> Result<i32, TaskError> {
@@ -115,6 +117,11 @@ impl<B: Backend, S: EventSink> Tasks<B, S> {
         };
         let early = table.claim(made.pid, key.clone());
         table.landed();
+        if let Err(e) = table.process(id, &exec_id).map(drop) {
+            // Its container was removed. Dropping what is held of its stdio may wait for a disk.
+            drop(table);
+            return Err(e);
+        }
         let attached = held.attach(&self.reactor, made.console);
         let process = table.process(id, &exec_id)?;
         if let (Ok(()), Some((columns, rows))) = (&attached, process.window) {
@@ -130,7 +137,7 @@ impl<B: Backend, S: EventSink> Tasks<B, S> {
             pid,
         });
         match early {
-            Some(exit) => drop(self.finish(table, &[(key.clone(), exit)])),
+            Some(exit) => self.finish(table, &[(key.clone(), exit)]),
             None => drop(table),
         }
         if let Err(e) = attached {

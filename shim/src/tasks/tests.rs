@@ -1,231 +1,15 @@
-//! The life cycle against a backend that only keeps a diary: no root, no processes.
+//! The life cycle without root and processes.
 
-use std::sync::mpsc;
+/// A backend that only keeps a diary, and who hears the events.
+mod fake;
+
+use std::io::{Read as _, Write as _};
 use std::thread;
-use std::time::SystemTime;
 
-use containerd_shim_protos::protobuf::well_known_types::any::Any;
 use ttrpc::proto::Code;
 
 use super::*;
-use crate::backend::{BackendError, Created, NewProcess};
-use crate::helper::{Failure, FailureKind, Target};
-use crate::io::ChildStdio;
-use crate::options::Options;
-
-/// Called inside the backend, to make something happen at exactly that moment.
-type Meanwhile = Box<dyn Fn() + Send>;
-
-#[derive(Default)]
-struct Diary {
-    lines: Mutex<Vec<String>>,
-    refuse: Mutex<Option<&'static str>>,
-    meanwhile: Mutex<Option<Meanwhile>>,
-    next_pid: Mutex<i32>,
-}
-
-struct Fake(Arc<Diary>);
-
-impl Fake {
-    fn note(&self, what: &str, id: &str) -> Result<(), BackendError> {
-        lock(&self.0.lines).push(format!("{what} {id}"));
-        if let Some(meanwhile) = lock(&self.0.meanwhile).take() {
-            meanwhile();
-        }
-        if *lock(&self.0.refuse) == Some(what) {
-            let (kind, message) = (FailureKind::Refused, format!("{what} refused"));
-            return Err(Failure { kind, message }.into());
-        }
-        Ok(())
-    }
-
-    fn process(&self) -> NewProcess {
-        let mut next = lock(&self.0.next_pid);
-        *next += 1;
-        NewProcess {
-            pid: 100 + *next,
-            console: None,
-        }
-    }
-}
-
-impl Backend for Fake {
-    fn create(&self, new: &NewTask, _: &ChildStdio) -> Result<Created, BackendError> {
-        let init = self.process();
-        self.note("create", &new.id)?;
-        let target = Target {
-            root: "/r".into(),
-            id: new.id.clone(),
-        };
-        let task = Task {
-            target,
-            bundle: new.bundle.clone(),
-            mounted: false,
-            options: Options::default(),
-            start_hooks: false,
-            delete_hooks: false,
-        };
-        Ok(Created {
-            init,
-            task,
-            denials: None,
-        })
-    }
-
-    fn start(&self, task: &Task) -> Result<(), BackendError> {
-        self.note("start", &task.target.id)
-    }
-
-    fn exec(
-        &self,
-        task: &Task,
-        _: serde_json::Value,
-        _: &ChildStdio,
-    ) -> Result<NewProcess, BackendError> {
-        let process = self.process();
-        self.note("exec", &task.target.id)?;
-        Ok(process)
-    }
-
-    fn signal(&self, pid: i32, signal: i32) -> Result<(), BackendError> {
-        self.note("signal", &format!("{pid} {signal}"))
-    }
-
-    fn signal_all(&self, task: &Task, _: i32) -> Result<(), BackendError> {
-        self.note("signal_all", &task.target.id)
-    }
-
-    fn delete(&self, task: &Task) -> Result<(), BackendError> {
-        self.note("delete", &task.target.id)
-    }
-
-    fn pause(&self, task: &Task) -> Result<(), BackendError> {
-        self.note("pause", &task.target.id)
-    }
-
-    fn resume(&self, task: &Task) -> Result<(), BackendError> {
-        self.note("resume", &task.target.id)
-    }
-
-    fn update(&self, task: &Task, _: serde_json::Value) -> Result<(), BackendError> {
-        self.note("update", &task.target.id)
-    }
-
-    fn stats(&self, _: &Task) -> Result<Any, BackendError> {
-        Ok(Any::new())
-    }
-
-    fn pids(&self, _: &Task) -> Result<Vec<i32>, BackendError> {
-        Ok(Vec::new())
-    }
-
-    fn watch_oom(
-        &self,
-        _: &Task,
-        _: &Arc<Reactor>,
-        notify: Box<dyn Fn() + Send + Sync>,
-    ) -> Result<Option<OomGuard>, BackendError> {
-        if *lock(&self.0.refuse) == Some("memory") {
-            notify();
-        }
-        Ok(None)
-    }
-}
-
-#[derive(Default)]
-struct Seen(Mutex<Vec<String>>);
-
-impl EventSink for Seen {
-    fn publish(&self, event: Event) {
-        let line = match event {
-            Event::Create { pid, .. } => format!("create {pid}"),
-            Event::Denied { .. } => "denied".to_owned(),
-            Event::Start { pid, .. } => format!("start {pid}"),
-            Event::ExecAdded { exec_id, .. } => format!("exec-added {exec_id}"),
-            Event::ExecStarted { exec_id, pid, .. } => format!("exec-started {exec_id} {pid}"),
-            Event::Exit {
-                process, pid, exit, ..
-            } => {
-                format!("exit {process} {pid} {}", exit.status)
-            }
-            Event::Delete { pid, exit, .. } => format!("delete {pid} {}", exit.status),
-            Event::Oom { id } => format!("oom {id}"),
-            Event::Paused { id } => format!("paused {id}"),
-            Event::Resumed { id } => format!("resumed {id}"),
-        };
-        lock(&self.0).push(line);
-    }
-}
-
-struct World {
-    diary: Arc<Diary>,
-    seen: Arc<Seen>,
-    tasks: Arc<Tasks<Fake, Seen>>,
-}
-
-fn world() -> World {
-    let (diary, seen) = (Arc::new(Diary::default()), Arc::new(Seen::default()));
-    let reactor = Arc::new(Reactor::new().unwrap());
-    let fake = Fake(Arc::clone(&diary));
-    let tasks = Arc::new(Tasks::new(
-        "ns".to_owned(),
-        fake,
-        Arc::clone(&seen),
-        reactor,
-    ));
-    World { diary, seen, tasks }
-}
-
-impl World {
-    fn create(&self, id: &str) -> Result<i32, TaskError> {
-        let new = NewTask {
-            id: id.to_owned(),
-            bundle: "/b".into(),
-            rootfs: Vec::new(),
-            options: Options::default(),
-        };
-        self.tasks.create(new, StdioPaths::default())
-    }
-
-    fn add(&self, id: &str, exec_id: &str) -> Result<(), TaskError> {
-        self.tasks
-            .add_exec(id, exec_id, serde_json::json!({}), StdioPaths::default())
-    }
-
-    fn end(&self, pid: i32, status: u32) {
-        end(&self.tasks, pid, status);
-    }
-
-    fn meanwhile(&self, work: impl Fn() + Send + 'static) {
-        *lock(&self.diary.meanwhile) = Some(Box::new(work));
-    }
-
-    fn events(&self) -> Vec<String> {
-        std::mem::take(&mut lock(&self.seen.0))
-    }
-
-    fn wait(&self, id: &str, exec_id: &str) -> mpsc::Receiver<u32> {
-        let (tx, rx) = mpsc::channel();
-        let waiter = Box::new(move |exit: Exit| tx.send(exit.status).unwrap_or_default());
-        self.tasks.wait(id, exec_id, waiter).unwrap();
-        rx
-    }
-}
-
-fn end(tasks: &Tasks<Fake, Seen>, pid: i32, status: u32) {
-    let mut exits = vec![(
-        pid,
-        Exit {
-            status,
-            at: SystemTime::now(),
-        },
-    )];
-    tasks.reap(|| exits.pop());
-}
-
-fn code(error: TaskError) -> Code {
-    error.code()
-}
+use fake::{code, end, world};
 
 #[test]
 fn a_whole_life() {
@@ -275,6 +59,40 @@ fn an_init_that_ends_while_being_started_exits_after_its_start() {
     assert_eq!(w.wait("c", "").recv().unwrap(), 7);
 }
 
+/// A container that shares a pid namespace, as in a pod: what init has left there goes on if nobody kills it.
+/// An init that ended while it was made or started was forgotten.
+#[test]
+fn what_an_init_leaves_behind_is_killed_whenever_it_ends() {
+    for moment in ["create", "start", "run"] {
+        let w = world();
+        *lock(&w.diary.pids) = vec![4711];
+        let tasks = Arc::clone(&w.tasks);
+        let ends = move || end(&tasks, 101, 0);
+        if moment == "create" {
+            w.meanwhile(ends.clone());
+        }
+        w.create("c").unwrap();
+        if moment == "start" {
+            w.meanwhile(ends);
+        }
+        if moment != "create" {
+            w.tasks.start("c", "").unwrap();
+        }
+        if moment == "run" {
+            w.end(101, 0);
+        }
+        let lines = lock(&w.diary.lines).clone();
+        assert_eq!(lines.last().unwrap(), "signal_all c", "{moment}: {lines:?}");
+        assert_eq!(
+            lines
+                .iter()
+                .filter(|line| line.starts_with("signal_all"))
+                .count(),
+            1
+        );
+    }
+}
+
 #[test]
 fn a_process_that_ends_before_its_pid_is_known_is_not_lost() {
     let w = world();
@@ -292,6 +110,43 @@ fn a_process_that_ends_before_its_pid_is_known_is_not_lost() {
     w.tasks.start("d", "e").unwrap();
     assert_eq!(w.events(), ["exec-started e 103", "exit e 103 2"]);
     assert_eq!(w.wait("d", "e").recv().unwrap(), 2);
+}
+
+/// Exits were told, and all else was done, by the thread that waited for the disk. A pipe that nobody reads
+/// takes as long as the slowest disk.
+#[test]
+fn a_slow_log_delays_the_exits_of_its_container_only() {
+    let w = world();
+    w.create("c").unwrap();
+    w.tasks.start("c", "").unwrap();
+    w.add("c", "e").unwrap();
+    w.tasks.start("c", "e").unwrap();
+    w.create("d").unwrap();
+    w.tasks.start("d", "").unwrap();
+    let (mut log, disk) = std::io::pipe().unwrap();
+    let (writer, held) = io::HeldStdio::of_log(disk.into());
+    let mut writer = std::fs::File::from(writer);
+    let text = vec![b'x'; 100 << 10];
+    writer.write_all(&text).unwrap();
+    lock(&w.tasks.table).process("c", "e").unwrap().hold(held);
+    w.events();
+    let (exec, init) = (w.wait("c", "e"), w.wait("c", ""));
+    w.end(102, 2);
+    // Without a log, but it must not come before the other.
+    w.end(101, 1);
+    w.end(103, 3);
+    assert_eq!(w.events(), ["exit d 103 3"]);
+    assert!(exec.try_recv().is_err() && init.try_recv().is_err());
+    // Their pids may be others' by now.
+    let killed = w.tasks.kill("c", "e", 9, false).unwrap_err();
+    assert_eq!(code(killed), Code::NOT_FOUND);
+    let mut written = vec![0; text.len()];
+    log.read_exact(&mut written).unwrap();
+    assert_eq!(init.recv().unwrap(), 1);
+    assert_eq!(exec.try_recv().unwrap(), 2);
+    assert_eq!(w.events(), ["exit e 102 2", "exit c 101 1"]);
+    drop(writer);
+    w.tasks.delete("c", "").unwrap();
 }
 
 #[test]

@@ -62,6 +62,7 @@ const ATTACKS: &[&str] = &[
     "calls::",
     "console::",
     "escapes::",
+    "fuse::",
     "mounts::",
     "races::",
     "users::",

@@ -2,6 +2,8 @@
 //! `{"attack":"...","worked":true|false,"how":"..."}`. Nothing here harms a host even if it works:
 //! dangerous files are opened for writing, never written.
 
+#[path = "fuse.rs"]
+mod fuse;
 #[path = "race.rs"]
 mod race;
 #[path = "raw.rs"]
@@ -88,6 +90,7 @@ fn main() -> ExitCode {
             Path::new(args.get(2).map_or("", String::as_str)),
         ),
         "chroot-by-path" => race::chroot_by_path(Path::new(argument)),
+        "serve-fuse" => fuse::serve(argument, args.get(2).is_some_and(|kind| kind == "mappable")),
         "headless" => raw::without_main_thread(),
         "sleep" => {
             pause();

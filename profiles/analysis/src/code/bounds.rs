@@ -7,6 +7,7 @@ use gimli::{BaseAddresses, EhFrame, LittleEndian, UnwindSection as _};
 
 use super::go;
 use crate::elf::{Image, SymbolKind, Target};
+use crate::index::Index;
 
 /// A stretch of code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,6 +30,20 @@ pub(crate) struct Bounds {
     pub(crate) catches: bool,
     /// Go's function names by address.
     pub(crate) go: Vec<(u64, String)>,
+    /// Of the ranges.
+    index: Index,
+}
+
+/// Where a function starts by the word of a table, and where it ends; 0 where only the start is known.
+type Known = (u64, u64);
+
+/// What to make of several ends for one start.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Word {
+    /// The last one counts.
+    Last,
+    /// The largest one counts.
+    Largest,
 }
 
 const MAX_FUNCTIONS: usize = 2_000_000;
@@ -36,25 +51,23 @@ const MAX_FUNCTIONS: usize = 2_000_000;
 impl Bounds {
     pub(crate) fn find(image: &Image<'_>) -> Self {
         let mut bounds = Self::default();
-        // start -> end, 0 where only the start is known.
-        let mut known: BTreeMap<u64, u64> = BTreeMap::new();
+        let mut known: Vec<(Known, Word)> = Vec::new();
         bounds.unwind_tables(image, &mut known);
         bounds.go = go::functions(image);
-        known.extend(bounds.go.iter().map(|(start, _)| (*start, 0)));
+        known.extend(bounds.go.iter().map(|(start, _)| ((*start, 0), Word::Last)));
         let symbols = image.symbols.iter().chain(&image.dynamic.symbols);
         for symbol in symbols.filter(|symbol| symbol.defined) {
             if matches!(symbol.kind, SymbolKind::Function | SymbolKind::Indirect) {
                 let end = symbol.value.saturating_add(symbol.size);
                 let end = if symbol.size == 0 { 0 } else { end };
-                let entry = known.entry(symbol.value).or_insert(end);
-                *entry = (*entry).max(end);
+                known.push(((symbol.value, end), Word::Largest));
             }
         }
-        bounds.partition(image, &known);
+        bounds.partition(image, &settled(known));
         bounds
     }
 
-    fn unwind_tables(&mut self, image: &Image<'_>, known: &mut BTreeMap<u64, u64>) {
+    fn unwind_tables(&mut self, image: &Image<'_>, known: &mut Vec<(Known, Word)>) {
         let Some((address, data)) = image.eh_frame() else {
             return;
         };
@@ -83,7 +96,8 @@ impl Bounds {
                 // The entry of a signal's return starts a byte early, for unwinders that look at
                 // the instruction before a return address.
                 let early = u64::from(fde.cie().is_signal_trampoline());
-                known.insert(fde.initial_address().saturating_add(early), end);
+                let start = fde.initial_address().saturating_add(early);
+                known.push(((start, end), Word::Last));
             }
             if known.len() > MAX_FUNCTIONS {
                 break;
@@ -92,18 +106,17 @@ impl Bounds {
     }
 
     /// Cuts all code at the known starts.
-    fn partition(&mut self, image: &Image<'_>, known: &BTreeMap<u64, u64>) {
+    fn partition(&mut self, image: &Image<'_>, known: &[Known]) {
         for (address, code) in image.code() {
             let end = address + code.len() as u64;
             let mut at = address;
-            for (start, stop) in known.range(address..end) {
+            let first = known.partition_point(|(start, _)| *start < address);
+            let inside = known.iter().skip(first);
+            let mut inside = inside.take_while(|(start, _)| *start < end).peekable();
+            while let Some((start, stop)) = inside.next() {
                 self.gap(code, address, at, *start);
                 at = (*start).max(at);
-                let next = known
-                    .range(start + 1..)
-                    .next()
-                    .map_or(end, |(next, _)| *next);
-                let next = next.min(end);
+                let next = inside.peek().map_or(end, |(next, _)| *next);
                 let stop = if *stop == 0 { next } else { (*stop).min(next) };
                 if stop > *start {
                     self.ranges.push(Range {
@@ -116,6 +129,12 @@ impl Bounds {
             }
             self.gap(code, address, at, end);
         }
+        self.index();
+    }
+
+    fn index(&mut self) {
+        let ranges = &self.ranges;
+        self.index = Index::new(ranges.len(), |at| ranges[at].start);
     }
 
     /// What lies between two known functions, unless it is padding.
@@ -168,15 +187,42 @@ impl Bounds {
             });
         }
         self.ranges = refined;
+        self.index();
         falls
+    }
+
+    /// Whether an address lies in a range that no table knows.
+    pub(crate) fn is_unknown(&self, address: u64) -> bool {
+        let index = self.containing(address);
+        index.is_some_and(|index| !self.ranges[index].known)
     }
 
     /// Which range an address lies in.
     pub(crate) fn containing(&self, address: u64) -> Option<usize> {
-        let index = self.ranges.partition_point(|range| range.start <= address);
+        let ranges = &self.ranges;
+        let index = self.index.up_to(address, |at| ranges[at].start);
         let index = index.checked_sub(1)?;
         (address < self.ranges[index].end).then_some(index)
     }
+}
+
+/// One end for each start, in order.
+fn settled(mut known: Vec<(Known, Word)>) -> Vec<Known> {
+    // In runs already, and what comes later has to stay behind what came before.
+    known.sort_by_key(|((start, _), _)| *start);
+    let mut settled: Vec<Known> = Vec::with_capacity(known.len());
+    for ((start, end), word) in known {
+        match settled.last_mut() {
+            Some(last) if last.0 == start => {
+                let larger = word == Word::Last || end > last.1;
+                if larger {
+                    last.1 = end;
+                }
+            }
+            _ => settled.push((start, end)),
+        }
+    }
+    settled
 }
 
 /// Bytes of `int3`, zeroes, and the long forms of `nop`.

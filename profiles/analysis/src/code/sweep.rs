@@ -4,6 +4,7 @@ use iced_x86::{Decoder, DecoderOptions, FlowControl, Instruction, Mnemonic, OpKi
 
 use super::bounds::Range;
 use crate::elf::Image;
+use crate::parallel;
 
 /// How an instruction refers to an address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,6 +33,15 @@ pub(crate) struct Reference {
     pub(crate) how: Use,
 }
 
+/// The words that are read at an address.
+pub(crate) fn words(at: u64, how: Use) -> impl Iterator<Item = u64> {
+    let size = match how {
+        Use::Load(size) => u64::from(size).max(8),
+        _ => 8,
+    };
+    (0..size / 8).map(move |index| at.wrapping_add(index * 8))
+}
+
 /// Instructions that enter the kernel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Entry {
@@ -44,7 +54,8 @@ pub(crate) enum Entry {
 /// What a sweep found, in order of address.
 #[derive(Debug, Default)]
 pub(crate) struct Sweep {
-    pub(crate) references: Vec<Reference>,
+    /// By piece of the code.
+    pub(crate) references: Vec<Vec<Reference>>,
     pub(crate) entries: Vec<(u64, Entry)>,
     /// Jumps to where a register says: tables of a `switch`, tail calls of a pointer.
     pub(crate) computed: Vec<u64>,
@@ -57,48 +68,44 @@ pub(crate) struct Sweep {
 }
 
 /// Below this many bytes of code a second thread costs more than it saves.
-const WORTH_A_THREAD: u64 = 512 * 1024;
+const WORTH_A_THREAD: u64 = 256 * 1024;
+/// As few ranges are a piece for a thread.
+const PIECE: usize = 64;
 
-/// Sweeps the ranges, which are in order, on two threads where it pays.
+/// Sweeps the ranges, which are in order, on several threads where it pays.
 pub(crate) fn sweep(image: &Image<'_>, ranges: &[Range]) -> Sweep {
     let total: u64 = ranges.iter().map(|range| range.end - range.start).sum();
     let mut sweep = if total < WORTH_A_THREAD {
         sweep_all(image, ranges)
     } else {
-        sweep_halves(image, ranges, total)
+        joined(parallel::pieces(ranges, PIECE, |ranges| {
+            sweep_all(image, ranges)
+        }))
     };
     sweep.join_loops();
     sweep
 }
 
-fn sweep_halves(image: &Image<'_>, ranges: &[Range], total: u64) -> Sweep {
-    let mut half = 0;
-    let middle = ranges.partition_point(|range| {
-        half += range.end - range.start;
-        half < total / 2
-    });
-    // partition_point probes out of order, so the split is only roughly the middle.
-    let middle = middle.clamp(ranges.len() / 4, ranges.len() - ranges.len() / 4);
-    let (low, high) = ranges.split_at(middle);
-    std::thread::scope(|scope| {
-        let other = scope.spawn(|| sweep_all(image, high));
-        let mut sweep = sweep_all(image, low);
-        let high = other.join().unwrap_or_default();
-        sweep.references.extend(high.references);
-        sweep.entries.extend(high.entries);
-        sweep.computed.extend(high.computed);
-        sweep.breaks.extend(high.breaks);
-        sweep.loops.extend(high.loops);
-        sweep.invalid.extend(high.invalid);
-        sweep
-    })
+fn joined(pieces: Vec<Sweep>) -> Sweep {
+    let mut sweep = Sweep::default();
+    for piece in pieces {
+        sweep.references.extend(piece.references);
+        sweep.entries.extend(piece.entries);
+        sweep.computed.extend(piece.computed);
+        sweep.breaks.extend(piece.breaks);
+        sweep.loops.extend(piece.loops);
+        sweep.invalid.extend(piece.invalid);
+    }
+    sweep
 }
 
 fn sweep_all(image: &Image<'_>, ranges: &[Range]) -> Sweep {
     let mut sweep = Sweep::default();
+    sweep.references.push(Vec::new());
     for range in ranges {
         sweep.range(image, range);
     }
+    sweep.references.iter_mut().for_each(Vec::shrink_to_fit);
     sweep
 }
 
@@ -155,11 +162,22 @@ impl Sweep {
     }
 
     fn note(&mut self, instruction: &Instruction, to: u64, how: Use) {
-        self.references.push(Reference {
-            from: instruction.ip(),
-            to,
-            how,
-        });
+        let from = instruction.ip();
+        if let Some(piece) = self.references.last_mut() {
+            piece.push(Reference { from, to, how });
+        }
+    }
+
+    /// Notes a memory operand at a constant address. Words that the loader does not write lead nowhere.
+    fn read(&mut self, image: &Image<'_>, instruction: &Instruction, to: u64, how: Use) {
+        let words = match how {
+            Use::Load(_) | Use::CallThrough | Use::JumpThrough => words(to, how).count() as u64,
+            _ => return self.note(instruction, to, how),
+        };
+        let written = image.relocations_from(to).first();
+        if written.is_some_and(|word| word.address - to < words * 8) {
+            self.note(instruction, to, how);
+        }
     }
 
     fn instruction(&mut self, image: &Image<'_>, range: &Range, instruction: &Instruction) {
@@ -187,7 +205,7 @@ impl Sweep {
         if instruction.is_ip_rel_memory_operand() {
             let to = instruction.ip_rel_memory_address();
             match kind(instruction) {
-                Some(how) => self.note(instruction, to, how),
+                Some(how) => self.read(image, instruction, to, how),
                 None => return,
             }
         } else if mnemonic == Mnemonic::Jmp {
@@ -225,7 +243,7 @@ impl Sweep {
                     Some(Use::Address)
                 };
                 if let Some(how) = how {
-                    self.note(instruction, to, how);
+                    self.read(image, instruction, to, how);
                 }
             }
         }

@@ -15,8 +15,8 @@ pub(crate) enum SymbolKind {
 
 /// An entry of a symbol table.
 #[derive(Debug, Clone)]
-pub(crate) struct Symbol {
-    pub(crate) name: Vec<u8>,
+pub(crate) struct Symbol<'a> {
+    pub(crate) name: &'a [u8],
     pub(crate) value: u64,
     pub(crate) size: u64,
     pub(crate) kind: SymbolKind,
@@ -29,13 +29,13 @@ pub(crate) struct Symbol {
 
 const MAX_NAME: usize = 4096;
 
-impl Symbol {
-    pub(super) fn parse(entry: &[u8], names: &[u8]) -> Self {
+impl<'a> Symbol<'a> {
+    pub(super) fn parse(entry: &[u8], names: &'a [u8]) -> Self {
         let info = entry.get(4).copied().unwrap_or(0);
         let section = u16_at(entry, 6).unwrap_or(0);
         let name = u64::from(u32_at(entry, 0).unwrap_or(0));
         Self {
-            name: cstr_at(names, name, MAX_NAME).unwrap_or(b"").to_vec(),
+            name: cstr_at(names, name, MAX_NAME).unwrap_or(b""),
             value: u64_at(entry, 8).unwrap_or(0),
             size: u64_at(entry, 16).unwrap_or(0),
             kind: match info & 15 {
@@ -53,20 +53,20 @@ impl Symbol {
 }
 
 /// A version of a symbol, and whether it is the one to use by default.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Version {
-    pub(crate) name: Vec<u8>,
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Version<'a> {
+    pub(crate) name: &'a [u8],
     pub(crate) default: bool,
 }
 
 /// Everything of the dynamic section that is used.
 #[derive(Debug, Default)]
-pub(crate) struct Dynamic {
+pub(crate) struct Dynamic<'a> {
     pub(crate) needed: Vec<Vec<u8>>,
     pub(crate) soname: Option<Vec<u8>>,
     pub(crate) rpath: Option<Vec<u8>>,
     pub(crate) runpath: Option<Vec<u8>>,
-    pub(crate) symbols: Vec<Symbol>,
+    pub(crate) symbols: Vec<Symbol<'a>>,
     /// Functions the loader calls: initialisers and finalisers.
     pub(crate) called: Vec<u64>,
     /// Arrays of such functions: address and size.
@@ -74,14 +74,14 @@ pub(crate) struct Dynamic {
     /// Relocation tables: address and size.
     pub(super) rela: Vec<(u64, u64)>,
     pub(super) relr: Option<(u64, u64)>,
-    versions: Vec<Option<Version>>,
+    versions: Vec<Option<Version<'a>>>,
 }
 
 const MAX_ENTRIES: usize = 4096;
 const MAX_SYMBOLS: u64 = 4_000_000;
 
-impl Dynamic {
-    pub(super) fn parse(image: &Image<'_>, address: u64, size: u64) -> Self {
+impl<'a> Dynamic<'a> {
+    pub(super) fn parse(image: &Image<'a>, address: u64, size: u64) -> Self {
         let mut tags: Vec<(u64, u64)> = Vec::new();
         let table = image.at(address).unwrap_or(&[]);
         let size = usize::try_from(size).unwrap_or(usize::MAX).min(table.len());
@@ -137,16 +137,16 @@ impl Dynamic {
     }
 
     /// The version of a symbol: none for an unversioned one.
-    pub(crate) fn version(&self, symbol: &Symbol) -> Option<Version> {
+    pub(crate) fn version(&self, symbol: &Symbol<'_>) -> Option<Version<'a>> {
         let index = usize::from(symbol.version & 0x7fff);
-        let version = self.versions.get(index)?.clone()?;
+        let version = (*self.versions.get(index)?)?;
         Some(Version {
             default: symbol.version & 0x8000 == 0,
             ..version
         })
     }
 
-    fn set_version(&mut self, index: u16, name: Option<&[u8]>) {
+    fn set_version(&mut self, index: u16, name: Option<&'a [u8]>) {
         let index = usize::from(index & 0x7fff);
         // 0 is local, 1 global; both say nothing of a version.
         if let (Some(name), 2..) = (name, index) {
@@ -154,13 +154,13 @@ impl Dynamic {
                 self.versions.resize(index + 1, None);
             }
             self.versions[index] = Some(Version {
-                name: name.to_vec(),
+                name,
                 default: true,
             });
         }
     }
 
-    fn read_definitions(&mut self, image: &Image<'_>, address: Option<u64>, strings: &[u8]) {
+    fn read_definitions(&mut self, image: &Image<'a>, address: Option<u64>, strings: &'a [u8]) {
         let Some(table) = address.and_then(|at| image.at(at)) else {
             return;
         };
@@ -182,7 +182,7 @@ impl Dynamic {
         }
     }
 
-    fn read_needs(&mut self, image: &Image<'_>, address: Option<u64>, strings: &[u8]) {
+    fn read_needs(&mut self, image: &Image<'a>, address: Option<u64>, strings: &'a [u8]) {
         let Some(table) = address.and_then(|at| image.at(at)) else {
             return;
         };

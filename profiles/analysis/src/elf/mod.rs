@@ -11,6 +11,7 @@ mod relocation;
 pub(crate) use dynamic::{Dynamic, Symbol, SymbolKind};
 pub(crate) use relocation::{Relocation, Target};
 
+use crate::index::Index;
 use read::{bytes, cstr_at, u16_at, u32_at, u64_at};
 
 /// Why a file cannot be analysed as an ELF program.
@@ -83,14 +84,16 @@ pub(crate) struct Image<'a> {
     pub(crate) data: &'a [u8],
     pub(crate) segments: Vec<Segment>,
     pub(crate) sections: Vec<Section>,
-    pub(crate) dynamic: Dynamic,
+    pub(crate) dynamic: Dynamic<'a>,
     pub(crate) interpreter: Option<Vec<u8>>,
     pub(crate) entry: u64,
     /// Linked at a fixed address: pointers in it have no relocations.
     pub(crate) fixed: bool,
     /// Symbols of `.symtab`, where it was not stripped.
-    pub(crate) symbols: Vec<Symbol>,
+    pub(crate) symbols: Vec<Symbol<'a>>,
     pub(crate) relocations: Vec<Relocation>,
+    /// Of the relocations' addresses.
+    index: Index,
     eh_frame_header: Option<(u64, u64)>,
 }
 
@@ -115,6 +118,7 @@ impl<'a> Image<'a> {
             fixed: u16_at(header, 16) == Some(ET_EXEC),
             symbols: Vec::new(),
             relocations: Vec::new(),
+            index: Index::default(),
             eh_frame_header: None,
         };
         let dynamic = image.program_headers(header)?;
@@ -126,6 +130,8 @@ impl<'a> Image<'a> {
         }
         image.symbols = image.static_symbols();
         image.relocations = relocation::all(&image);
+        let relocations = &image.relocations;
+        image.index = Index::new(relocations.len(), |at| relocations[at].address);
         Ok(image)
     }
 
@@ -173,7 +179,7 @@ impl<'a> Image<'a> {
         Ok(dynamic)
     }
 
-    fn static_symbols(&self) -> Vec<Symbol> {
+    fn static_symbols(&self) -> Vec<Symbol<'a>> {
         let mut found = Vec::new();
         for table in self.sections.iter().filter(|s| s.kind == SHT_SYMTAB) {
             let index = usize::try_from(table.link).unwrap_or(usize::MAX);
@@ -222,6 +228,14 @@ impl<'a> Image<'a> {
         self.segments
             .iter()
             .any(|s| address >= s.address && address - s.address < s.memory)
+    }
+
+    /// The relocations from an address on, in order.
+    pub(crate) fn relocations_from(&self, address: u64) -> &[Relocation] {
+        let all = &self.relocations;
+        let before = address.checked_sub(1);
+        let first = before.map_or(0, |at| self.index.up_to(at, |at| all[at].address));
+        all.get(first..).unwrap_or(&[])
     }
 
     pub(crate) fn section(&self, name: &[u8]) -> Option<&Section> {

@@ -43,7 +43,8 @@ pub(super) fn all(image: &Image<'_>) -> Vec<Relocation> {
         let loaded = sections.filter(|s| s.kind == SHT_RELA && s.flags & SHF_ALLOC != 0);
         tables.extend(loaded.filter_map(|section| image.section_bytes(section)));
     }
-    let mut found: Vec<Relocation> = Vec::new();
+    let most = tables.iter().map(|table| table.len() / 24).sum::<usize>();
+    let mut found: Vec<Relocation> = Vec::with_capacity(most.min(MAX_RELOCATIONS));
     for table in tables {
         let entries = table.chunks_exact(24).take(MAX_RELOCATIONS);
         found.extend(entries.filter_map(|entry| rela(image, entry)));
@@ -65,7 +66,8 @@ pub(super) fn all(image: &Image<'_>) -> Vec<Relocation> {
         });
         found.append(&mut implied);
     }
-    found.sort_unstable();
+    // Linkers write them in a few runs.
+    found.sort();
     found.dedup();
     found
 }

@@ -4,19 +4,19 @@ use std::collections::HashMap;
 use std::fs::{File, Metadata};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use cofferdam_profiles::generated::Media;
 
-use crate::elf::ElfError;
+use super::ahead::Ahead;
+use crate::elf::{ElfError, Image};
 use crate::error::AnalysisError;
 use crate::rootfs::libraries::{Libraries, Search};
 use crate::rootfs::{self, RootFs};
-use crate::summary::{self, Summary, SummaryCache, summarise};
+use crate::summary::{self, Asks, Summary, SummaryCache, summarise};
 
 /// Why an object is loaded.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Role {
     /// The program itself.
     Program,
@@ -75,11 +75,38 @@ pub(crate) struct Loader<'a> {
     pub(crate) objects: Vec<Loaded>,
     by_identity: HashMap<(u64, u64), usize>,
     pub(crate) missing: Vec<(PathBuf, String)>,
+    /// The program's, which holds for all objects.
+    rpath: OnceLock<Option<String>>,
 }
 
-const MAX_OBJECTS: usize = 2048;
+pub(super) const MAX_OBJECTS: usize = 2048;
 
-type Read = Result<((u64, u64), Arc<Summary>), AnalysisError>;
+/// An object that was read, and the files it asks for.
+#[derive(Debug)]
+pub(super) struct Object {
+    identity: (u64, u64),
+    summary: Arc<Summary>,
+    pub(super) needs: Needs,
+}
+
+/// The files that an object asks for.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Needs {
+    /// Of a program that asks for one: its path if it is there.
+    interpreter: Option<Option<PathBuf>>,
+    /// For each name, in their order: none if there is no such file.
+    libraries: Vec<Vec<PathBuf>>,
+}
+
+impl Needs {
+    /// All of them.
+    pub(super) fn files(&self) -> impl Iterator<Item = &PathBuf> {
+        let interpreter = self.interpreter.iter().flatten();
+        interpreter.chain(self.libraries.iter().flatten())
+    }
+}
+
+pub(super) type Read = Result<Object, AnalysisError>;
 
 impl<'a> Loader<'a> {
     pub(crate) fn new(root: &'a RootFs, cache: Option<&Path>, memory: &'a Memory) -> Self {
@@ -92,6 +119,7 @@ impl<'a> Loader<'a> {
             objects: Vec::new(),
             by_identity: HashMap::new(),
             missing: Vec::new(),
+            rpath: OnceLock::new(),
         }
     }
 
@@ -110,31 +138,35 @@ impl<'a> Loader<'a> {
     /// Loads objects and, level by level, what they need. A plugin that cannot be read is left out:
     /// the program could not load it either.
     pub(crate) fn load(&mut self, wanted: Vec<(PathBuf, Role)>) -> Result<(), AnalysisError> {
+        let mut ahead = Ahead::read(self, &wanted);
         let mut level = wanted;
         while !level.is_empty() {
             let mut next = Vec::new();
-            for ((path, role), read) in level.iter().zip(self.read_all(&level)) {
-                let (identity, summary) = match read {
-                    Ok(read) => read,
+            for (path, role) in level {
+                // One that was read under a role of its own is known by now.
+                let read = ahead.take(&path);
+                let read = read.unwrap_or_else(|| self.read(&path, role, |_| {}));
+                let object = match read {
+                    Ok(object) => object,
                     Err(_) if matches!(role, Role::Plugin | Role::PluginLibrary) => continue,
                     Err(error) => return Err(error),
                 };
-                if self.by_identity.contains_key(&identity) {
+                if self.by_identity.contains_key(&object.identity) {
                     continue;
                 }
                 if self.objects.len() >= MAX_OBJECTS {
                     return Err(AnalysisError::TooManyObjects {
-                        path: path.clone(),
+                        path,
                         limit: MAX_OBJECTS,
                     });
                 }
-                self.by_identity.insert(identity, self.objects.len());
+                self.by_identity.insert(object.identity, self.objects.len());
                 let loaded = Loaded {
-                    path: path.clone(),
-                    role: *role,
-                    summary,
+                    path,
+                    role,
+                    summary: object.summary,
                 };
-                next.extend(self.needs(&loaded));
+                next.extend(self.needs(&loaded, object.needs));
                 self.objects.push(loaded);
             }
             next.retain(|(path, _)| {
@@ -152,35 +184,23 @@ impl<'a> Loader<'a> {
         self.objects.iter().any(|object| object.path == path)
     }
 
-    fn needs(&mut self, object: &Loaded) -> Vec<(PathBuf, Role)> {
+    /// What an object needs, and why each of it is loaded; notes what is missing.
+    fn needs(&mut self, object: &Loaded, needs: Needs) -> Vec<(PathBuf, Role)> {
         let role = match object.role {
             Role::Plugin | Role::PluginLibrary => Role::PluginLibrary,
             _ => Role::Library,
         };
-        let summary = &object.summary;
+        let asks = &object.summary.asks;
         let mut found = Vec::new();
-        if let (Role::Program, Some(interpreter)) = (object.role, &summary.interpreter) {
-            match self.root.canonical(Path::new(interpreter)) {
+        if let (Some(interpreter), Some(file)) = (&asks.interpreter, needs.interpreter) {
+            match file {
                 Some(path) => found.push((path, Role::Interpreter)),
                 None => self
                     .missing
                     .push((object.path.clone(), interpreter.clone())),
             }
         }
-        let origin = object.path.parent().unwrap_or(Path::new("/"));
-        // An object's RUNPATH switches every RPATH off; the program's RPATH holds for all objects.
-        let mut paths: Vec<&str> = Vec::new();
-        match &summary.runpath {
-            Some(runpath) => paths.push(runpath),
-            None => {
-                paths.extend(summary.rpath.as_deref());
-                let program = self.objects.first().map(|program| &program.summary);
-                paths.extend(program.and_then(|program| program.rpath.as_deref()));
-            }
-        }
-        let search = Search { origin, paths };
-        for name in &summary.needed {
-            let files = self.libraries.find(self.root, name, &search);
+        for (name, files) in asks.needed.iter().zip(needs.libraries) {
             if files.is_empty() && role == Role::Library {
                 self.missing.push((object.path.clone(), name.clone()));
             }
@@ -189,46 +209,64 @@ impl<'a> Loader<'a> {
         found
     }
 
-    /// Summaries of one level, on two threads.
-    fn read_all(&self, level: &[(PathBuf, Role)]) -> Vec<Read> {
-        let next = AtomicUsize::new(0);
-        let results: Vec<Mutex<Option<Read>>> = level.iter().map(|_| Mutex::new(None)).collect();
-        let work = || {
-            loop {
-                let index = next.fetch_add(1, Ordering::Relaxed);
-                let (Some((path, _)), Some(slot)) = (level.get(index), results.get(index)) else {
-                    return;
-                };
-                let read = self.read(path);
-                *slot.lock().unwrap_or_else(PoisonError::into_inner) = Some(read);
-            }
-        };
-        if level.len() > 1 {
-            std::thread::scope(|scope| {
-                scope.spawn(work);
-                work();
-            });
-        } else {
-            work();
+    /// The files that an object at `path` asks for.
+    fn look_for(&self, path: &Path, role: Role, asks: &Asks) -> Needs {
+        let mut needs = Needs::default();
+        if role == Role::Program {
+            let interpreter = asks.interpreter.as_deref();
+            needs.interpreter = interpreter.map(|path| self.root.canonical(Path::new(path)));
+            // Before anything that the program needs is looked for.
+            let _ = self.rpath.set(asks.rpath.clone());
         }
-        let taken =
-            |slot: Mutex<Option<Read>>| slot.into_inner().unwrap_or_else(PoisonError::into_inner);
-        results.into_iter().filter_map(taken).collect()
+        let origin = path.parent().unwrap_or(Path::new("/"));
+        // An object's RUNPATH switches every RPATH off; the program's RPATH holds for all objects.
+        let mut paths: Vec<&str> = Vec::new();
+        match &asks.runpath {
+            Some(runpath) => paths.push(runpath),
+            None => {
+                paths.extend(asks.rpath.as_deref());
+                let program = self.rpath.get().filter(|_| role != Role::Program);
+                paths.extend(program.and_then(|rpath| rpath.as_deref()));
+            }
+        }
+        let search = Search { origin, paths };
+        let find = |name: &String| self.libraries.find(self.root, name, &search);
+        needs.libraries = asks.needed.iter().map(find).collect();
+        needs
     }
 
-    fn read(&self, path: &Path) -> Read {
+    /// Reads the object at `path`; says what it needs to `told` as soon as that is known.
+    pub(super) fn read(&self, path: &Path, role: Role, told: impl FnOnce(&Needs)) -> Read {
         let failed = |source| AnalysisError::Read {
             path: path.to_owned(),
             source,
         };
         let (file, metadata) = self.root.file(path).map_err(failed)?;
         let identity = (metadata.dev(), metadata.ino());
-        if let Some(summary) = self.memory.get(&metadata) {
-            return Ok((identity, summary));
-        }
-        let summary = Arc::new(self.summary(path, file, &metadata)?);
-        self.memory.keep(&metadata, &summary);
-        Ok((identity, summary))
+        let mut needs = Needs::default();
+        let look = |asks: &Asks| {
+            // Another name of what is loaded already needs nothing more.
+            if !self.by_identity.contains_key(&identity) {
+                needs = self.look_for(path, role, asks);
+                told(&needs);
+            }
+        };
+        let summary = match self.memory.get(&metadata) {
+            Some(summary) => {
+                look(&summary.asks);
+                summary
+            }
+            None => {
+                let summary = Arc::new(self.summary(path, file, &metadata, look)?);
+                self.memory.keep(&metadata, &summary);
+                summary
+            }
+        };
+        Ok(Object {
+            identity,
+            summary,
+            needs,
+        })
     }
 
     fn summary(
@@ -236,12 +274,14 @@ impl<'a> Loader<'a> {
         path: &Path,
         file: File,
         metadata: &Metadata,
+        look: impl FnOnce(&Asks),
     ) -> Result<Summary, AnalysisError> {
         let cache = self.cache.as_ref();
         // Else the content alone tells.
         let told = cache.is_some() && self.media.tell(&file).unwrap_or(false);
         let known = cache.filter(|_| told);
         if let Some((_, summary)) = known.and_then(|cache| cache.by_identity(metadata)) {
+            look(&summary.asks);
             return Ok(summary);
         }
         let failed = |source| AnalysisError::Read {
@@ -256,13 +296,16 @@ impl<'a> Loader<'a> {
             if told {
                 cache.remember(metadata, digest);
             }
+            look(&summary.asks);
             return Ok(summary);
         }
         let format = |source: ElfError| AnalysisError::Format {
             path: path.to_owned(),
             source,
         };
-        let summary = summarise(&content).map_err(format)?;
+        let image = Image::parse(&content).map_err(format)?;
+        look(&Asks::of(&image));
+        let summary = summarise(&image);
         if let (Some(cache), Some(digest)) = (cache, &digest) {
             cache.keep(told.then_some(metadata), digest, &summary);
         }

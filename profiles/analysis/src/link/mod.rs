@@ -1,5 +1,9 @@
 //! Objects put together as the loader would, and a search over their functions for what can run.
 
+/// Objects read before it is their turn.
+mod ahead;
+/// Who defines a name.
+mod definitions;
 /// What code alone does not show.
 pub(crate) mod facts;
 /// Ways through the C library that are closed until a program asks for them.

@@ -222,15 +222,11 @@ impl<'a> Graph<'a> {
                 changed.push(*node);
             }
         }
-        let calls = self.ways.iter().filter(|way| way.edge.is_call());
-        let mut callers: Vec<(Node, Node)> = calls.map(|way| (way.to, way.from)).collect();
-        callers.sort_unstable();
+        let callers = Callers::of(&self.ways, self.objects);
         for distance in 1.. {
             let mut next = Vec::new();
             for node in changed {
-                let first = callers.partition_point(|(to, _)| *to < node);
-                let of_node = callers.get(first..).unwrap_or(&[]).iter();
-                for (_, caller) in of_node.take_while(|(to, _)| *to == node) {
+                for caller in callers.of_node(node) {
                     if distances.get(*caller) == Some(NEVER) {
                         distances.set(*caller, distance);
                         next.push(*caller);
@@ -261,5 +257,48 @@ impl<'a> Graph<'a> {
             }
         }
         order
+    }
+}
+
+/// Who calls what, by what is called.
+struct Callers {
+    /// Where the callers of a node start and end.
+    extents: Marks<(u32, u32)>,
+    callers: Vec<Node>,
+}
+
+impl Callers {
+    fn of(ways: &[Way], objects: &[Loaded]) -> Self {
+        let calls = || ways.iter().filter(|way| way.edge.is_call());
+        let mut extents = Marks::new(objects, (0_u32, 0_u32));
+        for way in calls() {
+            let (_, count) = extents.get(way.to).unwrap_or_default();
+            extents.set(way.to, (0, count.saturating_add(1)));
+        }
+        let mut total = 0_u32;
+        for extent in extents.0.iter_mut().flatten() {
+            let count = extent.1;
+            *extent = (total, total);
+            total = total.saturating_add(count);
+        }
+        let size = usize::try_from(total).unwrap_or(0);
+        let nobody = Node { object: 0, node: 0 };
+        let mut callers = vec![nobody; size];
+        for way in calls() {
+            let (first, end) = extents.get(way.to).unwrap_or_default();
+            let slot = usize::try_from(end).ok();
+            if let Some(slot) = slot.and_then(|slot| callers.get_mut(slot)) {
+                *slot = way.from;
+                extents.set(way.to, (first, end.saturating_add(1)));
+            }
+        }
+        Self { extents, callers }
+    }
+
+    fn of_node(&self, node: Node) -> &[Node] {
+        let (first, end) = self.extents.get(node).unwrap_or_default();
+        let range = usize::try_from(first).ok().zip(usize::try_from(end).ok());
+        let callers = range.and_then(|(first, end)| self.callers.get(first..end));
+        callers.unwrap_or(&[])
     }
 }

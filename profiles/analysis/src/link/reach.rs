@@ -1,7 +1,6 @@
 //! What can be reached from where execution starts: a search over all objects' nodes.
 
-use std::collections::HashMap;
-
+use super::definitions::Definitions;
 use super::facts;
 use super::gates::{Gate, Gates};
 use super::loader::{Loaded, Role};
@@ -31,8 +30,8 @@ pub(crate) struct Reach {
     bound: Vec<Vec<Vec<Node>>>,
     /// Reachable imports that nobody defined, and who uses them.
     unbound: Vec<(Node, u32)>,
-    /// Who defines a name: object, and index of the export.
-    definitions: HashMap<String, Vec<(u32, u32)>>,
+    /// Who defines a name.
+    definitions: Definitions,
     open: Vec<Node>,
     count: usize,
     gates: Gates,
@@ -64,8 +63,7 @@ impl Reach {
             self.bound.push(vec![Vec::new(); summary.imports.len()]);
             self.gates.add(object, index);
             for (export, at) in summary.exports.iter().zip(0..) {
-                let list = self.definitions.entry(export.name.clone()).or_default();
-                list.push((index, at));
+                self.definitions.add(&export.name, (index, at));
             }
         }
         if first < objects.len() {
@@ -89,8 +87,7 @@ impl Reach {
     pub(crate) fn look_up(&mut self, objects: &[Loaded], name: &str) {
         self.open_for(name);
         self.looked_up.insert(name.to_owned());
-        let found = self.definitions.get(name).cloned().unwrap_or_default();
-        for (object, at) in found {
+        for (object, at) in self.definitions.of(objects, name) {
             if let Some(node) = export(objects, object, at).and_then(|export| export.node) {
                 self.visit(Node { object, node }, From::Start);
             }
@@ -255,9 +252,7 @@ impl Reach {
     /// Who an import can be bound to: the first of the objects loaded at start that defines it, as
     /// the loader has it; else whoever of the others does.
     fn definers(&self, objects: &[Loaded], importer: u32, import: &Import) -> Vec<(u32, u32)> {
-        let Some(all) = self.definitions.get(&import.name) else {
-            return Vec::new();
-        };
+        let all = self.definitions.of(objects, &import.name);
         let fits = |(object, at): &&(u32, u32)| {
             if import.copied && *object == importer {
                 return false;
@@ -266,7 +261,7 @@ impl Reach {
         };
         let mut fitting: Vec<(u32, u32)> = all.iter().filter(fits).copied().collect();
         if fitting.is_empty() {
-            fitting = all.clone();
+            fitting = all;
         }
         let first = fitting.iter().map(|(object, _)| *object).find(|object| {
             let role = objects.get(index(*object)).map(|object| object.role);

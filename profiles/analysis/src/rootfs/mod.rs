@@ -9,7 +9,7 @@ pub(crate) mod script;
 /// Which paths were looked at.
 mod watch;
 
-pub use watch::Touched;
+pub use watch::{Found, Touched};
 
 use std::fs::{self, File};
 use std::io::{self, Read as _};

@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
-use std::fs;
+use std::fs::{self, File};
 use std::os::fd::{AsFd, AsRawFd as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-use cofferdam_profiles::generated::Use;
+use cofferdam_profiles::generated::{Identity, Use};
 
 /// A path that was looked at, and what was there.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,8 +16,43 @@ pub struct Touched {
     pub path: PathBuf,
     /// What was learnt.
     pub used: Use,
-    /// Where it leads, as seen from outside; nothing if it could not be opened.
-    pub found: Option<PathBuf>,
+    /// What it led to; nothing if it could not be opened.
+    pub found: Option<Found>,
+    /// It led to the same each time that it was looked at, as far as that was looked at.
+    pub steady: bool,
+}
+
+/// What a path led to, by the very descriptor that was then listed or read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Found {
+    /// Where that is, as seen from outside.
+    pub path: PathBuf,
+    /// What it was.
+    pub identity: Identity,
+}
+
+impl Found {
+    fn by(descriptor: &impl AsFd) -> Option<Self> {
+        let descriptor = descriptor.as_fd();
+        let link = format!("/proc/self/fd/{}", descriptor.as_raw_fd());
+        let file = File::from(descriptor.try_clone_to_owned().ok()?);
+        Some(Self {
+            path: fs::read_link(link).ok()?,
+            identity: Identity::of(&file.metadata().ok()?),
+        })
+    }
+}
+
+/// Whether what was learnt holds for what is there at another look, as far as either goes.
+fn is_steady(known: &Touched, used: Use, seen: Option<&Found>) -> bool {
+    match (&known.found, seen) {
+        (None, None) => true,
+        (Some(known_as), Some(seen)) => {
+            let common = known.used.min(used);
+            known_as.path == seen.path && known_as.identity.is_still(&seen.identity, common)
+        }
+        _ => false,
+    }
 }
 
 /// The paths of a run.
@@ -29,21 +64,23 @@ pub(super) struct Watch {
 impl Watch {
     /// Notes a look at `path`, which gave `found`.
     pub(super) fn note(&self, path: &Path, used: Use, found: Option<&impl AsFd>) {
-        let seen = found.and_then(|found| {
-            let link = format!("/proc/self/fd/{}", found.as_fd().as_raw_fd());
-            fs::read_link(link).ok()
-        });
+        let seen = found.and_then(Found::by);
         let mut paths = self.paths.lock().unwrap_or_else(PoisonError::into_inner);
         match paths.entry(path.to_owned()) {
             Entry::Occupied(mut known) => {
                 let known = known.get_mut();
-                known.used = known.used.max(used);
+                known.steady &= is_steady(known, used, seen.as_ref());
+                if used > known.used {
+                    known.used = used;
+                    known.found = seen;
+                }
             }
             Entry::Vacant(new) => {
                 new.insert(Touched {
                     path: path.to_owned(),
                     used,
                     found: seen,
+                    steady: true,
                 });
             }
         }

@@ -8,6 +8,7 @@
 //! object.
 
 use crate::elf::{Image, Relocation, SymbolKind, Target};
+use crate::index::Index;
 
 /// Data with pointers in it, in order of address.
 #[derive(Debug, Default)]
@@ -15,6 +16,8 @@ pub(crate) struct Objects {
     /// Start of each, and where the last one ends.
     starts: Vec<u64>,
     ends: Vec<u64>,
+    /// Of the starts.
+    index: Index,
 }
 
 /// Sections whose words are only read one at a time, by name of what they stand for.
@@ -70,6 +73,8 @@ impl Objects {
                 .ends
                 .push(cuts.get(next).copied().unwrap_or(u64::MAX));
         }
+        let starts = &objects.starts;
+        objects.index = Index::new(starts.len(), |at| starts[at]);
         objects
     }
 
@@ -83,23 +88,33 @@ impl Objects {
 
     /// The object that an address lies in.
     pub(crate) fn containing(&self, address: u64) -> Option<usize> {
-        let index = self.starts.partition_point(|start| *start <= address);
+        let index = self.index.up_to(address, |at| self.starts[at]);
         let index = index.checked_sub(1)?;
         (address < self.ends[index]).then_some(index)
     }
 }
 
+/// Where the words of linkage tables lie.
+pub(crate) struct Linkage(Vec<(u64, u64)>);
+
+impl Linkage {
+    pub(crate) fn of(image: &Image<'_>) -> Self {
+        let sections = LINKAGE.iter().filter_map(|name| image.section(name));
+        let extents = sections.filter_map(|s| Some((s.address, s.address.checked_add(s.size)?)));
+        Self(extents.collect())
+    }
+
+    pub(crate) fn contains(&self, relocation: &Relocation) -> bool {
+        let at = relocation.address;
+        self.0.iter().any(|(start, end)| at >= *start && at < *end)
+    }
+}
+
 /// Relocations that make data refer to something, in order of address.
 pub(crate) fn pointers<'a>(image: &'a Image<'_>) -> impl Iterator<Item = &'a Relocation> {
-    let linkage: Vec<(u64, u64)> = LINKAGE
-        .iter()
-        .filter_map(|name| image.section(name))
-        .filter_map(|s| Some((s.address, s.address.checked_add(s.size)?)))
-        .collect();
-    image.relocations.iter().filter(move |relocation| {
-        let at = relocation.address;
-        !linkage.iter().any(|(start, end)| at >= *start && at < *end)
-    })
+    let linkage = Linkage::of(image);
+    let relocations = image.relocations.iter();
+    relocations.filter(move |relocation| !linkage.contains(relocation))
 }
 
 /// The local address a relocation leads to.

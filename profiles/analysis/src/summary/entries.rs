@@ -5,8 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use iced_x86::Register;
 
-use super::graph::{Object, text};
-use super::{Argument, Call, Destination, Site, Why};
+use super::graph::Object;
+use super::text::text;
+use super::{Argument, Call, Site, Why};
 use crate::code::go;
 use crate::code::sweep::{Entry, Reference, Use};
 use crate::code::trace::{Body, Place, Values};
@@ -44,6 +45,12 @@ const MAX_WRAPPERS: usize = 4096;
 /// Largest number a system call has, with room for kernels to come; above it a traced value is no
 /// number but a mistake of the trace.
 const MAX_NUMBER: u64 = 4096;
+
+/// Whether the arguments of an import's calls are looked at.
+pub(super) fn is_told(import: &[u8]) -> bool {
+    let mut names = INTERESTING.iter().map(|(name, _)| *name);
+    import == GENERAL.as_bytes() || names.any(|name| name.as_bytes() == import)
+}
 
 pub(super) fn find(object: &mut Object<'_>) -> Found {
     let mut finder = Finder {
@@ -99,7 +106,7 @@ impl Finder<'_, '_> {
     fn trace(&mut self, node: u32, address: u64, place: Place) -> Values {
         let object = &*self.object;
         let index = usize::try_from(node).unwrap_or(usize::MAX);
-        let Some(range) = object.bounds.ranges.get(index) else {
+        let Some(range) = object.resolver.bounds.ranges.get(index) else {
             return Values {
                 unknown: true,
                 ..Values::default()
@@ -109,7 +116,7 @@ impl Finder<'_, '_> {
         let body = self
             .bodies
             .entry(node)
-            .or_insert_with(|| Body::decode(object.image, range.start, range.end, cases));
+            .or_insert_with(|| Body::decode(object.resolver.image, range.start, range.end, cases));
         body.trace(address, place)
     }
 
@@ -187,30 +194,9 @@ impl Finder<'_, '_> {
 
     /// Calls of imports whose arguments matter.
     fn imported(&mut self) {
-        let references = std::mem::take(&mut self.object.sweep.references);
-        for reference in &references {
-            let edge = match reference.how {
-                Use::Call | Use::Jump if self.object.function(reference.to).is_none() => {
-                    self.object.linkage(reference.to)
-                }
-                Use::Address if self.object.image.is_code(reference.to) => {
-                    match self.object.function(reference.to) {
-                        Some(_) => None,
-                        None => self.object.linkage(reference.to),
-                    }
-                }
-                Use::CallThrough | Use::JumpThrough | Use::Load(_) => {
-                    self.object.word(reference.to)
-                }
-                _ => None,
-            };
-            if let Some(Destination::Import(import)) = edge.map(super::Edge::destination)
-                && let Some(node) = self.object.function(reference.from)
-            {
-                self.import(node, import, *reference);
-            }
+        for (node, import, reference) in std::mem::take(&mut self.object.told) {
+            self.import(node, import, reference);
         }
-        self.object.sweep.references = references;
     }
 
     fn import(&mut self, node: u32, import: u32, reference: Reference) {
@@ -240,7 +226,7 @@ impl Finder<'_, '_> {
             } else {
                 self.trace(node, reference.from, Place::Register(*register))
             };
-            let image = self.object.image;
+            let image = self.object.resolver.image;
             let as_text = |value: &u64| image.string(*value, 4096).map(text);
             self.found.arguments.push(Argument {
                 node,
@@ -256,7 +242,7 @@ impl Finder<'_, '_> {
     fn wrapped(&mut self) {
         while let Some((node, place)) = self.open.pop() {
             let index = usize::try_from(node).unwrap_or(usize::MAX);
-            let Some(range) = self.object.bounds.ranges.get(index).copied() else {
+            let Some(range) = self.object.resolver.bounds.ranges.get(index).copied() else {
                 continue;
             };
             if self.pointed_to(range.start, range.end) {
@@ -266,14 +252,21 @@ impl Finder<'_, '_> {
                     why: Why::PointerToWrapper,
                 });
             }
-            let exported = self.object.image.dynamic.symbols.iter().any(|symbol| {
-                symbol.defined
-                    && symbol.global
-                    && symbol.value == range.start
-                    && symbol.name != GENERAL.as_bytes()
-            });
+            let exported = self
+                .object
+                .resolver
+                .image
+                .dynamic
+                .symbols
+                .iter()
+                .any(|symbol| {
+                    symbol.defined
+                        && symbol.global
+                        && symbol.value == range.start
+                        && symbol.name != GENERAL.as_bytes()
+                });
             // Go's exports are for the C in the same file, which has no use for these.
-            if exported && !go::is_go(self.object.image) {
+            if exported && !go::is_go(self.object.resolver.image) {
                 self.found.sites.push(Site {
                     node,
                     address: range.start,
@@ -321,7 +314,8 @@ impl Finder<'_, '_> {
         let callers = self.callers.get_or_insert_with(|| {
             let direct =
                 |r: &&Reference| matches!(r.how, Use::Call | Use::Jump | Use::Fall | Use::Address);
-            let mut callers: Vec<Reference> = references.iter().filter(direct).copied().collect();
+            let all = references.iter().flatten();
+            let mut callers: Vec<Reference> = all.filter(direct).copied().collect();
             callers.sort_unstable_by_key(|reference| reference.to);
             callers
         });
@@ -332,7 +326,7 @@ impl Finder<'_, '_> {
 
     /// Whether data holds a pointer into the function.
     fn pointed_to(&self, start: u64, end: u64) -> bool {
-        let relocations = &self.object.image.relocations;
+        let relocations = &self.object.resolver.image.relocations;
         relocations.iter().any(|relocation| {
             super::data::local(relocation.target).is_some_and(|to| to >= start && to < end)
         })

@@ -3,46 +3,51 @@
 use std::collections::{BTreeMap, HashMap};
 
 use super::data::{self, Objects};
-use super::entries;
-use super::{Edge, Export, Import, Language, Summary};
+use super::edges::sorted;
+use super::resolve::{Goal, Resolver};
+use super::text::{names, strings, text};
+use super::{Asks, Destination, Edge, Export, Import, Language, Summary, entries};
 use crate::code::bounds::Bounds;
 use crate::code::go;
 use crate::code::sweep::{Reference, Sweep, Use, sweep};
-use crate::elf::{ElfError, Image, SymbolKind, Target};
+use crate::elf::{Image, SymbolKind, Target};
 
 /// Everything about one object while its summary is made.
 pub(super) struct Object<'a> {
-    pub(super) image: &'a Image<'a>,
-    pub(super) bounds: Bounds,
+    pub(super) resolver: Resolver<'a>,
     pub(super) sweep: Sweep,
-    pub(super) objects: Objects,
     pub(super) imports: Vec<Import>,
     imported: HashMap<Import, u32>,
     /// Dynamic symbols' imports, by index of the symbol.
-    symbol_imports: HashMap<u32, u32>,
+    symbol_imports: Vec<Option<u32>>,
+    /// References to imports whose arguments say more than their names: the function and the
+    /// import.
+    pub(super) told: Vec<(u32, u32, Reference)>,
     /// Where code can jump to from a `switch`, by index of its function.
     pub(super) cases: BTreeMap<usize, Vec<u64>>,
     /// Edges as pairs, sorted later.
     pairs: Vec<(u32, Edge)>,
 }
 
-/// The summary of a file's bytes.
-pub(crate) fn summarise(data: &[u8]) -> Result<Summary, ElfError> {
-    let image = Image::parse(data)?;
-    let mut bounds = Bounds::find(&image);
-    let sweep = sweep(&image, &bounds.ranges);
-    let falls = refine(&image, &mut bounds, &sweep);
-    let objects = Objects::cut(&image, &referred(&image, &sweep));
+/// The summary of a file.
+pub(crate) fn summarise(image: &Image<'_>) -> Summary {
+    let mut bounds = Bounds::find(image);
+    let sweep = sweep(image, &bounds.ranges);
+    let falls = refine(image, &mut bounds, &sweep);
+    let objects = Objects::cut(image, &referred(image, &sweep));
     let mut object = Object {
-        image: &image,
-        bounds,
+        resolver: Resolver {
+            image,
+            bounds,
+            objects,
+        },
+        pairs: Vec::with_capacity(sweep.references.iter().map(Vec::len).sum()),
         sweep,
-        objects,
         imports: Vec::new(),
         imported: HashMap::new(),
-        symbol_imports: HashMap::new(),
+        symbol_imports: vec![None; image.dynamic.symbols.len()],
+        told: Vec::new(),
         cases: BTreeMap::new(),
-        pairs: Vec::new(),
     };
     object.read_jump_tables();
     for (from, to) in falls {
@@ -50,7 +55,7 @@ pub(crate) fn summarise(data: &[u8]) -> Result<Summary, ElfError> {
     }
     object.code_edges();
     object.data_edges();
-    Ok(object.finish())
+    object.finish()
 }
 
 /// Starts of functions that no table names: what is called or pointed to there.
@@ -58,6 +63,7 @@ fn refine(image: &Image<'_>, bounds: &mut Bounds, sweep: &Sweep) -> Vec<(u64, u6
     let mut starts: Vec<u64> = sweep
         .references
         .iter()
+        .flatten()
         .filter(|reference| matches!(reference.how, Use::Call | Use::Address))
         .map(|reference| reference.to)
         .chain(
@@ -68,7 +74,7 @@ fn refine(image: &Image<'_>, bounds: &mut Bounds, sweep: &Sweep) -> Vec<(u64, u6
         )
         .chain(image.dynamic.called.iter().copied())
         .chain([image.entry])
-        .filter(|address| image.is_code(*address))
+        .filter(|address| bounds.is_unknown(*address))
         .collect();
     starts.sort_unstable();
     starts.dedup();
@@ -77,7 +83,7 @@ fn refine(image: &Image<'_>, bounds: &mut Bounds, sweep: &Sweep) -> Vec<(u64, u6
 
 /// Every address in data that something refers to, sorted.
 fn referred(image: &Image<'_>, sweep: &Sweep) -> Vec<u64> {
-    let by_code = sweep.references.iter();
+    let by_code = sweep.references.iter().flatten();
     let by_code = by_code.filter(|reference| reference.how == Use::Address);
     let by_data = data::pointers(image).filter_map(|r| data::local(r.target));
     let mut referred: Vec<u64> = by_code
@@ -92,17 +98,14 @@ fn referred(image: &Image<'_>, sweep: &Sweep) -> Vec<u64> {
 
 impl Object<'_> {
     pub(super) fn function(&self, address: u64) -> Option<u32> {
-        let index = self.bounds.containing(address)?;
-        u32::try_from(index).ok()
+        self.resolver.function(address)
     }
 
     /// Whether the bytes there are likely not code: no table has a function there, and between the
     /// last address that anything refers to and here lie bytes that are no instruction.
     pub(super) fn is_doubtful(&self, address: u64) -> bool {
-        let range = self
-            .bounds
-            .containing(address)
-            .map(|index| self.bounds.ranges[index]);
+        let bounds = &self.resolver.bounds;
+        let range = bounds.containing(address).map(|index| bounds.ranges[index]);
         let Some(range) = range.filter(|range| !range.known) else {
             return false;
         };
@@ -113,121 +116,85 @@ impl Object<'_> {
             .is_some_and(|at| *at < address)
     }
 
-    fn functions(&self) -> u32 {
-        u32::try_from(self.bounds.ranges.len()).unwrap_or(u32::MAX)
-    }
-
-    fn object(&self, address: u64) -> Option<u32> {
-        let index = u32::try_from(self.objects.containing(address)?).ok()?;
-        self.functions().checked_add(index)
-    }
-
     fn import(&mut self, symbol: u32, copied: bool) -> Option<u32> {
-        if let (Some(known), false) = (self.symbol_imports.get(&symbol), copied) {
+        let index = usize::try_from(symbol).ok()?;
+        if let (Some(Some(known)), false) = (self.symbol_imports.get(index), copied) {
             return Some(*known);
         }
-        let index = usize::try_from(symbol).ok()?;
-        let entry = self.image.dynamic.symbols.get(index)?;
+        let dynamic = &self.resolver.image.dynamic;
+        let entry = dynamic.symbols.get(index)?;
         if entry.name.is_empty() {
             return None;
         }
-        let version = self.image.dynamic.version(entry);
+        let version = dynamic.version(entry);
         let import = Import {
-            name: text(&entry.name),
-            version: version.map(|version| text(&version.name)),
+            name: text(entry.name),
+            version: version.map(|version| text(version.name)),
             copied,
         };
         let next = u32::try_from(self.imports.len()).ok()?;
-        let index = *self.imported.entry(import.clone()).or_insert_with(|| {
+        let number = *self.imported.entry(import.clone()).or_insert_with(|| {
             self.imports.push(import);
             next
         });
-        if !copied {
-            self.symbol_imports.insert(symbol, index);
+        if !copied && let Some(known) = self.symbol_imports.get_mut(index) {
+            *known = Some(number);
         }
-        Some(index)
+        Some(number)
     }
 
-    /// What the loader puts into the word at an address.
-    pub(super) fn word(&mut self, address: u64) -> Option<Edge> {
-        let relocations = &self.image.relocations;
-        let index = relocations.partition_point(|r| r.address < address);
-        let relocation = relocations.get(index).filter(|r| r.address == address)?;
-        self.target(relocation.target)
-    }
-
-    fn target(&mut self, target: Target) -> Option<Edge> {
-        match target {
-            Target::Local(address) | Target::Chosen(address) => self.pointer(address),
-            Target::Symbol(symbol) => self.import(symbol, false).map(Edge::import),
-            Target::Copy(symbol) => self.import(symbol, true).map(Edge::import),
-        }
-    }
-
-    /// What an address is a pointer to.
-    fn pointer(&mut self, address: u64) -> Option<Edge> {
-        if let Some(function) = self.function(address) {
-            return Some(Edge::node(function));
-        }
-        if self.image.is_code(address) {
-            return self.linkage(address);
-        }
-        self.object(address).map(Edge::node)
-    }
-
-    /// What an entry of a procedure linkage table leads to.
-    pub(super) fn linkage(&mut self, address: u64) -> Option<Edge> {
-        use iced_x86::{Decoder, DecoderOptions, Mnemonic};
-        let code = self.image.at(address)?;
-        let code = &code[..code.len().min(32)];
-        let mut decoder = Decoder::with_ip(64, code, address, DecoderOptions::NONE);
-        for _ in 0..3 {
-            let instruction = decoder.decode();
-            if instruction.mnemonic() == Mnemonic::Jmp && instruction.is_ip_rel_memory_operand() {
-                return self.word(instruction.ip_rel_memory_address());
-            }
-            if !matches!(instruction.mnemonic(), Mnemonic::Endbr64 | Mnemonic::Nop) {
-                return None;
-            }
-        }
-        None
-    }
-
-    /// Where a direct call or jump leads.
-    pub(super) fn code(&mut self, address: u64) -> Option<Edge> {
-        match self.function(address) {
-            Some(function) => Some(Edge::node(function)),
-            None => self.linkage(address),
+    /// The edge to where something leads: symbols get numbers as imports in the order in which they are
+    /// asked for.
+    fn edge(&mut self, goal: Goal) -> Option<Edge> {
+        match goal {
+            Goal::Node(node) => Some(Edge::node(node)),
+            Goal::Symbol(symbol) => self.import(symbol, false).map(Edge::import),
+            Goal::Copy(symbol) => self.import(symbol, true).map(Edge::import),
         }
     }
 
     fn link(&mut self, from: u32, edge: Edge) {
-        if edge.destination() != super::Destination::Node(from) {
+        if edge.destination() != Destination::Node(from) {
             self.pairs.push((from, edge));
         }
     }
 
     fn flow(&mut self, from: u64, to: u64) {
-        if let (Some(from), Some(edge)) = (self.function(from), self.code(to)) {
+        if let Some(from) = self.function(from)
+            && let Some(goal) = self.resolver.code(to)
+            && let Some(edge) = self.edge(goal)
+        {
             self.link(from, edge.called());
         }
     }
 
     fn code_edges(&mut self) {
-        let references = std::mem::take(&mut self.sweep.references);
-        for reference in &references {
-            if let Some(from) = self.function(reference.from) {
-                self.reference(from, *reference);
+        let symbols = self.resolver.image.dynamic.symbols.iter();
+        let told: Vec<bool> = symbols
+            .map(|symbol| entries::is_told(symbol.name))
+            .collect();
+        for links in self.resolver.links(&self.sweep, &told) {
+            for link in links.all {
+                if let Some(edge) = self.edge(link.goal) {
+                    let edge = if link.called { edge.called() } else { edge };
+                    self.link(link.from, if link.looped { edge.looped() } else { edge });
+                }
+            }
+            for (from, goal, reference) in links.told {
+                if let Some(Destination::Import(import)) = self.edge(goal).map(Edge::destination) {
+                    self.told.push((from, import, reference));
+                }
             }
         }
-        self.sweep.references = references;
         let cases = std::mem::take(&mut self.cases);
         for (function, targets) in &cases {
             let Ok(from) = u32::try_from(*function) else {
                 continue;
             };
             for target in targets {
-                if let Some(edge) = self.code(*target) {
+                if let Some(goal) = self.resolver.code(*target)
+                    && let Some(edge) = self.edge(goal)
+                {
                     self.link(from, edge.called());
                 }
             }
@@ -235,33 +202,9 @@ impl Object<'_> {
         self.cases = cases;
     }
 
-    fn reference(&mut self, from: u32, reference: Reference) {
-        let looped = self.sweep.is_looped(reference.from);
-        let edge = match reference.how {
-            Use::Call | Use::Jump | Use::Fall => self.code(reference.to).map(Edge::called),
-            Use::CallThrough | Use::JumpThrough => self.word(reference.to).map(Edge::called),
-            Use::Address => self.pointer(reference.to),
-            Use::Load(size) => {
-                let last = (u64::from(size).max(8) - 8) / 8;
-                for index in 1..=last {
-                    if let Some(edge) = self.word(reference.to.wrapping_add(index * 8)) {
-                        self.link(from, edge);
-                    }
-                }
-                self.word(reference.to)
-            }
-        };
-        if let Some(edge) = edge {
-            self.link(from, if looped { edge.looped() } else { edge });
-        }
-    }
-
     fn data_edges(&mut self) {
-        let image = self.image;
-        for relocation in data::pointers(image) {
-            if let Some(from) = self.object(relocation.address)
-                && let Some(edge) = self.target(relocation.target)
-            {
+        for (from, goal) in self.resolver.data_links() {
+            if let Some(edge) = self.edge(goal) {
                 self.link(from, edge);
             }
         }
@@ -274,15 +217,15 @@ impl Object<'_> {
             .sweep
             .computed
             .iter()
-            .filter_map(|at| self.bounds.containing(*at))
+            .filter_map(|at| self.resolver.bounds.containing(*at))
             .collect();
         computed.dedup();
         let mut tables: Vec<(usize, u64)> = Vec::new();
-        for reference in &self.sweep.references {
+        for reference in self.sweep.references.iter().flatten() {
             if reference.how == Use::Address
-                && let Some(function) = self.bounds.containing(reference.from)
+                && let Some(function) = self.resolver.bounds.containing(reference.from)
                 && computed.binary_search(&function).is_ok()
-                && !self.image.is_code(reference.to)
+                && !self.resolver.image.is_code(reference.to)
             {
                 tables.push((function, reference.to));
             }
@@ -292,7 +235,7 @@ impl Object<'_> {
         for (function, table) in tables {
             let next = starts.partition_point(|start| *start <= table);
             let end = starts.get(next).copied().unwrap_or(u64::MAX);
-            let targets = jump_table(self.image, &self.bounds, table, end);
+            let targets = jump_table(self.resolver.image, &self.resolver.bounds, table, end);
             if !targets.is_empty() {
                 self.cases.entry(function).or_default().extend(targets);
             }
@@ -300,7 +243,7 @@ impl Object<'_> {
     }
 
     fn roots(&mut self) -> Vec<u32> {
-        let image = self.image;
+        let image = self.resolver.image;
         let mut roots: Vec<u32> = Vec::new();
         let called = image.dynamic.called.iter().copied();
         roots.extend(called.filter_map(|address| self.function(address)));
@@ -328,11 +271,13 @@ impl Object<'_> {
                 roots.extend(self.function(address));
             }
         }
-        for personality in std::mem::take(&mut self.bounds.personalities) {
-            let edge = match self.word(personality) {
-                Some(edge) => Some(edge),
-                None => self.pointer(personality),
-            };
+        for personality in std::mem::take(&mut self.resolver.bounds.personalities) {
+            let word = self.resolver.word(personality);
+            let edge = word.and_then(|goal| self.edge(goal));
+            let edge = edge.or_else(|| match self.resolver.pointer(personality) {
+                Some(goal) => self.edge(goal),
+                None => None,
+            });
             // Unwinding starts anywhere: the first root stands for "as soon as it is loaded".
             if let (Some(edge), Some(root)) = (edge, roots.first().copied()) {
                 self.link(root, edge);
@@ -346,74 +291,62 @@ impl Object<'_> {
     fn finish(mut self) -> Summary {
         let mut roots = self.roots();
         let found = entries::find(&mut self);
-        let image = self.image;
-        let functions = self.functions();
-        let nodes = self.bounds.ranges.len() + self.objects.len();
-        self.pairs.sort_unstable();
-        self.pairs.dedup();
+        let resolver = &self.resolver;
+        let image = resolver.image;
+        let nodes = resolver.bounds.ranges.len() + resolver.objects.len();
+        let (offsets, edges) = sorted(nodes, std::mem::take(&mut self.pairs));
         let language = if go::is_go(image) {
             Language::Go
         } else {
             Language::Other
         };
-        if self.bounds.catches {
-            roots.extend(self.unreferenced());
+        if resolver.bounds.catches {
+            roots.extend(self.unreferenced(&edges));
         }
-        let strings = self.strings();
-        let exports = self.exports();
-        let names = self.names();
-        let mut offsets = Vec::with_capacity(nodes + 1);
-        let mut at = 0;
-        for node in 0..nodes {
-            offsets.push(u32::try_from(at).unwrap_or(u32::MAX));
-            while self
-                .pairs
-                .get(at)
-                .is_some_and(|(from, _)| usize::try_from(*from).is_ok_and(|from| from == node))
-            {
-                at += 1;
-            }
-        }
-        offsets.push(u32::try_from(at).unwrap_or(u32::MAX));
-        let ranges = self.bounds.ranges.iter().map(|range| range.start);
+        let ranges = resolver.bounds.ranges.iter().map(|range| range.start);
         Summary {
             build_id: build_id(image),
             language,
             soname: image.dynamic.soname.as_deref().map(text),
-            needed: image.dynamic.needed.iter().map(|name| text(name)).collect(),
-            rpath: image.dynamic.rpath.as_deref().map(text),
-            runpath: image.dynamic.runpath.as_deref().map(text),
-            interpreter: image.interpreter.as_deref().map(text),
-            functions,
+            asks: Asks::of(image),
+            functions: resolver.functions(),
             addresses: ranges
-                .chain(self.objects.starts().iter().copied())
+                .chain(resolver.objects.starts().iter().copied())
                 .collect(),
             offsets,
-            edges: self.pairs.iter().map(|(_, edge)| *edge).collect(),
+            edges,
             roots,
-            entry: self.function(image.entry),
+            entry: resolver.function(image.entry),
+            exports: self.exports(),
+            strings: strings(resolver, &self.sweep),
+            names: names(resolver),
             imports: self.imports,
-            exports,
             calls: found.calls,
             sites: found.sites,
             arguments: found.arguments,
-            strings,
-            names,
         }
     }
 
     /// Functions nothing refers to: where exceptions are caught, they can be parts of others.
-    fn unreferenced(&self) -> Vec<u32> {
-        let mut referred = vec![false; self.bounds.ranges.len()];
-        for (_, edge) in &self.pairs {
-            if let super::Destination::Node(node) = edge.destination()
+    fn unreferenced(&self, edges: &[Edge]) -> Vec<u32> {
+        let bounds = &self.resolver.bounds;
+        let mut referred = vec![false; bounds.ranges.len()];
+        for edge in edges {
+            if let Destination::Node(node) = edge.destination()
                 && let Some(slot) = usize::try_from(node).ok().and_then(|n| referred.get_mut(n))
             {
                 *slot = true;
             }
         }
-        for symbol in self.image.dynamic.symbols.iter().filter(|s| s.defined) {
-            if let Some(index) = self.bounds.containing(symbol.value) {
+        for symbol in self
+            .resolver
+            .image
+            .dynamic
+            .symbols
+            .iter()
+            .filter(|s| s.defined)
+        {
+            if let Some(index) = bounds.containing(symbol.value) {
                 referred[index] = true;
             }
         }
@@ -426,8 +359,9 @@ impl Object<'_> {
             .collect()
     }
 
-    fn exports(&mut self) -> Vec<Export> {
-        let image = self.image;
+    fn exports(&self) -> Vec<Export> {
+        let resolver = &self.resolver;
+        let image = resolver.image;
         let symbols = image.dynamic.symbols.iter();
         let visible = symbols.filter(|s| s.defined && s.global && !s.name.is_empty());
         visible
@@ -435,62 +369,16 @@ impl Object<'_> {
                 let version = image.dynamic.version(symbol);
                 let function = matches!(symbol.kind, SymbolKind::Function | SymbolKind::Indirect);
                 Export {
-                    name: text(&symbol.name),
+                    name: text(symbol.name),
                     default: version.as_ref().is_none_or(|version| version.default),
-                    version: version.map(|version| text(&version.name)),
-                    node: self
+                    version: version.map(|version| text(version.name)),
+                    node: resolver
                         .function(symbol.value)
-                        .or_else(|| self.object(symbol.value)),
+                        .or_else(|| resolver.object(symbol.value)),
                     function,
                 }
             })
             .collect()
-    }
-
-    fn names(&self) -> Vec<(u32, String)> {
-        let mut names: BTreeMap<u32, String> = BTreeMap::new();
-        let image = self.image;
-        for symbol in image.dynamic.symbols.iter().chain(&image.symbols) {
-            if !symbol.defined || symbol.name.is_empty() {
-                continue;
-            }
-            let node = self
-                .function(symbol.value)
-                .or_else(|| self.object(symbol.value));
-            if let Some(node) = node {
-                names.entry(node).or_insert_with(|| text(&symbol.name));
-            }
-        }
-        for (address, name) in &self.bounds.go {
-            if let Some(node) = self.function(*address) {
-                names.entry(node).or_insert_with(|| name.clone());
-            }
-        }
-        names.into_iter().collect()
-    }
-
-    /// Names of files that nodes refer to.
-    fn strings(&self) -> Vec<(u32, String)> {
-        let mut found: Vec<(u32, String)> = Vec::new();
-        for reference in &self.sweep.references {
-            if reference.how == Use::Address
-                && let Some(name) = file_name(self.image, reference.to)
-                && let Some(node) = self.function(reference.from)
-            {
-                found.push((node, name));
-            }
-        }
-        for relocation in data::pointers(self.image) {
-            if let Some(target) = data::local(relocation.target)
-                && let Some(name) = file_name(self.image, target)
-                && let Some(node) = self.object(relocation.address)
-            {
-                found.push((node, name));
-            }
-        }
-        found.sort_unstable();
-        found.dedup();
-        found
     }
 }
 
@@ -522,26 +410,6 @@ fn jump_table(image: &Image<'_>, bounds: &Bounds, table: u64, end: u64) -> Vec<u
         targets.push(target);
     }
     targets
-}
-
-const MAX_NAME: usize = 256;
-
-/// Text that names a file: a path, or a shared object.
-fn file_name(image: &Image<'_>, address: u64) -> Option<String> {
-    if image.is_code(address) {
-        return None;
-    }
-    let name = image.string(address, MAX_NAME)?;
-    let shared = name.windows(3).any(|part| part == b".so");
-    let path = name.first() == Some(&b'/') && name.len() > 3;
-    if !(shared || path) || !name.iter().all(|c| c.is_ascii_graphic()) {
-        return None;
-    }
-    Some(text(name))
-}
-
-pub(super) fn text(name: &[u8]) -> String {
-    String::from_utf8_lossy(name).into_owned()
 }
 
 fn build_id(image: &Image<'_>) -> Vec<u8> {

@@ -5,15 +5,24 @@
 mod cache;
 /// Data cut into the objects that pointers lead to.
 mod data;
+/// Edges in the order in which they are kept.
+mod edges;
 /// System calls, and the functions that make whichever call they are told to.
 mod entries;
 /// References to edges.
 mod graph;
+/// What references lead to.
+mod resolve;
+/// Names of nodes and of files.
+mod text;
 
 pub(crate) use cache::{SummaryCache, digest, hex};
 pub(crate) use graph::summarise;
 
 use serde::{Deserialize, Serialize};
+
+use crate::elf::Image;
+use text::text;
 
 /// Counts up whenever a summary of the same file would come out differently.
 pub(crate) const FORMAT: u32 = 4;
@@ -88,16 +97,34 @@ pub(crate) enum Language {
     Other,
 }
 
+/// What an object asks the loader for.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Asks {
+    pub(crate) needed: Vec<String>,
+    pub(crate) rpath: Option<String>,
+    pub(crate) runpath: Option<String>,
+    pub(crate) interpreter: Option<String>,
+}
+
+impl Asks {
+    pub(crate) fn of(image: &Image<'_>) -> Self {
+        let dynamic = &image.dynamic;
+        Self {
+            needed: dynamic.needed.iter().map(|name| text(name)).collect(),
+            rpath: dynamic.rpath.as_deref().map(text),
+            runpath: dynamic.runpath.as_deref().map(text),
+            interpreter: image.interpreter.as_deref().map(text),
+        }
+    }
+}
+
 /// See the module.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Summary {
     pub(crate) build_id: Vec<u8>,
     pub(crate) language: Language,
     pub(crate) soname: Option<String>,
-    pub(crate) needed: Vec<String>,
-    pub(crate) rpath: Option<String>,
-    pub(crate) runpath: Option<String>,
-    pub(crate) interpreter: Option<String>,
+    pub(crate) asks: Asks,
     /// How many of the nodes are functions; data objects follow them.
     pub(crate) functions: u32,
     /// Where each node starts.

@@ -19,7 +19,6 @@ use cofferdam_profiles::generated::{
     Answer, Confidence, Failure, FailureKind, Generated, MAX_REQUEST, Made, Origin, Provenance,
     Request, Source, VERSION,
 };
-use nix::sys::resource::Resource;
 
 use super::{CliError, bounds};
 use crate::recording::{self, Recording, split_arch};
@@ -30,13 +29,6 @@ use cofferdam_profiles::seccomp::Arch;
 #[command(hide = true)]
 pub(super) struct Arguments {}
 
-/// Seconds on a processor.
-const SECONDS: u64 = 120;
-/// Open files.
-const DESCRIPTORS: u64 = 512;
-/// The largest file it writes: a summary, in bytes.
-const FILE: u64 = 512 << 20;
-
 /// Calls that a made profile answers with ENOSYS although a recording has them: their arguments lie
 /// where no filter can look, and every C library has an older call for them.
 const KEEP_ABSENT: &[&str] = &["clone3"];
@@ -45,7 +37,7 @@ const KEEP_ABSENT: &[&str] = &["clone3"];
 pub(super) fn run(_: &Arguments) -> Result<ExitCode, CliError> {
     let mut bytes = Vec::new();
     let mut input = io::stdin().lock().take(MAX_REQUEST + 1);
-    let read = bounded().and_then(|()| input.read_to_end(&mut bytes));
+    let read = bounds::analyst().and_then(|()| input.read_to_end(&mut bytes));
     let answer = match read {
         Ok(_) => answer(&bytes),
         Err(error) => Err(failed(FailureKind::Request, &error)),
@@ -56,17 +48,6 @@ pub(super) fn run(_: &Arguments) -> Result<ExitCode, CliError> {
     let written = out.write_all(&text).and_then(|()| out.flush());
     written.map_err(CliError::Print)?;
     Ok(ExitCode::SUCCESS)
-}
-
-/// Bounds this process; nothing that it executes or reads can raise the bounds.
-fn bounded() -> io::Result<()> {
-    nix::sys::prctl::set_no_new_privs()?;
-    bounds::memory()?;
-    bounds::all(&[
-        (Resource::RLIMIT_CPU, SECONDS),
-        (Resource::RLIMIT_NOFILE, DESCRIPTORS),
-        (Resource::RLIMIT_FSIZE, FILE),
-    ])
 }
 
 fn failed(kind: FailureKind, error: &dyn std::error::Error) -> Failure {

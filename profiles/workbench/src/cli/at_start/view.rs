@@ -54,6 +54,8 @@ pub(super) struct View {
     /// By place in the request's list: where the mount lies, symlinks resolved, as seen from outside;
     /// none if there is nothing to mount it on.
     pub(super) places: Vec<Option<PathBuf>>,
+    /// The root is seen through an overlay.
+    pub(super) covered: bool,
 }
 
 const DIRECTORY: OFlag = OFlag::O_PATH
@@ -84,6 +86,7 @@ pub(super) fn make(request: &Request) -> Result<View, ViewError> {
     let mut view = View {
         bare,
         places: Vec::new(),
+        covered: incomplete,
     };
     for mount in mounts {
         let place = view.place(&root, request, mount, incomplete);

@@ -1,5 +1,7 @@
 //! `record`: what a command or a container calls.
 
+/// The static analysis of what is to be recorded, as a process of its own.
+mod analyst;
 /// Which capabilities are needed: the workload is run again without each.
 mod confirm;
 /// A container: a running one, or a new one of a bundle.
@@ -27,6 +29,7 @@ use serde::Serialize;
 
 use super::{CliError, Format, files};
 use crate::recording::{self, Recording, SynthesisError, synthesise};
+pub(super) use analyst::{Arguments as Predicting, run as predict};
 use means::{By, Running};
 use prediction::Predict;
 use summary::summary;

@@ -5,10 +5,10 @@ use std::env;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use cofferdam_analysis::{Options, RootFs, analyse};
 use cofferdam_profiles::seccomp::{Arch, Decision, Evaluator, resolve};
 use cofferdam_recorder::NotifyRecorder;
 
+use super::analyst;
 use crate::cli::container::Container;
 use crate::cli::{CliError, files};
 use crate::recording::restricted;
@@ -48,15 +48,18 @@ pub(super) fn predict(
         Predict::Profile(profile) => of_profile(profile)?,
         Predict::Analysis => of_program(root, program, path),
     };
-    for number in NotifyRecorder::always_asked() {
-        numbers.remove(&number);
-    }
-    for name in restricted() {
-        if let Some(number) = resolve(Arch::NATIVE, name) {
-            numbers.remove(&number);
-        }
-    }
+    ask_by_argument(&mut numbers);
     Ok(numbers)
+}
+
+/// Takes out the calls whose arguments are worth knowing.
+fn ask_by_argument(predicted: &mut BTreeSet<u32>) {
+    for number in NotifyRecorder::always_asked() {
+        predicted.remove(&number);
+    }
+    for number in numbers(restricted()) {
+        predicted.remove(&number);
+    }
 }
 
 fn of_profile(path: &Path) -> Result<BTreeSet<u32>, CliError> {
@@ -74,32 +77,21 @@ fn of_profile(path: &Path) -> Result<BTreeSet<u32>, CliError> {
 
 /// What cannot be analysed is not predicted, which costs time and nothing else.
 fn of_program(root: &Path, program: &str, path: Option<&str>) -> BTreeSet<u32> {
-    let root = match RootFs::open(root) {
-        Ok(root) => root,
-        Err(error) => {
-            let root = root.display();
+    match analyst::calls(root, &candidates(program, path)) {
+        Ok(names) => numbers(names.iter().map(String::as_str)),
+        Err(why) => {
             files::note(&format!(
-                "cannot predict by the files in {root}: {error}; every call asks"
+                "cannot predict what {program} calls: {why}; every call asks"
             ));
-            return BTreeSet::new();
-        }
-    };
-    let mut complaint = "it is not in the PATH".to_owned();
-    for candidate in candidates(program, path) {
-        match analyse(&root, &candidate, &Options::default()) {
-            Ok(analysis) => {
-                let names = analysis.syscalls.keys();
-                return names
-                    .filter_map(|name| resolve(Arch::NATIVE, name))
-                    .collect();
-            }
-            Err(error) => complaint = error.to_string(),
+            BTreeSet::new()
         }
     }
-    files::note(&format!(
-        "cannot predict what {program} calls: {complaint}; every call asks"
-    ));
-    BTreeSet::new()
+}
+
+fn numbers<'a>(names: impl Iterator<Item = &'a str>) -> BTreeSet<u32> {
+    names
+        .filter_map(|name| resolve(Arch::NATIVE, name))
+        .collect()
 }
 
 /// Where execvp would look for a program.
@@ -122,17 +114,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_program_is_predicted_but_for_calls_whose_arguments_matter() {
-        let of = |predict_by: &str, program: &str| {
-            let by = predict_by.parse().expect("a prediction");
-            predict(&by, Path::new("/"), program, Some("/usr/bin:/bin")).expect("predicted")
-        };
-        let numbers = of("analysis", "true");
-        let has = |name: &str| numbers.contains(&resolve(Arch::NATIVE, name).expect("a call"));
-        assert!(has("read") && has("write") && has("mmap"));
-        assert!(!has("ioctl") && !has("socket") && !has("clone"));
-        assert!(of("nothing", "true").is_empty());
-        assert!(of("analysis", "no-such-program").is_empty());
+    fn calls_whose_arguments_matter_are_asked_for() {
+        let mut predicted = numbers(["read", "ioctl", "socket", "clone", "mmap"].into_iter());
+        ask_by_argument(&mut predicted);
+        assert_eq!(predicted, numbers(["read", "mmap"].into_iter()));
+    }
+
+    #[test]
+    fn a_program_is_looked_for_as_by_execvp() {
+        let of = |program: &str| candidates(program, Some("/bin:relative:/usr/bin"));
+        assert_eq!(of("/bin/x"), [Path::new("/bin/x")]);
+        assert_eq!(of("x"), [Path::new("/bin/x"), Path::new("/usr/bin/x")]);
+        let own = env::current_dir().expect("a directory");
+        assert_eq!(of("a/x"), [own.join("a/x")]);
     }
 
     #[test]

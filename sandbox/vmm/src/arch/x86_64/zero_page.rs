@@ -13,6 +13,8 @@ use crate::memory::Memory;
 const BOOT_FLAG: u16 = 0xaa55;
 /// "HdrS".
 const HEADER: u32 = 0x5372_6448;
+/// `KASLR_FLAG` of `loadflags`: the kernel shall place its page tables, direct map and vmalloc at random.
+const KASLR: u8 = 1 << 1;
 /// A boot loader without a number of its own.
 const LOADER: u8 = 0xff;
 /// The kernel's alignment is its own affair: it is loaded where its file says.
@@ -33,6 +35,7 @@ pub(super) fn write(memory: &Memory, command_line_size: u32, initramfs: Initramf
         hdr: setup_header {
             type_of_loader: LOADER,
             boot_flag: BOOT_FLAG,
+            loadflags: KASLR,
             header: HEADER,
             cmd_line_ptr: address(COMMAND_LINE),
             cmdline_size: command_line_size,
