@@ -9,7 +9,7 @@ help:
 	@echo 'make demo     run a hardened container under containerd and Docker, print what is enforced'
 	@echo 'make test     every test, those against real engines included (root)'
 	@echo 'make test-lab the tests that want AppArmor, cgroup v2 alone or systemd, in a guest (root)'
-	@echo 'make test-lab-all   the same and the rest of the suite there, in an hour or more (root)'
+	@echo 'make test-lab-all   the same and the rest of the suite there, in half an hour or more (root)'
 	@echo 'make bench    compare with runc, crun and the Go shim on this machine (root)'
 	@echo 'make bench-profiles   judge generated profiles by real programs, write docs/profiles.md (root)'
 	@echo 'make compat   run real images under baseline and under runc, write docs/compatibility.md (root)'

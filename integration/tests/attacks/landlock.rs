@@ -10,6 +10,7 @@ use cofferdam_integration::{
     bundle::Bundle,
     command::{Cmd, Done},
     error::{At, Error, Result},
+    gate,
 };
 use serde_json::{Value, json};
 
@@ -62,14 +63,65 @@ fn document() -> Value {
     ]})
 }
 
-const POLICY: &str = "[policy.bound.landlock]\ndocuments = [\"DOCUMENT\"]\ntcp_bind = [8080]\n\
-                      tcp_connect = [9090]\n[policy.setuid]\nextends = \"bound\"\n\
-                      no_new_privileges = false\n[policy.scoped.landlock]\nsignals = \"own\"\n\
-                      abstract_sockets = \"own\"\n[policy.mounts.landlock]\nfiles = \"mounts\"\n";
+/// BEST is what a kernel may lack.
+const POLICY: &str = r#"
+[policy.strict.landlock]
+documents = ["DOCUMENT"]
+tcp_bind = [8080]
+tcp_connect = [9090]
+
+[policy.bound]
+extends = "strict"
+best_effort = BEST
+
+[policy.setuid]
+extends = "bound"
+no_new_privileges = false
+
+[policy.scoped.landlock]
+signals = "own"
+abstract_sockets = "own"
+
+[policy.mounts]
+best_effort = BEST
+[policy.mounts.landlock]
+files = "mounts"
+"#;
+
+/// The ABI versions from which ports, and signals and sockets, are bounded.
+const PORTS: u32 = 4;
+const SCOPE: u32 = 6;
+
+/// The version from which a verb of [`ATTEMPTS`] is bounded, and what the report calls it below that.
+fn since(verb: &str) -> (u32, &'static str) {
+    match verb {
+        "truncate" => (3, "truncating files"),
+        "tcp-bind" | "tcp-connect" => (PORTS, "TCP ports"),
+        "device-command" => (5, "commands to devices"),
+        _ => (1, "Landlock"),
+    }
+}
+
+/// The version of this kernel's Landlock, as `doctor` has it.
+fn abi(arena: &Arena) -> Result<u32> {
+    let doctor = arena.oci(Runtime::Cofferdam)?.arg("doctor").run()?;
+    let abi = doctor
+        .stdout
+        .split_once("ABI ")
+        .map_or("", |(_, text)| text);
+    let abi = abi.split(|c: char| !c.is_ascii_digit()).next();
+    let abi = abi.and_then(|abi| abi.parse().ok());
+    abi.ok_or_else(|| Error::Missing {
+        what: "Landlock".to_owned(),
+        remedy: "boot with lsm=landlock,...",
+    })
+}
 
 /// An arena, a policy file, and two directories to mount.
 struct Place {
     arena: Arena,
+    /// What this kernel's Landlock can bound.
+    abi: u32,
     policy: PathBuf,
     volume: PathBuf,
     secret: PathBuf,
@@ -83,7 +135,16 @@ impl Place {
         let dir = arena.enclave.dir().to_owned();
         let document_path = dir.join("access.json");
         let policy = dir.join("policy.toml");
+        let Some(abi) = gate::present(abi(&arena))? else {
+            return Ok(None);
+        };
+        // Where all that they ask for can be bounded, nothing of it may be lacking.
+        let best = match abi {
+            5.. => "[\"apparmor\"]",
+            _ => "[\"apparmor\", \"landlock\"]",
+        };
         let text = POLICY.replace("DOCUMENT", &document_path.display().to_string());
+        let text = text.replace("BEST", best);
         let (volume, secret) = (dir.join("volume"), dir.join("secret"));
         fs::create_dir_all(volume.join("in")).at("make", &volume)?;
         fs::create_dir_all(&secret).at("make", &secret)?;
@@ -98,6 +159,7 @@ impl Place {
         }
         Ok(Some(Self {
             arena,
+            abi,
             policy,
             volume,
             secret,
@@ -196,6 +258,16 @@ fn only_what_the_rules_allow_works_in_run_and_in_exec() -> Result<()> {
     let free = place.start("baseline", &free, "free")?;
     let bound = place.bundle("bound", &["attack-probe", "sleep"])?;
     let bound = place.start("bound", &bound, "bound")?;
+    let report = format!("/run/state-containerd-shim-cofferdam-v2/{bound}/record.json");
+    let report = place.arena.enclave.cmd("cat").arg(report).ok()?.stdout;
+    if place.abi < 5 {
+        let strict = place.bundle("strict", &["attack-probe", "sleep"])?;
+        strict.save()?;
+        let run = place.oci("strict")?.args(["run", "--bundle"]);
+        let run = run.arg(strict.dir()).arg("strict").run()?;
+        assert!(!run.status.success(), "{run:?}");
+        assert!(run.stderr.contains("best_effort"), "{run:?}");
+    }
     for (number, (verb, allowed, denied)) in ATTEMPTS.iter().enumerate() {
         let control = place.exec(&free, verb, denied)?;
         assert!(
@@ -203,6 +275,15 @@ fn only_what_the_rules_allow_works_in_run_and_in_exec() -> Result<()> {
             "control of {verb} {denied}: {}",
             control.how
         );
+        let (since, named) = since(verb);
+        if place.abi < since {
+            assert!(report.contains(named), "{named}: {report}");
+            gate::inapplicable(&format!(
+                "{verb}: Landlock has ABI {}, not {since}",
+                place.abi
+            ));
+            continue;
+        }
         let exec = place.exec(&bound, verb, denied)?;
         assert!(!exec.worked, "{verb} {denied} in exec: {}", exec.how);
         let kept = place.exec(&bound, verb, allowed)?;
@@ -218,7 +299,11 @@ fn only_what_the_rules_allow_works_in_run_and_in_exec() -> Result<()> {
         "on, ABI",
         "/vol/in read, write, create, remove",
         "/made/there read, write, create, remove; or above, at /made",
-        "bind TCP: 8080",
+        if place.abi < PORTS {
+            ""
+        } else {
+            "bind TCP: 8080"
+        },
     ] {
         assert!(told.stdout.contains(part), "{part}: {}", told.stdout);
     }
@@ -245,6 +330,10 @@ fn an_annotation_only_tightens() -> Result<()> {
     let Some(place) = Place::new()? else {
         return Ok(());
     };
+    if place.abi < PORTS {
+        gate::inapplicable(&format!("Landlock's ABI {} has no ports", place.abi));
+        return Ok(());
+    }
     for (policy, annotation, id) in [
         ("baseline", "tcp-bind=8080", "tightened"),
         ("bound", "off", "kept"),
@@ -272,6 +361,10 @@ fn the_scope_keeps_signals_and_abstract_sockets_inside() -> Result<()> {
     let Some(place) = Place::new()? else {
         return Ok(());
     };
+    if place.abi < SCOPE {
+        gate::inapplicable(&format!("Landlock's ABI {} has no scopes", place.abi));
+        return Ok(());
+    }
     for (policy, reaches) in [("baseline", true), ("scoped", false)] {
         let bundle = place.bundle(policy, &["attack-probe", "listen-abstract", "neighbour"])?;
         let id = place.start(policy, &bundle, policy)?;

@@ -1,6 +1,7 @@
 //! One policy with every field settled.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
@@ -112,6 +113,12 @@ pub enum BestEffort {
     /// A user namespace of the container's own, where the kernel refuses one, no ids are left, or a
     /// file system cannot show its files with other owners.
     UserNamespace,
+}
+
+impl fmt::Display for BestEffort {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.serialize(f)
+    }
 }
 
 /// Which capabilities a container may have.
@@ -269,6 +276,15 @@ impl Policy {
     /// Whether a bind mount may show files that belong to nobody in the container's user namespace.
     pub fn may_mount_unmapped(&self) -> bool {
         self.mounts.unmapped == Verdict::Allow
+    }
+
+    /// The line that takes `one` as best effort too: what a policy lists takes the place of what the extended one
+    /// does.
+    pub(crate) fn with_best_effort(&self, one: BestEffort) -> String {
+        let mut list = self.best_effort.clone();
+        list.insert(one);
+        let names: Vec<_> = list.iter().map(|name| format!("\"{name}\"")).collect();
+        format!("best_effort = [{}]", names.join(", "))
     }
 
     /// How an administrator would loosen this policy by `line`.

@@ -1,5 +1,5 @@
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs, io,
     path::{Path, PathBuf},
     process::Command,
@@ -98,7 +98,11 @@ fn job(artifacts: &Artifacts, steps: &[Step], target: &Path) -> Result<Job> {
             job.add(path, &format!("target/{}", below.display()))?;
         }
     }
-    for kept in cached()? {
+    let read: BTreeSet<_> = steps.iter().flat_map(|step| step.cache).collect();
+    let read = read.into_iter().map(|below| test_cache().join(below));
+    // What is not there the test will miss, and say how to get.
+    let read = read.filter(|path| path.exists());
+    for kept in cached()?.into_iter().chain(read) {
         let below = kept.strip_prefix(test_cache()).unwrap_or(&kept);
         job.add_tree(&kept, &format!("cache/{}", below.display()))?;
     }

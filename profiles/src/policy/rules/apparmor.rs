@@ -183,7 +183,7 @@ fn unenforceable(asked: &str, why: &str, remedy: &str, judge: &mut Judge<'_>) {
         asked: "the AppArmor profile that the policy has made".to_owned(),
         stripped: "",
         why,
-        allow: "best_effort = [\"apparmor\"]",
+        allow: &judge.policy.with_best_effort(BestEffort::Apparmor),
         instead: remedy,
     });
 }

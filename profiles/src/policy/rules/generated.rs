@@ -58,13 +58,14 @@ pub(super) fn made(
         );
         return None;
     }
+    let line = judge.policy.with_best_effort(BestEffort::GeneratedSeccomp);
     judge.deny(Request {
         rule: Rule::Seccomp,
         field: FIELD,
         asked: asked.to_owned(),
         stripped: "",
         why: &format!("none could be made: {why}"),
-        allow: "seccomp = \"intersect\"` or `best_effort = [\"generated-seccomp\"]",
+        allow: &format!("seccomp = \"intersect\"` or `{line}"),
         instead: remedy,
     });
     None

@@ -142,17 +142,15 @@ fn apparmor(profile: String, host: &HostFacts, judge: &mut Judge<'_>) -> Option<
         );
         return None;
     }
+    let line = || judge.policy.with_best_effort(BestEffort::Apparmor);
+    let allow = engines.then(line).unwrap_or_default();
     judge.deny(Request {
         rule: Rule::Apparmor,
         field: FIELD,
         asked: format!("the AppArmor profile {profile:?}"),
         stripped: "",
         why: "this kernel has no AppArmor, so the profile would not be enforced",
-        allow: if engines {
-            "best_effort = [\"apparmor\"]"
-        } else {
-            ""
-        },
+        allow: &allow,
         instead: "start the kernel with AppArmor (lsm=...,apparmor), or do not ask for the profile",
     });
     None
@@ -237,7 +235,7 @@ fn selinux(field: &str, label: String, host: &HostFacts, judge: &mut Judge<'_>) 
         asked: format!("the SELinux label {label:?}"),
         stripped: "",
         why: "this kernel has no SELinux, so the label would not be enforced",
-        allow: "best_effort = [\"selinux\"]",
+        allow: &judge.policy.with_best_effort(BestEffort::Selinux),
         instead: "turn SELinux off in the engine (label=disable, enable_selinux = false)",
     });
     None

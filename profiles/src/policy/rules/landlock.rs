@@ -126,7 +126,7 @@ fn report(gap: Gap, abi: Option<u32>, judge: &mut Judge<'_>) {
         asked,
         stripped: "",
         why: &why,
-        allow: "best_effort = [\"landlock\"]",
+        allow: &judge.policy.with_best_effort(BestEffort::Landlock),
         instead: "start a newer kernel with Landlock (lsm=landlock,...)",
     });
 }
