@@ -3,13 +3,14 @@ CARGO ?= $(shell command -v cargo || echo $(HOME)/.cargo/bin/cargo)
 FUZZ_SECONDS ?= 60
 export COFFERDAM_REQUIRE_ROOT ?= 1
 
-.PHONY: help setup engines programs bindfs images light-images kernel guest profiles build install demo test test-lab test-lab-all unit soak bench bench-profiles bench-recorder compat lint fuzz clean
+.PHONY: help setup engines programs bindfs images light-images kernel guest profiles build install demo test test-lab test-lab-all test-microvm unit soak bench bench-profiles bench-recorder compat lint fuzz clean
 
 help:
 	@echo 'make demo     run a hardened container under containerd and Docker, print what is enforced'
 	@echo 'make test     every test, those against real engines included (root)'
 	@echo 'make test-lab the tests that want AppArmor, cgroup v2 alone or systemd, in a guest (root)'
 	@echo 'make test-lab-all   the same and the rest of the suite there, in half an hour or more (root)'
+	@echo 'make test-microvm   virtual machines, in the lab (root)'
 	@echo 'make bench    compare with runc, crun and the Go shim on this machine (root)'
 	@echo 'make bench-profiles   judge generated profiles by real programs, write docs/profiles.md (root)'
 	@echo 'make compat   run real images under baseline and under runc, write docs/compatibility.md (root)'
@@ -66,11 +67,15 @@ test: build engines programs light-images profiles guest
 	COFFERDAM_REQUIRE_PROFILES=1 $(CARGO) test --locked --workspace --no-fail-fast
 
 # In QEMU; docs/lab.md says how. The lab is made by the first run.
-test-lab: build bindfs
+test-lab: build bindfs guest
 	@$(CARGO) xtask test-lab
 
+# Machines of sandbox/vmm, alone; `make test-lab` runs them too.
+test-microvm: build guest
+	@$(CARGO) xtask test-lab microvm
+
 # The slow steps too: an hour and more where QEMU emulates.
-test-lab-all: build engines bindfs
+test-lab-all: build engines bindfs guest
 	@$(CARGO) xtask test-lab --all
 
 soak: build engines
