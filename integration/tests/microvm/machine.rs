@@ -12,6 +12,7 @@ use cofferdam_integration::{
     binaries::cache_dir,
     error::{At, Error, Result},
     gate::{self, Guest},
+    initramfs,
 };
 use cofferdam_vmm::config::VsockConfig;
 use cofferdam_vmm::{Vm, VmConfig};
@@ -35,7 +36,7 @@ pub(crate) fn prepare() -> Result<Option<(VmConfig, TempDir)>> {
     }
     let dir = tempfile::tempdir().at("make", std::env::temp_dir())?;
     let initramfs = dir.path().join("initramfs.cpio");
-    write_initramfs(&initramfs)?;
+    initramfs::write(&initramfs, Path::new(env!("CARGO_BIN_EXE_vm-probe")))?;
     let config = VmConfig {
         kernel: kernel()?,
         initramfs,
@@ -63,25 +64,6 @@ fn kernel() -> Result<PathBuf> {
             what: "the kernel of microVMs".to_owned(),
             remedy: "make guest",
         })
-}
-
-fn write_initramfs(path: &Path) -> Result<()> {
-    let program = Path::new(env!("CARGO_BIN_EXE_vm-probe"));
-    let bytes = fs::read(program).at("read", program)?;
-    let mut file = File::create(path).at("make", path)?;
-    let node = |name: &str, mode| cpio::newc::Builder::new(name).mode(mode);
-    let size = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
-    (|| {
-        // Before there is a devtmpfs the kernel opens this one for the first process.
-        node("dev", 0o040_755).write(&mut file, 0).finish()?;
-        let console = node("dev/console", 0o020_600).rdev_major(5).rdev_minor(1);
-        console.write(&mut file, 0).finish()?;
-        let mut init = node("init", 0o100_755).write(&mut file, size);
-        init.write_all(&bytes)?;
-        init.finish()?;
-        cpio::newc::trailer(&mut file).map(drop)
-    })()
-    .at("write", path)
 }
 
 impl Machine {
