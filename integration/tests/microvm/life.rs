@@ -120,3 +120,40 @@ fn a_pause_stops_it_and_its_state_is_plain_data() -> Result<()> {
     }
     Ok(())
 }
+
+/// vCPUs write to the console themselves: with one at work it grows.
+#[test]
+fn a_pause_stops_processors_and_a_short_run_between_two_is_one() -> Result<()> {
+    let Some(machine) = Machine::boot(|config, _| config.vcpus = 2)? else {
+        return Ok(());
+    };
+    let _flood = machine.request("flood 1000000").expect("the probe listens");
+    let console = machine.dir.path().join("console");
+    let written = || fs::metadata(&console).map_or(0, |file| file.len());
+    let grows = |before: u64| {
+        let started = std::time::Instant::now();
+        while written() <= before {
+            assert!(started.elapsed() < LIMIT, "nothing is written");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    };
+    grows(written());
+    for _ in 0..5 {
+        machine.vm.pause().expect("pause");
+        let before = written();
+        std::thread::sleep(Duration::from_millis(300));
+        assert_eq!(written(), before);
+        machine.vm.resume();
+        grows(before);
+    }
+    for _ in 0..200 {
+        assert_eq!(machine.vm.pause().expect("pause").vcpus.len(), 2);
+        machine.vm.resume();
+    }
+    // One after another, too.
+    machine.vm.pause().expect("pause");
+    assert_eq!(machine.vm.pause().expect("pause again").vcpus.len(), 2);
+    machine.vm.resume();
+    grows(written());
+    Ok(())
+}

@@ -56,7 +56,11 @@ pub(crate) fn prepare() -> Result<Option<(VmConfig, TempDir)>> {
 fn kernel() -> Result<PathBuf> {
     let guests = cache_dir().join("guest");
     let entries = fs::read_dir(&guests).at("list", &guests)?;
-    let found = entries.flatten().map(|entry| entry.path().join("vmlinux"));
+    // Others are being made just now.
+    let made = entries
+        .flatten()
+        .filter(|entry| entry.path().join(".complete").exists());
+    let found = made.map(|entry| entry.path().join("vmlinux"));
     found
         .into_iter()
         .find(|path| path.exists())

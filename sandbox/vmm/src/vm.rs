@@ -51,7 +51,7 @@ pub enum End {
     Wrong(VmError),
 }
 
-/// What a paused machine is, but its memory and what KVM emulates.
+/// What a paused machine is, but its memory, what KVM emulates, and the streams between host and guest.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct VmState {
     /// Each vCPU.
@@ -115,7 +115,8 @@ impl Vm {
         })
     }
 
-    /// Waits so long for the machine's end, or without limit.
+    /// Waits so long for the machine's end, or without limit; one thread at a time. None come where the time is up, or
+    /// the end was told before.
     #[must_use]
     pub fn wait(&self, limit: Option<Duration>) -> Option<End> {
         let stops = self.stops.lock().unwrap_or_else(PoisonError::into_inner);
@@ -173,12 +174,12 @@ fn attach_serial(machine: &Machine, log: Log) -> VmResult<Arc<Mutex<Serial>>> {
 fn attach_devices(machine: &Machine, config: &VmConfig) -> VmResult<Vec<Arc<Transport>>> {
     let mut devices: Vec<Box<dyn Device>> = vec![Box::new(Entropy)];
     if let Some(vsock) = &config.vsock {
-        let listener = Vsock::listen(&vsock.socket).map_err(|source| VmError::File {
+        let device = Vsock::bind(vsock.cid, &vsock.socket).map_err(|source| VmError::File {
             action: "listen at",
             path: vsock.socket.clone(),
             source,
         })?;
-        devices.push(Box::new(Vsock::new(vsock.cid, listener)));
+        devices.push(Box::new(device));
     }
     for disk in &config.disks {
         devices.push(Box::new(Block::open(disk)?));

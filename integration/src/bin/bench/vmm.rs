@@ -56,7 +56,7 @@ pub(crate) fn measure(rows: &mut Rows, rounds: usize, place: &Path) -> Result<()
             "qemu" => qemu(&config),
             _ => {
                 let mut command = Command::new(place.join("cofferdam-vmm"));
-                command.arg(&description).arg("/dev/stdout");
+                command.arg(&description).arg("/proc/self/fd/1");
                 command
             }
         };

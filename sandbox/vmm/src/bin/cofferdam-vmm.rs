@@ -1,6 +1,7 @@
 //! `cofferdam-vmm`: runs one machine until it ends.
 
 use std::fs::File;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::process::ExitCode;
 
 use cofferdam_vmm::error::chain;
@@ -11,7 +12,14 @@ cofferdam-vmm: runs one virtual machine until it ends
 
 Usage: cofferdam-vmm DESCRIPTION [CONSOLE]
 
-DESCRIPTION is a JSON file; CONSOLE is where the first MiB of what the guest writes to its serial port goes.
+DESCRIPTION is a JSON file:
+  kernel, initramfs    files: an ELF x86-64 vmlinux, and a cpio archive
+  memory               MiB, 32 to 1048576
+  vcpus                1 to 32; 1 if not given
+  command_line         added to the kernel's
+  vsock                {\"cid\": 3 or more, \"socket\": PATH}: connect there and say CONNECT PORT
+  disks                [{\"path\": FILE, \"writable\": false}, ...]
+CONSOLE is where the first MiB of what the guest writes to its serial port goes. Needs /dev/kvm.
 Exit status: 0 the guest ended the machine, 1 it could not be made or go on, 2 wrong arguments.
 
 Example:
@@ -53,8 +61,15 @@ fn run(description: &str, console: Option<&str>) -> Result<(), String> {
         .map_err(|error| format!("cannot read {description}: {error}"))?;
     let config: VmConfig = serde_json::from_slice(&text)
         .map_err(|error| format!("cannot use {description}: {error}"))?;
-    let console = console
-        .map(|path| File::create(path).map_err(|error| format!("cannot make {path}: {error}")));
+    let console = console.map(|path| {
+        File::options()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(path)
+            .map_err(|error| format!("cannot make {path}: {error}"))
+    });
     let vm = Vm::boot(&config, console.transpose()?).map_err(|error| chain(&error))?;
     let end = vm.wait(None);
     if let Some(time) = vm.boot_time() {

@@ -30,7 +30,9 @@ enum Order {
 #[derive(Debug)]
 struct Orders {
     order: Order,
-    /// How many wait.
+    /// Which pause it is: who has slept through a short run must still be told apart from who was there.
+    pause: u64,
+    /// How many wait, and have said so in this pause.
     paused: usize,
 }
 
@@ -46,6 +48,7 @@ impl Control {
         Self {
             orders: Mutex::new(Orders {
                 order: Order::Pause,
+                pause: 0,
                 paused: 0,
             }),
             changed: Condvar::new(),
@@ -57,25 +60,31 @@ impl Control {
     }
 
     fn give(&self, order: Order) {
-        self.lock().order = order;
+        let mut orders = self.lock();
+        if order == Order::Pause {
+            orders.pause += 1;
+            orders.paused = 0;
+        }
+        orders.order = order;
         self.changed.notify_all();
     }
 
     /// Returns once the vCPU shall run, or false once it shall end. `on_pause` is called at the beginning of
-    /// a pause.
+    /// each pause.
     fn obey(&self, mut on_pause: impl FnMut()) -> bool {
         let mut orders = self.lock();
-        if orders.order == Order::Pause {
-            on_pause();
-            orders.paused += 1;
-            self.changed.notify_all();
-            while orders.order == Order::Pause {
-                orders = self
-                    .changed
-                    .wait(orders)
-                    .unwrap_or_else(PoisonError::into_inner);
+        let mut seen = None;
+        while orders.order == Order::Pause {
+            if seen != Some(orders.pause) {
+                seen = Some(orders.pause);
+                on_pause();
+                orders.paused += 1;
+                self.changed.notify_all();
             }
-            orders.paused -= 1;
+            orders = self
+                .changed
+                .wait(orders)
+                .unwrap_or_else(PoisonError::into_inner);
         }
         orders.order == Order::Run
     }
@@ -138,6 +147,8 @@ impl Vcpus {
             let handle = Builder::new()
                 .name(format!("vcpu{index}"))
                 .spawn(move || {
+                    // Whoever started this process may have blocked it.
+                    let _ = SigSet::from(KICK).thread_unblock();
                     if let Some(stop) = runner.run() {
                         // Nobody listens where the machine is being ended.
                         drop(stops.send(stop));
@@ -163,6 +174,9 @@ impl Vcpus {
                 .iter()
                 .any(|thread| thread.handle.is_finished())
             {
+                // The others go on to their own ends.
+                drop(orders);
+                self.resume();
                 return Err(VmError::Ended);
             }
             self.kick();
@@ -218,6 +232,7 @@ impl Runner {
         let control = Arc::clone(&self.control);
         loop {
             let running = control.obey(|| {
+                self.complete();
                 let state = VcpuState::read(&self.fd, &self.msrs);
                 *self.state.lock().unwrap_or_else(PoisonError::into_inner) = Some(state);
             });
@@ -240,6 +255,15 @@ impl Runner {
                 Err(error) => return Some(self.wrong(format!("KVM cannot run it: {error}"))),
             }
         }
+    }
+
+    /// KVM ends an instruction that left the guest only when the guest is entered again: here at once, and out again
+    /// before the next one (api.rst, KVM_RUN).
+    fn complete(&mut self) {
+        self.fd.set_kvm_immediate_exit(1);
+        // Interrupted, as it is meant to be; whatever else it says it says again.
+        drop(self.fd.run());
+        self.fd.set_kvm_immediate_exit(0);
     }
 
     fn wrong(&self, why: String) -> Stop {

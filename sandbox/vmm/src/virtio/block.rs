@@ -13,7 +13,8 @@ use crate::error::{VmError, VmResult};
 
 /// Bytes; what the driver counts in.
 const SECTOR: u64 = 512;
-/// Features: only to be read, and flushing.
+/// Features: how many buffers a request may have, only to be read, and flushing.
+const SEGMENTS: u64 = 1 << 2;
 const READ_ONLY: u64 = 1 << 5;
 const FLUSH: u64 = 1 << 9;
 /// Kinds of requests.
@@ -27,6 +28,10 @@ const FAILED: u8 = 1;
 const UNKNOWN: u8 = 2;
 /// A request's first bytes: kind, a word without meaning, the sector.
 const HEADER: usize = 16;
+/// The most buffers of a request, and the most bytes: what one request keeps the devices' thread busy with. Linux asks
+/// for 1.25 MiB at once.
+const MOST_BUFFERS: u32 = 126;
+const MOST_BYTES: u64 = 4 << 20;
 /// The identity that a driver may ask for, bytes.
 const ID_SIZE: usize = 20;
 
@@ -103,7 +108,7 @@ impl Block {
             .ok_or_else(outside)?;
         let from = request.sector.checked_mul(SECTOR).ok_or_else(outside)?;
         let end = from.checked_add(total).ok_or_else(outside)?;
-        if end > self.sectors * SECTOR || total % SECTOR != 0 {
+        if end > self.sectors * SECTOR || total % SECTOR != 0 || total > MOST_BYTES {
             return Err(outside());
         }
         self.file.seek(SeekFrom::Start(from))?;
@@ -152,7 +157,12 @@ struct Request {
 impl Request {
     /// A header to read, buffers of one direction, a byte to write.
     fn parse(chain: Chain<'_>, queues: &Queues<'_>) -> Result<Self, DeviceError> {
-        let mut descriptors: Vec<_> = chain.collect();
+        // With the header and the status. Tables of descriptors in descriptors could be longer than any ring.
+        let most = usize::try_from(MOST_BUFFERS).unwrap_or(0) + 2;
+        let mut descriptors: Vec<_> = chain.take(most + 1).collect();
+        if descriptors.len() > most {
+            return Err(DeviceError::Chain("it has too many buffers"));
+        }
         let last = descriptors.pop().ok_or(DeviceError::Chain("it is empty"))?;
         if !last.is_write_only() || last.len() == 0 {
             return Err(DeviceError::Chain("there is no place for the status"));
@@ -195,10 +205,11 @@ impl Device for Block {
     }
 
     fn features(&self) -> u64 {
+        let always = SEGMENTS | FLUSH;
         if self.writable {
-            FLUSH
+            always
         } else {
-            FLUSH | READ_ONLY
+            always | READ_ONLY
         }
     }
 
@@ -207,7 +218,11 @@ impl Device for Block {
     }
 
     fn config(&self) -> Vec<u8> {
-        self.sectors.to_le_bytes().to_vec()
+        // The capacity, the size of a buffer, which has no limit of its own, and their number.
+        let mut config = self.sectors.to_le_bytes().to_vec();
+        config.extend(u32::MAX.to_le_bytes());
+        config.extend(MOST_BUFFERS.to_le_bytes());
+        config
     }
 
     fn reset(&mut self) {}

@@ -52,7 +52,13 @@ pub struct Queues<'a> {
     pub(super) memory: &'a Memory,
     pub(super) queues: &'a mut [Queue],
     pub(super) interrupt: &'a Interrupt,
+    /// How many chains may still be taken in this call.
+    left: u16,
 }
+
+/// The chains that a device takes in one call: no more than a full ring, so that a guest that fills it as fast as it
+/// is emptied keeps the thread from no other device.
+const MOST_CHAINS: u16 = 256;
 
 impl<'a> Queues<'a> {
     /// For a device's own tests and the fuzz targets; the transport makes them else.
@@ -61,6 +67,7 @@ impl<'a> Queues<'a> {
             memory,
             queues,
             interrupt,
+            left: MOST_CHAINS,
         }
     }
 
@@ -70,7 +77,8 @@ impl<'a> Queues<'a> {
         self.memory
     }
 
-    /// The next chain that the guest put into the queue. After the last one the guest rings for new ones.
+    /// The next chain that the guest put into the queue. After the last one the guest rings for new ones. None come,
+    /// either, once so many were taken as one call may: then the device is called again.
     ///
     /// # Errors
     ///
@@ -79,15 +87,23 @@ impl<'a> Queues<'a> {
         let Some(queue) = self.queues.get_mut(index) else {
             return Ok(None);
         };
-        loop {
-            if let Some(chain) = queue.iter(self.memory)?.next() {
-                return Ok(Some(chain));
-            }
-            // From now on the guest rings for what it adds; what it has added meanwhile it did not ring for.
-            if !queue.enable_notification(self.memory)? {
-                return Ok(None);
-            }
+        if self.left == 0 {
+            return Ok(None);
         }
+        self.left -= 1;
+        if let Some(chain) = queue.iter(self.memory)?.next() {
+            return Ok(Some(chain));
+        }
+        // From now on the guest rings for what it adds; what it has added meanwhile it did not ring for.
+        if queue.enable_notification(self.memory)? {
+            return Ok(queue.iter(self.memory)?.next());
+        }
+        Ok(None)
+    }
+
+    /// Whether the device stopped because it took so many as it may.
+    pub(super) const fn is_tired(&self) -> bool {
+        self.left == 0
     }
 
     /// Puts the last chain back: it will be the next again.

@@ -265,12 +265,15 @@ impl Transport {
         if inner.registers.status & (DRIVER_OK | NEEDS_RESET | FAILED) != DRIVER_OK {
             return;
         }
-        let mut queues = Queues {
-            memory: &self.memory,
-            queues: &mut inner.queues,
-            interrupt: &self.interrupt,
-        };
-        if let Err(error) = work(&mut *inner.device, &mut queues) {
+        let mut queues = Queues::new(&self.memory, &mut inner.queues, &self.interrupt);
+        let outcome = work(&mut *inner.device, &mut queues);
+        if queues.is_tired() {
+            // All of them: it is not known which it was.
+            for bell in &self.doorbells {
+                drop(bell.write(1));
+            }
+        }
+        if let Err(error) = outcome {
             crate::vm::say(format_args!(
                 "the guest's {:?} device stops: {}",
                 inner.device.kind(),

@@ -24,6 +24,8 @@ pub(super) struct EventThread {
 struct Halt {
     wanted: bool,
     reached: bool,
+    /// There is no thread any more.
+    ended: bool,
 }
 
 struct Control {
@@ -97,7 +99,7 @@ impl EventThread {
         let mut halt = control.halt.lock().unwrap_or_else(PoisonError::into_inner);
         halt.wanted = true;
         control.wake();
-        while !halt.reached && !self.handle.as_ref().is_none_or(JoinHandle::is_finished) {
+        while !halt.reached && !halt.ended {
             halt = control
                 .changed
                 .wait(halt)
@@ -116,7 +118,19 @@ impl EventThread {
     }
 }
 
+/// Tells whoever waits that the thread has ended, however it does.
+struct Ended<'a>(&'a Control);
+
+impl Drop for Ended<'_> {
+    fn drop(&mut self) {
+        let mut halt = self.0.halt.lock().unwrap_or_else(PoisonError::into_inner);
+        halt.ended = true;
+        self.0.changed.notify_all();
+    }
+}
+
 fn serve(mut manager: EventManager<Subscriber>, control: &Control) {
+    let _ended = Ended(control);
     while !control.end.load(Ordering::SeqCst) {
         control.halt_if_wanted();
         match manager.run() {

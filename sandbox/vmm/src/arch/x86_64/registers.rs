@@ -41,7 +41,7 @@ const EXTERNAL: u32 = 0b111 << 8;
 const NON_MASKABLE: u32 = 0b100 << 8;
 const DELIVERY: u32 = 0b111 << 8;
 
-/// All state of a vCPU, as plain data.
+/// The state of a vCPU, as plain data: all but what its vector registers have above 128 bits (`KVM_GET_XSAVE2`).
 #[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
 pub struct VcpuState {
     /// Running, halted or waiting to be started.

@@ -47,6 +47,8 @@ pub(super) struct Connection {
     /// The guest will send no more; whether it will take no more, either.
     guest_ended: bool,
     guest_gone: bool,
+    /// The guest knows the stream no more; what it sent goes to the host all the same.
+    forgotten: bool,
     /// For the host, of which so many bytes at the front are not the guest's.
     outgoing: VecDeque<u8>,
     own: usize,
@@ -74,6 +76,7 @@ impl Connection {
             end_told: false,
             guest_ended: false,
             guest_gone: false,
+            forgotten: false,
             outgoing: VecDeque::new(),
             own: 0,
             told: 0,
@@ -92,10 +95,20 @@ impl Connection {
 
     /// Whether the guest must hear something, as far as is known without reading.
     pub(super) const fn is_due(&self) -> bool {
+        !self.forgotten && self.is_owed()
+    }
+
+    const fn is_owed(&self) -> bool {
         self.request_owed
             || self.credit_owed
             || (self.open && self.readable && self.ended.is_none() && self.guest_credit() > 0)
             || (self.ended.is_some() && !self.end_told)
+    }
+
+    /// Whether something waits for the host.
+    #[cfg(test)]
+    pub(super) fn is_holding(&self) -> bool {
+        !self.outgoing.is_empty()
     }
 
     /// A packet of the guest's.
@@ -109,6 +122,8 @@ impl Connection {
                 self.own = answer.len();
                 self.outgoing.extend(answer.into_bytes());
             }
+            // It does not wait for what it sent to arrive.
+            op::RST if self.guest_ended && !self.outgoing.is_empty() => self.forgotten = true,
             op::RST => return Left::Over,
             _ if !self.open => return Left::Broken,
             op::RW if !self.guest_ended => {
@@ -144,6 +159,10 @@ impl Connection {
     /// Something happened at the host's end.
     pub(super) fn happened(&mut self) -> Left {
         self.readable = true;
+        // Nothing of the host's is left to be read: it ended before, or was never let in.
+        if (!self.open || self.ended.is_some()) && self.has_gone() {
+            return Left::Broken;
+        }
         self.flush()
     }
 
@@ -169,6 +188,9 @@ impl Connection {
         }
         if !self.outgoing.is_empty() {
             return Left::Open;
+        }
+        if self.forgotten {
+            return Left::Over;
         }
         if self.guest_ended && self.guest_gone {
             return Left::Broken;

@@ -9,7 +9,7 @@ mod muxer;
 use std::io;
 use std::os::fd::AsRawFd as _;
 use std::os::unix::net::UnixListener;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use virtio_vsock::packet::{PKT_HEADER_SIZE, VsockPacket};
 
@@ -55,6 +55,8 @@ pub(crate) struct Header {
 pub struct Vsock {
     cid: u64,
     listener: UnixListener,
+    /// Removed with the device.
+    path: Option<PathBuf>,
     muxer: Muxer,
 }
 
@@ -65,8 +67,20 @@ impl Vsock {
         Self {
             cid: cid.into(),
             listener,
+            path: None,
             muxer: Muxer::default(),
         }
+    }
+
+    /// A device that listens at this path, where nothing may be yet, and that leaves nothing there.
+    ///
+    /// # Errors
+    ///
+    /// What the kernel says.
+    pub fn bind(cid: u32, path: &Path) -> io::Result<Self> {
+        let mut device = Self::new(cid, Self::listen(path)?);
+        device.path = Some(path.to_owned());
+        Ok(device)
     }
 
     /// Listens at this path, where nothing may be yet.
@@ -139,6 +153,15 @@ impl Vsock {
             queues.done(RX, head, written)?;
         }
         queues.tell(RX)
+    }
+}
+
+impl Drop for Vsock {
+    fn drop(&mut self) {
+        if let Some(path) = &self.path {
+            // Somebody may have removed it.
+            drop(std::fs::remove_file(path));
+        }
     }
 }
 

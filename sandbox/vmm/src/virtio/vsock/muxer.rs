@@ -209,3 +209,159 @@ impl Muxer {
         self.grave.clear();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read as _, Write as _};
+    use std::net::Shutdown;
+
+    use super::*;
+    use crate::virtio::vsock::Vsock;
+
+    /// A guest's half, played here, and a host that connected to port 7.
+    struct Played {
+        muxer: Muxer,
+        host: UnixStream,
+        ports: (u32, u32),
+        _dir: tempfile::TempDir,
+    }
+
+    impl Played {
+        fn new() -> Self {
+            let dir = tempfile::tempdir().expect("a directory");
+            let path = dir.path().join("socket");
+            let listener = Vsock::listen(&path).expect("listen");
+            let mut host = UnixStream::connect(&path).expect("connect");
+            host.write_all(b"CONNECT 7\n").expect("write");
+            let mut muxer = Muxer::default();
+            muxer.accept(&listener);
+            let request = muxer.next(None).expect("a request").0;
+            assert_eq!((request.op, request.guest_port), (op::REQUEST, 7));
+            Self {
+                muxer,
+                host,
+                ports: (request.host_port, 7),
+                _dir: dir,
+            }
+        }
+
+        fn say(&mut self, op: u16, flags: u32, data: &mut [u8]) {
+            let (host_port, guest_port) = self.ports;
+            let header = Header {
+                host_port,
+                guest_port,
+                op,
+                flags,
+                buf_alloc: 1000,
+                fwd_cnt: 0,
+            };
+            let data = VolatileSlice::from(data);
+            self.muxer.receive(header, Some(&data));
+        }
+
+        fn hear(&mut self) -> Option<(u16, u32)> {
+            let mut room = [0; 4096];
+            let room = VolatileSlice::from(&mut room[..]);
+            let (header, size) = self.muxer.next(Some(&room))?;
+            Some((header.op, size))
+        }
+
+        fn accept(&mut self) {
+            self.say(op::RESPONSE, 0, &mut []);
+            let mut line = [0; 14];
+            self.host.read_exact(&mut line).expect("an answer");
+            assert!(line.starts_with(b"OK "));
+        }
+    }
+
+    #[test]
+    fn more_than_the_credit_breaks_the_stream() {
+        let mut played = Played::new();
+        played.accept();
+        // The host reads nothing: its socket takes some, and no more than the credit is kept.
+        let mut rounds = 0;
+        while played.hear().is_none_or(|heard| heard.0 != op::RST) {
+            played.say(op::RW, 0, &mut [1; 8192]);
+            rounds += 1;
+            assert!(rounds < 1000, "it takes without end");
+        }
+        assert!(played.muxer.streams.is_empty() && played.muxer.tokens.is_empty());
+    }
+
+    #[test]
+    fn no_more_is_sent_than_the_guest_takes() {
+        let mut played = Played::new();
+        played.accept();
+        played.host.write_all(&[1; 5000]).expect("write");
+        assert_eq!(played.hear(), Some((op::RW, 1000)));
+        assert_eq!(played.hear(), None);
+    }
+
+    #[test]
+    fn what_was_sent_arrives_though_the_guest_forgets() {
+        let mut played = Played::new();
+        played.accept();
+        let mut sent = 0;
+        // Until the host's socket takes no more.
+        loop {
+            played.say(op::RW, 0, &mut [1; 8192]);
+            sent += 8192;
+            let Some(Stream::Connection(one)) = played.muxer.streams.values().next() else {
+                panic!("the stream is gone");
+            };
+            if one.is_holding() {
+                break;
+            }
+        }
+        played.say(op::SHUTDOWN, 3, &mut []);
+        played.say(op::RST, 0, &mut []);
+        assert!(!played.muxer.has_due());
+        let token = *played.muxer.streams.keys().next().expect("it drains");
+        let mut got = 0;
+        let mut room = vec![0; 1 << 16];
+        while got < sent {
+            got += played.host.read(&mut room).expect("read");
+            played.muxer.happened(token);
+        }
+        played.muxer.bury();
+        assert_eq!(played.host.read(&mut room).expect("read"), 0);
+        assert!(played.muxer.streams.is_empty());
+    }
+
+    #[test]
+    fn hosts_that_go_leave_nothing() {
+        // Before the guest answered, after it did, and after a half of it went.
+        for case in 0..3 {
+            let mut played = Played::new();
+            let token = *played.muxer.streams.keys().next().expect("a stream");
+            if case > 0 {
+                played.accept();
+            }
+            if case == 2 {
+                played.host.shutdown(Shutdown::Write).expect("shut down");
+                played.muxer.happened(token);
+                assert_eq!(played.hear(), Some((op::SHUTDOWN, 0)));
+            }
+            let (other, _) = UnixStream::pair().expect("a pair");
+            drop(std::mem::replace(&mut played.host, other));
+            played.muxer.happened(token);
+            let last = std::iter::from_fn(|| played.hear()).last();
+            assert!(
+                last.is_some_and(|(op, _)| op == op::RST || op == op::SHUTDOWN),
+                "{case}"
+            );
+            assert!(played.muxer.streams.is_empty(), "{case}");
+        }
+    }
+
+    #[test]
+    fn refusals_do_not_pile_up() {
+        let mut played = Played::new();
+        for port in 0..10_000 {
+            played.ports = (port, port);
+            played.say(op::RW, 0, &mut [1; 10]);
+            played.say(op::RST, 0, &mut []);
+        }
+        assert_eq!(played.muxer.refusals.len(), MOST_REFUSALS);
+    }
+}
