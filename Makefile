@@ -3,19 +3,21 @@ CARGO ?= $(shell command -v cargo || echo $(HOME)/.cargo/bin/cargo)
 FUZZ_SECONDS ?= 60
 export COFFERDAM_REQUIRE_ROOT ?= 1
 
-.PHONY: help setup engines programs bindfs images light-images kernel guest profiles build install demo test test-lab test-lab-all unit soak bench bench-profiles bench-recorder compat lint fuzz clean
+.PHONY: help setup engines programs bindfs images light-images kernel guest profiles build install demo test test-lab test-lab-all test-microvm unit soak bench bench-profiles bench-recorder bench-vmm compat lint fuzz clean
 
 help:
 	@echo 'make demo     run a hardened container under containerd and Docker, print what is enforced'
 	@echo 'make test     every test, those against real engines included (root)'
 	@echo 'make test-lab the tests that want AppArmor, cgroup v2 alone or systemd, in a guest (root)'
 	@echo 'make test-lab-all   the same and the rest of the suite there, in half an hour or more (root)'
+	@echo 'make test-microvm   virtual machines, in the lab (root)'
 	@echo 'make bench    compare with runc, crun and the Go shim on this machine (root)'
 	@echo 'make bench-profiles   judge generated profiles by real programs, write docs/profiles.md (root)'
 	@echo 'make compat   run real images under baseline and under runc, write docs/compatibility.md (root)'
 	@echo 'make bench-recorder   what recording costs: a loop of calls, redis, nginx under wrk (root)'
 	@echo 'make guest    build the kernel that microVMs boot, once (docs/guest.md)'
 	@echo 'make unit     the tests that need neither root nor a daemon'
+	@echo 'make bench-vmm        the virtual machine monitor beside QEMU, in the lab (root)'
 	@echo 'make soak     the fault loops for longer (root)'
 	@echo 'make lint     formatting, lints, invariants, licences'
 	@echo 'make fuzz     each fuzz target for FUZZ_SECONDS'
@@ -66,11 +68,15 @@ test: build engines programs light-images profiles guest
 	COFFERDAM_REQUIRE_PROFILES=1 $(CARGO) test --locked --workspace --no-fail-fast
 
 # In QEMU; docs/lab.md says how. The lab is made by the first run.
-test-lab: build bindfs
+test-lab: build bindfs guest
 	@$(CARGO) xtask test-lab
 
+# Machines of sandbox/vmm, alone; `make test-lab` runs them too.
+test-microvm: build guest
+	@$(CARGO) xtask test-lab microvm
+
 # The slow steps too: an hour and more where QEMU emulates.
-test-lab-all: build engines bindfs
+test-lab-all: build engines bindfs guest
 	@$(CARGO) xtask test-lab --all
 
 soak: build engines
@@ -82,6 +88,14 @@ bench: build programs kernel
 	@$(CARGO) build --quiet --release --locked --package cofferdam-shim --example denied
 	@$(CARGO) bench --quiet --locked --package cofferdam-shim --bench denials
 	@$(MAKE) --no-print-directory bench-recorder
+
+# Beside QEMU's, in the lab.
+bench-vmm: setup guest
+	@$(CARGO) build --quiet --release --locked --package cofferdam-vmm --package cofferdam-integration
+	@built=$$(echo target/*-linux-gnu/release) && kernel=$$(scripts/fetch-guest) && \
+	    $(CARGO) xtask lab --qemu --with $$built/bench --with $$built/cofferdam-vmm --with $$built/vm-probe \
+	        --with $$kernel/vmlinux -- env COFFERDAM_BIN_DIR=/tmp COFFERDAM_BENCH_ROUNDS=10 \
+	        /job/with/bench vmm /job/with
 
 # The servers are Debian's, and take turns with and without a recorder for some minutes.
 bench-recorder: setup programs

@@ -81,6 +81,20 @@ impl Docker {
         Self::launch(version, door, Runtime::under_test(), &[], &files)
     }
 
+    /// What dockerd says where it cannot copy a file into a container of runc's, which is not started.
+    ///
+    /// # Errors
+    /// If such a container cannot be made, or removed.
+    pub fn refuses_to_copy_into_runc(&self) -> Result<Option<String>> {
+        let file = self.enclave.dir().join("control");
+        fs::write(&file, "content").at("write", &file)?;
+        let create = self.cli(["create", "--runtime", "runc", "--name", "control"]);
+        create.args([self.image(), "true"]).ok()?;
+        let copy = self.cli(["cp"]).arg(&file).arg("control:/tmp/file").run()?;
+        self.remove("control")?;
+        Ok((copy.code() != 0).then_some(copy.stderr))
+    }
+
     fn launch(
         version: Version,
         door: Door,

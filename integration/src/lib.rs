@@ -49,6 +49,8 @@ pub mod gate;
 pub mod guest;
 /// Images made without a registry.
 pub mod image;
+/// A first root file system for microVMs.
+pub mod initramfs;
 /// Real programs under load, for generated profiles.
 pub mod loads;
 /// Podman with storage of its own.

@@ -83,6 +83,7 @@ pub const ALL: &[Step] = &[
     ),
     quick(Init::Script, INTEGRATION, "lab", &["script::"], 10),
     quick(Init::Script, INTEGRATION, "lab", &["apparmor::"], 10),
+    quick(Init::Script, INTEGRATION, "microvm", &[], 10),
     quick(Init::Script, INTEGRATION, "podman", &[], 10),
     quick(
         Init::Script,

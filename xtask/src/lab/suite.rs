@@ -2,6 +2,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fs, io,
     path::{Path, PathBuf},
+    process::Command,
     thread,
     time::{Duration, Instant},
 };
@@ -108,8 +109,8 @@ fn job(artifacts: &Artifacts, steps: &[Step], target: &Path) -> Result<Job> {
     Ok(job)
 }
 
-/// What is costly to make and may be there: unpacked engines, bindfs, and of the tests' images the last of
-/// each name. The guest makes the images that it lacks, as this machine would.
+/// What is costly to make and may be there: unpacked engines, bindfs, the kernel of microVMs, and of the
+/// tests' images the last of each name. The guest makes the images that it lacks, as this machine would.
 fn cached() -> Result<Vec<PathBuf>> {
     let list = |kind: &str| -> Result<Vec<PathBuf>> {
         let dir = test_cache().join(kind);
@@ -145,8 +146,21 @@ fn cached() -> Result<Vec<PathBuf>> {
             .into_iter()
             .filter(|root| root.ends_with("bindfs")),
     );
+    found.extend(guest_kernel()?);
     found.extend(last.into_values().map(|(_, image)| image));
     Ok(found)
+}
+
+/// Where the kernel of microVMs is, of the recipe as it is now; none where it is not built.
+fn guest_kernel() -> Result<Option<PathBuf>> {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scripts/fetch-guest");
+    let found = Command::new(&script)
+        .arg("--find")
+        .output()
+        .at("run", &script)?;
+    let text = String::from_utf8_lossy(&found.stdout);
+    let place = text.lines().last().map(PathBuf::from);
+    Ok(place.filter(|_| found.status.success()))
 }
 
 /// One guest's part.

@@ -17,6 +17,8 @@ mod memory;
 mod sample;
 /// Times of whole commands.
 mod times;
+/// Virtual machine monitors.
+mod vmm;
 
 use std::process::ExitCode;
 
@@ -36,8 +38,14 @@ fn main() -> ExitCode {
             let mut rows = Rows::default();
             confinement(&mut rows, rounds()).and_then(|()| rows.save().map(drop))
         }
+        Some((word, [place])) if word == "vmm" => {
+            let mut rows = Rows::default();
+            vmm::measure(&mut rows, rounds(), place.as_ref()).and_then(|()| rows.save().map(drop))
+        }
         Some((word, _)) => {
-            eprintln!("bench: takes no argument but confinement, was given {word}");
+            eprintln!(
+                "bench: takes no argument but confinement or vmm DIRECTORY, was given {word}"
+            );
             return ExitCode::FAILURE;
         }
         None if gate::root().is_none() => {

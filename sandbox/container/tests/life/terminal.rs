@@ -83,7 +83,7 @@ fn init_has_a_terminal_of_the_containers_own_devpts() {
     assert_eq!(name, b"/dev/ptmx");
     assert_eq!(bundle.life("start", &[]).status, 0);
     master.write_all(b"hello\n").unwrap();
-    let said = read_until(&mut master, "got hello");
+    let said = read_until(&mut master, "got hello\r\n");
     assert!(said.contains("/dev/pts/0\r\n"), "{said}");
     assert!(said.contains("40 100\r\n"), "{said}");
     assert!(said.contains("1000 5 620\r\n"), "{said}");

@@ -1,0 +1,23 @@
+//! Whatever a driver writes into its memory or its device's registers, the device goes on or stops.
+
+#![no_main]
+
+use cofferdam_vmm::virtio::hostile::{Stage, registers};
+use libfuzzer_sys::fuzz_target;
+
+/// What one round writes: the rings, and some of what they point to.
+const ROUND: usize = 0x3000;
+
+fuzz_target!(|bytes: &[u8]| {
+    let Some((&which, rest)) = bytes.split_first() else {
+        return;
+    };
+    if which & 7 == 7 {
+        registers(rest).expect("a device");
+        return;
+    }
+    let mut stage = Stage::new(which).expect("a stage");
+    for round in rest.chunks(ROUND) {
+        let _ = stage.round(round).expect("memory");
+    }
+});

@@ -1,0 +1,13 @@
+//! Machines of `cofferdam-vmm` with the guest's kernel, and a first process that does what the tests ask. They run
+//! where KVM boots it: in the lab.
+
+#![expect(clippy::expect_used, reason = "a test may fail anywhere")]
+
+/// Disks.
+mod disks;
+/// Boot, end, pause.
+mod life;
+/// A machine, and how the guest is asked.
+mod machine;
+/// Streams between host and guest.
+mod streams;

@@ -1,0 +1,184 @@
+//! What a device is to the transport.
+
+use std::os::fd::RawFd;
+
+use virtio_queue::{DescriptorChain, Queue, QueueOwnedT as _, QueueT as _};
+
+use super::Interrupt;
+use crate::memory::Memory;
+
+/// The number of a kind of device (section 5).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Kind {
+    /// A disk.
+    Block = 2,
+    /// Random numbers.
+    Entropy = 4,
+    /// Streams between host and guest.
+    Vsock = 19,
+}
+
+/// The guest broke the device's rules, or the host cannot go on: the device stops and asks for its reset.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum DeviceError {
+    /// A ring that is not where it may be, or runs in circles.
+    #[error("a queue's ring is broken")]
+    Ring(#[from] virtio_queue::Error),
+    /// A descriptor that does not belong there.
+    #[error("a chain of descriptors is broken: {0}")]
+    Chain(&'static str),
+    /// The host fails.
+    #[error("the host cannot {0}")]
+    Host(&'static str, #[source] std::io::Error),
+}
+
+/// A file descriptor of the host whose events the device wants to hear of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Source {
+    /// The descriptor; open for as long as it is listed.
+    pub fd: RawFd,
+    /// What the device is told it by.
+    pub token: u32,
+}
+
+/// What is put into a queue for the device and taken out of it.
+pub(super) type Chain<'a> = DescriptorChain<&'a Memory>;
+
+/// A running device's queues, its memory and its interrupt.
+#[derive(Debug)]
+pub struct Queues<'a> {
+    pub(super) memory: &'a Memory,
+    pub(super) queues: &'a mut [Queue],
+    pub(super) interrupt: &'a Interrupt,
+    /// How many chains may still be taken in this call.
+    left: u16,
+}
+
+/// The chains that a device takes in one call: no more than a full ring, so that a guest that fills it as fast as it
+/// is emptied keeps the thread from no other device.
+const MOST_CHAINS: u16 = 256;
+
+impl<'a> Queues<'a> {
+    /// For a device's own tests and the fuzz targets; the transport makes them else.
+    pub fn new(memory: &'a Memory, queues: &'a mut [Queue], interrupt: &'a Interrupt) -> Self {
+        Self {
+            memory,
+            queues,
+            interrupt,
+            left: MOST_CHAINS,
+        }
+    }
+
+    /// Guest memory.
+    #[must_use]
+    pub const fn memory(&self) -> &'a Memory {
+        self.memory
+    }
+
+    /// The next chain that the guest put into the queue. After the last one the guest rings for new ones. None come,
+    /// either, once so many were taken as one call may: then the device is called again.
+    ///
+    /// # Errors
+    ///
+    /// [`DeviceError::Ring`] where the guest claims more entries than the ring has.
+    pub fn next(&mut self, index: usize) -> Result<Option<Chain<'a>>, DeviceError> {
+        let Some(queue) = self.queues.get_mut(index) else {
+            return Ok(None);
+        };
+        if self.left == 0 {
+            return Ok(None);
+        }
+        self.left -= 1;
+        if let Some(chain) = queue.iter(self.memory)?.next() {
+            return Ok(Some(chain));
+        }
+        // From now on the guest rings for what it adds; what it has added meanwhile it did not ring for.
+        if queue.enable_notification(self.memory)? {
+            return Ok(queue.iter(self.memory)?.next());
+        }
+        Ok(None)
+    }
+
+    /// Whether the device stopped because it took so many as it may.
+    pub(super) const fn is_tired(&self) -> bool {
+        self.left == 0
+    }
+
+    /// Puts the last chain back: it will be the next again.
+    pub fn put_back(&mut self, index: usize) {
+        if let Some(queue) = self.queues.get_mut(index) {
+            queue.go_to_previous_position();
+        }
+    }
+
+    /// Gives a chain back to the guest, with so many bytes written into it.
+    ///
+    /// # Errors
+    ///
+    /// [`DeviceError::Ring`] where the used ring cannot be written.
+    pub fn done(&mut self, index: usize, head: u16, written: u32) -> Result<(), DeviceError> {
+        match self.queues.get_mut(index) {
+            Some(queue) => Ok(queue.add_used(self.memory, head, written)?),
+            None => Ok(()),
+        }
+    }
+
+    /// Interrupts the guest if it wants to know that chains came back.
+    ///
+    /// # Errors
+    ///
+    /// [`DeviceError::Ring`] where the ring cannot be read.
+    pub fn tell(&mut self, index: usize) -> Result<(), DeviceError> {
+        if let Some(queue) = self.queues.get_mut(index)
+            && queue.needs_notification(self.memory)?
+        {
+            self.interrupt.used();
+        }
+        Ok(())
+    }
+}
+
+/// A virtio device. The transport calls it on the thread that serves events, one call at a time.
+pub trait Device: Send {
+    /// Its number.
+    fn kind(&self) -> Kind;
+    /// The features it offers, besides those of the transport.
+    fn features(&self) -> u64 {
+        0
+    }
+    /// How many entries each of its queues may have.
+    fn queue_sizes(&self) -> &'static [u16];
+    /// Its configuration; what lies outside reads as zero.
+    fn config(&self) -> Vec<u8> {
+        Vec::new()
+    }
+    /// The driver is ready, with these features of the offered ones.
+    fn begin(&mut self, features: u64) {
+        let _ = features;
+    }
+    /// The driver forgets all about the device.
+    fn reset(&mut self);
+    /// The guest put something into a queue.
+    ///
+    /// # Errors
+    ///
+    /// [`DeviceError`]; the device then stops until its reset.
+    fn notified(&mut self, queue: usize, queues: &mut Queues<'_>) -> Result<(), DeviceError>;
+    /// Something happened at a file descriptor.
+    ///
+    /// # Errors
+    ///
+    /// [`DeviceError`]; the device then stops until its reset.
+    fn happened(&mut self, token: u32, queues: &mut Queues<'_>) -> Result<(), DeviceError> {
+        let _ = (token, queues);
+        Ok(())
+    }
+    /// The file descriptors it listens to now; asked again after each call.
+    fn sources(&self) -> Vec<Source> {
+        Vec::new()
+    }
+    /// What it listed before and lists no more is not listened to any longer, and may be closed.
+    fn unheard(&mut self) {}
+}
