@@ -6,6 +6,7 @@ use cofferdam_integration::{
     containerd::Containerd,
     error::{At, Result},
     fuse::Served,
+    gate,
 };
 use nix::sys::signal::Signal;
 
@@ -106,6 +107,17 @@ fn logs_to_nowhere(engine: &Containerd) -> Result<()> {
     container.remove()
 }
 
+/// Whether FUSE is known to let a file be closed while it is written: seen on Linux 6.18, and not on 6.1.
+fn closes_what_is_written() -> Result<bool> {
+    let path = "/proc/sys/kernel/osrelease";
+    let release = fs::read_to_string(path).at("read", path)?;
+    let mut numbers = release
+        .split(['.', '-'])
+        .map(|number| number.parse().unwrap_or(0));
+    let version: (u32, u32) = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
+    Ok(version >= (6, 18))
+}
+
 /// The shim wrote logs where it waits for everything: a disk that did not answer stopped all its containers.
 fn a_slow_log_stops_nothing_else(engine: &Containerd) -> Result<()> {
     let behind = engine.scratch("behind");
@@ -136,7 +148,14 @@ fn a_slow_log_stops_nothing_else(engine: &Containerd) -> Result<()> {
     // Whatever came of it: nothing else could end with a log on such a disk.
     let status = engine.task("slow-log");
     disk.signal(Signal::SIGCONT)?;
-    assert!(exec?.status.success());
+    if !exec?.status.success() {
+        // Seen on Linux 6.1: the helper's execve closes its copy of the log, and FUSE lets nobody close a file that is
+        // being written. So an exec waits for the disk; the shim still answers, which is looked at below.
+        assert!(!closes_what_is_written()?, "an exec waits for the log");
+        gate::inapplicable("FUSE before Linux 6.18 lets no exec start while a log is stuck");
+        let exec = engine.exec_with(&[], "slow-log", &["touch", "/tmp/stop"]);
+        exec.ok()?;
+    }
     // It has ended, but that is not told before its log is complete.
     assert_eq!(status?.map(|task| task.status).as_deref(), Some("RUNNING"));
     ended(engine, "slow-log")?;
