@@ -1,7 +1,7 @@
 //! A test that needs root returns early here with a line on standard error, unless
 //! `COFFERDAM_REQUIRE_ROOT=1` (set by `make test` and CI) turns that skip into a failure.
 
-use crate::error::{Error, Result};
+use crate::error::{At, Error, Result};
 
 /// Proof that the process is root.
 #[derive(Debug)]
@@ -69,6 +69,19 @@ pub fn lab(guest: Guest) -> Option<Root> {
 #[expect(clippy::print_stderr, reason = "what is left out must be seen")]
 pub fn inapplicable(why: &str) {
     eprintln!("DOES NOT APPLY: {why}");
+}
+
+/// The version of the running Linux, as far as kernels are told apart by it: `(6, 18)` of 6.18.44.
+///
+/// # Errors
+/// If the kernel does not say it.
+pub fn linux() -> Result<(u32, u32)> {
+    let path = "/proc/sys/kernel/osrelease";
+    let release = std::fs::read_to_string(path).at("read", path)?;
+    let mut numbers = release
+        .split(['.', '-'])
+        .map(|number| number.parse().unwrap_or(0));
+    Ok((numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)))
 }
 
 fn is_required() -> bool {

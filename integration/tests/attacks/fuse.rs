@@ -51,11 +51,7 @@ fn a_volume_whose_server_allows_it_is_mapped() -> Result<()> {
     };
     let plain = probes(&arena, "plain", "plain")?;
     refused_or_nobodys(&arena, "fuse", plain.at())?;
-    let release = Cmd::new("uname").arg("-r").ok()?.stdout;
-    let mut numbers = release
-        .split(['.', '-'])
-        .map(|n| n.trim().parse::<u32>().unwrap_or(0));
-    let version = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
+    let version = gate::linux()?;
     let served = probes(&arena, "mappable", "mappable")?;
     if version < (6, 12) {
         // The kernel does not know the flag: then it is one like the others.

@@ -109,13 +109,7 @@ fn logs_to_nowhere(engine: &Containerd) -> Result<()> {
 
 /// Whether FUSE is known to let a file be closed while it is written: seen on Linux 6.18, and not on 6.1.
 fn closes_what_is_written() -> Result<bool> {
-    let path = "/proc/sys/kernel/osrelease";
-    let release = fs::read_to_string(path).at("read", path)?;
-    let mut numbers = release
-        .split(['.', '-'])
-        .map(|number| number.parse().unwrap_or(0));
-    let version: (u32, u32) = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
-    Ok(version >= (6, 18))
+    Ok(gate::linux()? >= (6, 18))
 }
 
 /// The shim wrote logs where it waits for everything: a disk that did not answer stopped all its containers.

@@ -102,13 +102,7 @@ pub(crate) fn kubelets_ids_are_kept(cri: &Cri) -> Result<()> {
 
 /// Whether this kernel maps tmpfs: Linux 6.3 and newer.
 fn maps_tmpfs() -> Result<bool> {
-    let path = "/proc/sys/kernel/osrelease";
-    let release = fs::read_to_string(path).at("read", path)?;
-    let mut numbers = release
-        .split(['.', '-'])
-        .map(|number| number.parse().unwrap_or(0));
-    let version: (u32, u32) = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
-    Ok(version >= (6, 3))
+    Ok(gate::linux()? >= (6, 3))
 }
 
 /// Kubelet keeps secrets and service-account tokens on a tmpfs, root's and, where the pod has a group for its
