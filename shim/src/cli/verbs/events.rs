@@ -116,15 +116,16 @@ impl Memory {
         let mut fds = [PollFd::new(watch.as_fd(), PollFlags::POLLIN)];
         let timeout = PollTimeout::try_from(wait).unwrap_or(PollTimeout::ZERO);
         match poll(&mut fds, timeout) {
-            Ok(0) | Err(Errno::EINTR) => return Ok(false),
+            Ok(0) | Err(Errno::EINTR) => {}
             Err(errno) => return Err(failed(errno.into())),
+            Ok(_) if watch.drain().is_err() => {
+                self.watch = None;
+                return Ok(false);
+            }
             Ok(_) => {}
         }
-        // An event is a hint, and the removal of the cgroup is one too: only the count tells.
-        if watch.drain().is_err() {
-            self.watch = None;
-            return Ok(false);
-        }
+        // Only the count tells, and at every tick: v1 reports before it counts, and reports the
+        // removal of the cgroup the same way.
         let before = self.count;
         self.count = watch.count().ok().flatten().unwrap_or(before);
         Ok(self.count > before)
