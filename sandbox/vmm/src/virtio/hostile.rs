@@ -1,4 +1,7 @@
-//! Plays a driver that means harm: what the tests and the fuzz target `virtio` run.
+//! Plays a driver that means harm: what the tests and the fuzz targets `virtio` and `share` run.
+
+/// A guest that asks a shared directory for what it likes.
+pub mod share;
 
 use std::io::Write as _;
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -42,7 +45,7 @@ impl Stage {
     pub fn new(which: u8) -> Anything<Self> {
         let dir = tempfile::tempdir()?;
         let mut host = None;
-        let device: Box<dyn Device> = match which % 4 {
+        let device: Box<dyn Device> = match which % 5 {
             0 => Box::new(Entropy),
             kind @ (1 | 2) => {
                 let path = dir.path().join("disk");
@@ -50,6 +53,7 @@ impl Stage {
                 let writable = kind == 1;
                 Box::new(Block::open(&DiskConfig { path, writable })?)
             }
+            4 => Box::new(share::device(dir.path(), false)?),
             _ => {
                 let path = dir.path().join("socket");
                 let listener: UnixListener = Vsock::listen(&path)?;
@@ -160,7 +164,7 @@ mod tests {
     proptest! {
         #[test]
         fn whatever_is_in_memory_a_device_goes_on_or_stops(
-            which in 0_u8..4,
+            which in 0_u8..5,
             rounds in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..0x3000), 1..4),
         ) {
             let mut stage = Stage::new(which).expect("a stage");
