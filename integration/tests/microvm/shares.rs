@@ -1,6 +1,8 @@
 //! Directories of the host.
 
-use std::fs;
+use std::fs::{self, File};
+use std::io::Read as _;
+use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, symlink};
 use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
@@ -10,7 +12,7 @@ use cofferdam_integration::command::Cmd;
 use cofferdam_integration::error::{At, Result};
 use cofferdam_vmm::config::ShareConfig;
 
-use crate::machine::Machine;
+use crate::machine::{LIMIT, Machine};
 
 /// A machine with a directory mounted at `/share`, where busybox lies.
 struct Shared {
@@ -237,7 +239,7 @@ impl Mounted {
         Cmd::new("mount")
             .args(["-t", "tmpfs", "tmpfs"])
             .arg(&place)
-            .run()?;
+            .ok()?;
         Ok(Self(place))
     }
 }
@@ -281,6 +283,56 @@ fn links_lead_nowhere_but_into_the_guest() -> Result<()> {
     let said = shared.sh("bb ln -s / root; bb ln -s .. above; bb touch root/touched above/touched");
     assert_eq!(said, "");
     assert!(!shared.machine.dir.path().join("touched").exists());
+    Ok(())
+}
+
+/// A file system below the share that never answers: who asks for it waits, and nobody else.
+#[test]
+fn a_file_system_that_does_not_answer_holds_up_no_stream() -> Result<()> {
+    let Some(shared) = Shared::boot()? else {
+        return Ok(());
+    };
+    let place = shared.dir.join("stuck");
+    fs::create_dir(&place).at("make", &place)?;
+    let device = File::options()
+        .read(true)
+        .write(true)
+        .open("/dev/fuse")
+        .at("open", "/dev/fuse")?;
+    let options = format!(
+        "fd={},rootmode=40000,user_id=0,group_id=0",
+        device.as_raw_fd()
+    );
+    let kind = Some("fuse");
+    let flags = nix::mount::MsFlags::empty();
+    nix::mount::mount(kind, &place, kind, flags, Some(&*options)).expect("mount");
+    let mounted = Mounted(place);
+
+    let mut asked = shared
+        .machine
+        .request("sh 0 /share/busybox ls /share/stuck")
+        .expect("the probe listens");
+    asked
+        .set_read_timeout(Some(Duration::from_secs(2)))
+        .expect("set a limit");
+    let early = asked.read(&mut [0; 100]);
+    assert!(early.is_err(), "{early:?}");
+    for _ in 0..20 {
+        assert_eq!(
+            shared
+                .machine
+                .ask_text("file /sys/devices/system/cpu/online"),
+            "0\n"
+        );
+    }
+    // Without a server who waits is told, and the share goes on.
+    drop(device);
+    asked.set_read_timeout(Some(LIMIT)).expect("set a limit");
+    let mut said = String::new();
+    asked.read_to_string(&mut said).expect("an answer");
+    assert!(said.contains("stuck") && said.contains("exit"), "{said}");
+    drop(mounted);
+    assert_eq!(shared.sh("bb ls stuck"), "");
     Ok(())
 }
 
@@ -340,10 +392,7 @@ fn a_pause_stops_the_writing_of_files() -> Result<()> {
     let grows = |before: u64| {
         let started = std::time::Instant::now();
         while written() <= before {
-            assert!(
-                started.elapsed() < crate::machine::LIMIT,
-                "nothing is written"
-            );
+            assert!(started.elapsed() < LIMIT, "nothing is written");
             std::thread::sleep(Duration::from_millis(10));
         }
     };
