@@ -357,8 +357,8 @@ pub struct StandIn {
     pub user: u32,
     /// Its root file system: a directory with nothing but places to mount on.
     pub root: PathBuf,
-    /// What it has in there: source and place.
-    pub files: Vec<(PathBuf, PathBuf)>,
+    /// What it has in there: source, place, and whether it may write there what its user may.
+    pub files: Vec<(PathBuf, PathBuf, bool)>,
     /// The pod's network namespace.
     pub network: PathBuf,
 }
@@ -410,9 +410,10 @@ pub fn stand_in(of: &Hardened<Spec>, plan: &Plan, made: StandIn) -> Result<Harde
     linux.set_uid_mappings(None).set_gid_mappings(None);
     let place = spec.linux().as_ref().and_then(|linux| linux.cgroups_path().clone());
     linux.set_cgroups_path(place);
-    let mut mounts = Vec::new();
-    for (source, destination) in made.files {
-        let options = ["bind", "ro", "nosuid", "nodev"].map(str::to_owned).to_vec();
+    let mut mounts = terminals()?;
+    for (source, destination, writable) in made.files {
+        let access = if writable { "noexec" } else { "ro" };
+        let options = ["bind", access, "nosuid", "nodev"].map(str::to_owned).to_vec();
         mounts.push(
             MountBuilder::default()
                 .typ("bind")
@@ -461,6 +462,24 @@ pub fn stand_in_exec(
     process.set_terminal(like.terminal());
     process.set_console_size(like.console_size());
     Ok(Hardened::new(process, of.policy.clone(), of.report.clone(), None))
+}
+
+/// Where its terminal comes from, if it has one.
+fn terminals() -> Result<Vec<Mount>, OciSpecError> {
+    let made = |kind: &str, place: &str, options: &[&str]| {
+        MountBuilder::default()
+            .typ(kind)
+            .source(kind)
+            .destination(place)
+            .options(options.iter().map(|o| (*o).to_owned()).collect::<Vec<_>>())
+            .build()
+    };
+    let quiet = ["nosuid", "noexec", "mode=755", "size=64k"];
+    let own = ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620"];
+    Ok(vec![
+        made("tmpfs", "/dev", &quiet)?,
+        made("devpts", "/dev/pts", &own)?,
+    ])
 }
 
 fn user(id: u32) -> Result<oci_spec::runtime::User, OciSpecError> {

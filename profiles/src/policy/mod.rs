@@ -64,7 +64,10 @@ pub use recording::RECORD_ANNOTATION;
 pub use refusal::{Denial, Refusal};
 pub use report::{Action, Finding, Report, Rule, Summary};
 pub use rules::labels::is_engine_profile;
-pub use select::{ANNOTATIONS, DENIALS_ANNOTATION, ISOLATION_ANNOTATION, POLICY_ANNOTATION};
+pub use select::{
+    ANNOTATIONS, DENIALS_ANNOTATION, ISOLATION_ANNOTATION, POLICY_ANNOTATION, VM_CPUS_ANNOTATION,
+    VM_MEMORY_ANNOTATION,
+};
 pub use spec::{SpecError, parse_spec};
 
 /// Who chose a policy besides the file's default and the spec's annotations; the first of these

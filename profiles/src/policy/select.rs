@@ -22,6 +22,12 @@ pub const DENIALS_ANNOTATION: &str = "cofferdam.dev/denials";
 /// The annotation that asks for a virtual machine.
 pub const ISOLATION_ANNOTATION: &str = "cofferdam.dev/isolation";
 
+/// The annotation with a virtual machine's memory, MiB.
+pub const VM_MEMORY_ANNOTATION: &str = "cofferdam.dev/vm-memory";
+
+/// The annotation with the number of its processors.
+pub const VM_CPUS_ANNOTATION: &str = "cofferdam.dev/vm-cpus";
+
 /// Every annotation of ours.
 pub const ANNOTATIONS: &[&str] = &[
     POLICY_ANNOTATION,
@@ -29,6 +35,8 @@ pub const ANNOTATIONS: &[&str] = &[
     LANDLOCK_ANNOTATION,
     RECORD_ANNOTATION,
     ISOLATION_ANNOTATION,
+    VM_MEMORY_ANNOTATION,
+    VM_CPUS_ANNOTATION,
 ];
 
 /// What the keys of our annotations begin with.
