@@ -24,6 +24,7 @@ use crate::kvm::vcpu::{Stop, Vcpus};
 use crate::memory;
 use crate::virtio::block::Block;
 use crate::virtio::entropy::Entropy;
+use crate::virtio::net::Net;
 use crate::virtio::vsock::Vsock;
 use crate::virtio::{Device, Transport, TransportState};
 use events::EventThread;
@@ -183,6 +184,9 @@ fn attach_devices(machine: &Machine, config: &VmConfig) -> VmResult<Vec<Arc<Tran
     }
     for disk in &config.disks {
         devices.push(Box::new(Block::open(disk)?));
+    }
+    for card in &config.network {
+        devices.push(Box::new(Net::open(card)?));
     }
     let most = usize::try_from(layout::LAST_INTERRUPT - layout::FIRST_INTERRUPT + 1).unwrap_or(0);
     if devices.len() > most {
