@@ -48,6 +48,8 @@ pub(crate) fn prepare() -> Result<Option<(VmConfig, TempDir)>> {
             socket: dir.path().join("vsock"),
         }),
         disks: Vec::new(),
+        shares: Vec::new(),
+        network: Vec::new(),
     };
     Ok(Some((config, dir)))
 }

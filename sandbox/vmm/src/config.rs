@@ -42,6 +42,9 @@ pub struct VmConfig {
     /// Network cards, in this order `eth0`, `eth1`, ...
     #[serde(default)]
     pub network: Vec<NetworkConfig>,
+    /// Directories of the host, which the guest mounts by their tags.
+    #[serde(default)]
+    pub shares: Vec<ShareConfig>,
 }
 
 /// The connection between host and guest.
@@ -80,6 +83,19 @@ pub struct NetworkConfig {
     /// The largest packet that the guest is told of, bytes.
     #[serde(default)]
     pub mtu: Option<u16>,
+}
+
+/// A directory of the host that the guest can mount: `mount -t virtiofs TAG PLACE`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ShareConfig {
+    /// What the guest calls it, 1 to 36 bytes.
+    pub tag: String,
+    /// The directory, not a link to it.
+    pub path: PathBuf,
+    /// Whether the guest may only read.
+    #[serde(default)]
+    pub read_only: bool,
 }
 
 const fn one() -> u8 {
@@ -142,6 +158,7 @@ mod tests {
             }),
             disks: Vec::new(),
             network: Vec::new(),
+            shares: Vec::new(),
         }
     }
 

@@ -24,6 +24,7 @@ use crate::kvm::vcpu::{Stop, Vcpus};
 use crate::memory;
 use crate::virtio::block::Block;
 use crate::virtio::entropy::Entropy;
+use crate::virtio::fs::{Fs, OwnFiles, prepare_thread};
 use crate::virtio::net::Net;
 use crate::virtio::vsock::Vsock;
 use crate::virtio::{Device, Transport, TransportState};
@@ -65,7 +66,7 @@ pub struct VmState {
 pub struct Vm {
     // In this order they go: vCPUs use devices, and all use the machine's memory.
     vcpus: Vcpus,
-    events: EventThread,
+    events: Vec<EventThread>,
     devices: Vec<Arc<Transport>>,
     serial: Arc<Mutex<Serial>>,
     stops: Mutex<Receiver<Stop>>,
@@ -104,7 +105,7 @@ impl Vm {
                 .kvm("list model-specific registers")?;
             Vcpus::new(fds, &bus, &msrs.as_slice().into(), &sender)?
         };
-        let events = EventThread::start(&devices)?;
+        let events = start_devices(&devices)?;
         vcpus.resume();
         Ok(Self {
             vcpus,
@@ -139,7 +140,7 @@ impl Vm {
     pub fn pause(&self) -> VmResult<VmState> {
         // The vCPUs first: a device at rest would be woken by them again.
         let vcpus = self.vcpus.pause()?;
-        self.events.pause();
+        self.events.iter().for_each(EventThread::pause);
         Ok(VmState {
             vcpus,
             devices: self.devices.iter().map(|device| device.state()).collect(),
@@ -148,7 +149,7 @@ impl Vm {
 
     /// Goes on after a pause.
     pub fn resume(&self) {
-        self.events.resume();
+        self.events.iter().for_each(EventThread::resume);
         self.vcpus.resume();
     }
 
@@ -188,6 +189,16 @@ fn attach_devices(machine: &Machine, config: &VmConfig) -> VmResult<Vec<Arc<Tran
     for card in &config.network {
         devices.push(Box::new(Net::open(card)?));
     }
+    if !config.shares.is_empty() {
+        let own = OwnFiles::open().map_err(|source| VmError::File {
+            action: "open",
+            path: "/proc/self/fd".into(),
+            source,
+        })?;
+        for share in &config.shares {
+            devices.push(Box::new(Fs::open(share, &own)?));
+        }
+    }
     let most = usize::try_from(layout::LAST_INTERRUPT - layout::FIRST_INTERRUPT + 1).unwrap_or(0);
     if devices.len() > most {
         return Err(VmError::TooManyDevices { most });
@@ -197,6 +208,17 @@ fn attach_devices(machine: &Machine, config: &VmConfig) -> VmResult<Vec<Arc<Tran
         .zip(0_u32..)
         .map(|(device, index)| attach(machine, device, index))
         .collect()
+}
+
+/// Starts the threads that serve devices: one for all that are quick, one for each that may be slow.
+fn start_devices(devices: &[Arc<Transport>]) -> VmResult<Vec<EventThread>> {
+    let (slow, quick): (Vec<_>, Vec<_>) =
+        devices.iter().cloned().partition(|device| device.is_slow());
+    let mut threads = vec![EventThread::start("devices", &quick, || Ok(()))?];
+    for device in slow {
+        threads.push(EventThread::start("share", &[device], prepare_thread)?);
+    }
+    Ok(threads)
 }
 
 fn attach(machine: &Machine, device: Box<dyn Device>, index: u32) -> VmResult<Arc<Transport>> {

@@ -20,6 +20,8 @@ pub enum Kind {
     Entropy = 4,
     /// Streams between host and guest.
     Vsock = 19,
+    /// A directory of the host.
+    FileSystem = 26,
 }
 
 /// The guest broke the device's rules, or the host cannot go on: the device stops and asks for its reset.
@@ -220,6 +222,10 @@ pub trait Device: Send {
     fn happened(&mut self, token: u32, queues: &mut Queues<'_>) -> Result<(), DeviceError> {
         let _ = (token, queues);
         Ok(())
+    }
+    /// Whether a request may take long: the device is served by a thread of its own then.
+    fn is_slow(&self) -> bool {
+        false
     }
     /// The file descriptors it listens to now; asked again after each call.
     fn sources(&self) -> Vec<Source> {

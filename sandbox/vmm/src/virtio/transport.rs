@@ -134,6 +134,11 @@ impl Transport {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Whether it is served by a thread of its own.
+    pub(crate) fn is_slow(&self) -> bool {
+        self.lock().device.is_slow()
+    }
+
     /// The registers and queues, to be kept.
     #[must_use]
     pub fn state(&self) -> TransportState {

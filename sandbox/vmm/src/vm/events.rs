@@ -1,6 +1,8 @@
 //! The thread that serves devices.
 
+use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::channel;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::{Builder, JoinHandle};
 
@@ -68,7 +70,12 @@ impl Control {
 }
 
 impl EventThread {
-    pub(super) fn start(devices: &[Arc<Transport>]) -> VmResult<Self> {
+    /// Starts a thread of that name, which first prepares itself.
+    pub(super) fn start(
+        name: &str,
+        devices: &[Arc<Transport>],
+        prepare: fn() -> io::Result<()>,
+    ) -> VmResult<Self> {
         let wake = EventFd::new(libc::EFD_NONBLOCK | libc::EFD_CLOEXEC)
             .map_err(|source| VmError::Host("make an event", source))?;
         let control = Arc::new(Control {
@@ -83,14 +90,28 @@ impl EventThread {
             manager.add_subscriber(Arc::clone(device) as Subscriber);
         }
         let inside = Arc::clone(&control);
+        let (sender, prepared) = channel();
         let handle = Builder::new()
-            .name("devices".to_owned())
-            .spawn(move || serve(manager, &inside))
+            .name(name.to_owned())
+            .spawn(move || {
+                let outcome = prepare();
+                let ready = outcome.is_ok();
+                // Whoever starts the thread waits for this.
+                drop(sender.send(outcome));
+                if ready {
+                    serve(manager, &inside);
+                }
+            })
             .map_err(|source| VmError::Host("start the devices' thread", source))?;
-        Ok(Self {
+        let thread = Self {
             control,
             handle: Some(handle),
-        })
+        };
+        let outcome = prepared
+            .recv()
+            .unwrap_or_else(|error| Err(io::Error::other(error)));
+        outcome.map_err(|source| VmError::Host("prepare the devices' thread", source))?;
+        Ok(thread)
     }
 
     /// Returns once no device is at work; none will be before [`EventThread::resume`].
