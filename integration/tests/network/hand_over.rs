@@ -196,8 +196,8 @@ fn what_cannot_be_handed_over_is_refused_by_name() -> Result<()> {
     // Without an address nobody misses it.
     let host = Namespace::new()?;
     host.ip("link add odd0 type bridge")?;
-    host.ip("link set odd0 up")?;
     host.ip("link set odd0 addrgenmode none")?;
+    host.ip("link set odd0 up")?;
     assert_eq!(inside(&host, scan).expect("read"), Network::default());
     Ok(())
 }
