@@ -1,4 +1,7 @@
-//! Plays a driver that means harm: what the tests and the fuzz target `virtio` run.
+//! Plays a driver that means harm: what the tests and the fuzz targets `virtio` and `share` run.
+
+/// A guest that asks a shared directory for what it likes.
+pub mod share;
 
 use std::io::Write as _;
 use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
@@ -69,7 +72,7 @@ impl Stage {
     pub fn new(which: u8) -> Anything<Self> {
         let dir = tempfile::tempdir()?;
         let mut host = Host::Nobody;
-        let mut device: Box<dyn Device> = match which % 5 {
+        let mut device: Box<dyn Device> = match which % 6 {
             0 => Box::new(Entropy),
             kind @ (1 | 2) => {
                 let path = dir.path().join("disk");
@@ -77,7 +80,8 @@ impl Stage {
                 let writable = kind == 1;
                 Box::new(Block::open(&DiskConfig { path, writable })?)
             }
-            4 => {
+            4 => Box::new(share::device(dir.path(), false)?),
+            5 => {
                 let (wire, end) = Wire::pair()?;
                 end.send(&FRAME)?;
                 host = Host::Wire(end);
@@ -191,7 +195,7 @@ mod tests {
     proptest! {
         #[test]
         fn whatever_is_in_memory_a_device_goes_on_or_stops(
-            which in 0_u8..5,
+            which in 0_u8..6,
             rounds in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..0x3000), 1..4),
         ) {
             let mut stage = Stage::new(which).expect("a stage");
