@@ -25,6 +25,7 @@ use crate::memory;
 use crate::virtio::block::Block;
 use crate::virtio::entropy::Entropy;
 use crate::virtio::fs::{Fs, OwnFiles, prepare_thread};
+use crate::virtio::net::Net;
 use crate::virtio::vsock::Vsock;
 use crate::virtio::{Device, Transport, TransportState};
 use events::EventThread;
@@ -184,6 +185,9 @@ fn attach_devices(machine: &Machine, config: &VmConfig) -> VmResult<Vec<Arc<Tran
     }
     for disk in &config.disks {
         devices.push(Box::new(Block::open(disk)?));
+    }
+    for card in &config.network {
+        devices.push(Box::new(Net::open(card)?));
     }
     if !config.shares.is_empty() {
         let own = OwnFiles::open().map_err(|source| VmError::File {

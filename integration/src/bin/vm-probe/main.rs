@@ -3,6 +3,9 @@
 
 #![expect(clippy::print_stdout, reason = "the console is what is tested")]
 
+/// The guest's network.
+mod network;
+
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufRead as _, BufReader, Read as _, Seek as _, Write as _};
 use std::os::fd::{AsRawFd as _, FromRawFd as _, IntoRawFd as _, OwnedFd};
@@ -202,6 +205,17 @@ fn answer(stream: File, to: &mut File) -> io::Result<()> {
             let _ = socket.into_raw_fd();
             writeln!(to, "done")
         }
+        // The rest of the line, as the host read it.
+        ["network", ..] => {
+            network::set(line.trim_start_matches("network"))?;
+            writeln!(to, "done")
+        }
+        ["network-read"] => network::read(to),
+        ["ping", address, size] => network::ping(address, size, to),
+        // What comes is sent back until the other end is at its end.
+        ["listen", port] => network::listen(port, to),
+        ["dial", place] => network::dial(place, from, to),
+        ["send", place, size] => network::send(place, size, to),
         ["flood", count] => {
             let count = count.parse().map_err(io::Error::other)?;
             let mut console = OpenOptions::new().write(true).open("/dev/console")?;
