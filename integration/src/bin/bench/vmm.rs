@@ -42,6 +42,7 @@ pub(crate) fn measure(rows: &mut Rows, rounds: usize, place: &Path) -> Result<()
         command_line: String::new(),
         vsock: None,
         disks: Vec::new(),
+        jail: None,
     };
     let description = dir.path().join("vm.json");
     let text = serde_json::to_vec(&config).map_err(|error| Error::Json {

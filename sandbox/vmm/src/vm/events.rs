@@ -1,6 +1,7 @@
 //! The thread that serves devices.
 
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::channel;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::{Builder, JoinHandle};
 
@@ -10,6 +11,7 @@ use event_manager::{
 use vmm_sys_util::eventfd::EventFd;
 
 use crate::error::{VmError, VmResult};
+use crate::filter;
 use crate::virtio::Transport;
 
 type Subscriber = Arc<dyn EventSubscriber + Send + Sync>;
@@ -83,14 +85,24 @@ impl EventThread {
             manager.add_subscriber(Arc::clone(device) as Subscriber);
         }
         let inside = Arc::clone(&control);
+        let (ready, outcome) = channel();
         let handle = Builder::new()
             .name("devices".to_owned())
-            .spawn(move || serve(manager, &inside))
+            .spawn(move || {
+                let outcome = filter::confine(filter::Thread::Devices);
+                let confined = outcome.is_ok();
+                drop(ready.send(outcome));
+                if confined {
+                    serve(manager, &inside);
+                }
+            })
             .map_err(|source| VmError::Host("start the devices' thread", source))?;
-        Ok(Self {
+        let thread = Self {
             control,
             handle: Some(handle),
-        })
+        };
+        outcome.recv().unwrap_or(Err(VmError::Ended))?;
+        Ok(thread)
     }
 
     /// Returns once no device is at work; none will be before [`EventThread::resume`].
