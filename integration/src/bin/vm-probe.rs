@@ -6,6 +6,8 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufRead as _, BufReader, Read as _, Seek as _, Write as _};
 use std::os::fd::{AsRawFd as _, FromRawFd as _, IntoRawFd as _, OwnedFd};
+use std::os::unix::process::CommandExt as _;
+use std::process::Command;
 use std::thread;
 
 use nix::mount::{MsFlags, mount};
@@ -16,6 +18,9 @@ use nix::sys::socket::{
 
 /// Where the host finds it.
 const PORT: u32 = 1024;
+
+/// Where the tests put it, with the first share mounted at `/share`.
+const SHELL: &str = "/share/busybox";
 
 fn main() {
     println!("{}", cofferdam_vmm::console::BOOTED);
@@ -91,6 +96,26 @@ fn answer(stream: File, to: &mut File) -> io::Result<()> {
             file.write_all(text.as_bytes())?;
             file.sync_all()?;
             writeln!(to, "done")
+        }
+        ["mount", tag, place] => {
+            fs::create_dir_all(place)?;
+            let kind = Some("virtiofs");
+            mount(Some(*tag), *place, kind, MsFlags::empty(), None::<&str>)?;
+            writeln!(to, "done")
+        }
+        // The rest of the line, for the shell in a share.
+        ["sh", user, ..] => {
+            let script = line.split_once(user).unwrap_or_default().1;
+            let user = user.parse().map_err(io::Error::other)?;
+            let mut shell = Command::new(SHELL);
+            shell.args(["sh", "-c", script]).uid(user).gid(user);
+            let done = shell.output()?;
+            to.write_all(&done.stdout)?;
+            to.write_all(&done.stderr)?;
+            match done.status.code() {
+                Some(0) => Ok(()),
+                status => writeln!(to, "exit {status:?}"),
+            }
         }
         ["call-host", port] => {
             let port = port.parse().map_err(io::Error::other)?;

@@ -48,6 +48,7 @@ pub(crate) fn prepare() -> Result<Option<(VmConfig, TempDir)>> {
             socket: dir.path().join("vsock"),
         }),
         disks: Vec::new(),
+        shares: Vec::new(),
         jail: None,
     };
     Ok(Some((config, dir)))

@@ -9,5 +9,7 @@ mod disks;
 mod life;
 /// A machine, and how the guest is asked.
 mod machine;
+/// Directories of the host.
+mod shares;
 /// Streams between host and guest.
 mod streams;

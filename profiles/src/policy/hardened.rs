@@ -92,6 +92,19 @@ impl Hardened<Spec> {
         self
     }
 
+    /// What a record says, for a guest: its host has hardened the spec, and whoever has that host's rights over the guest
+    /// needs no way around. Ids are as the spec has them, and no AppArmor profile is made.
+    pub fn from_record(record: ContainerRecord) -> Self {
+        let ContainerRecord {
+            spec,
+            policy,
+            report,
+            stacked_seccomp,
+            landlock,
+        } = record;
+        Self::new(spec, policy, report, stacked_seccomp).with_landlock(landlock)
+    }
+
     /// What is stored with the container so that later processes are confined alike.
     pub fn record(&self) -> ContainerRecord {
         ContainerRecord {

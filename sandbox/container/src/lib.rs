@@ -57,6 +57,9 @@ mod sys;
 /// The container's pseudo-terminal.
 mod tty;
 
+/// Terminals, for who stands between two.
+pub mod terminal;
+
 /// create, start, exec, kill, delete and the cgroup verbs.
 pub mod lifecycle;
 

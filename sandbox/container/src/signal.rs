@@ -35,6 +35,12 @@ impl Signal {
     pub fn number(self) -> i32 {
         self.0
     }
+
+    /// Sends it to a process that the caller has not reaped.
+    pub fn send(self, pid: i32) -> std::io::Result<()> {
+        let process = crate::sys::pidfd::open(nix::unistd::Pid::from_raw(pid))?;
+        crate::sys::pidfd::signal(&process, self.0)
+    }
 }
 
 impl FromStr for Signal {

@@ -35,6 +35,9 @@ pub struct VmConfig {
     /// Disks, in this order `vda`, `vdb`, ...
     #[serde(default)]
     pub disks: Vec<DiskConfig>,
+    /// Directories of the host, which the guest mounts by their tags.
+    #[serde(default)]
+    pub shares: Vec<ShareConfig>,
     /// What confines the process; without it only the filters of system calls do.
     #[serde(default)]
     pub jail: Option<JailConfig>,
@@ -59,6 +62,19 @@ pub struct DiskConfig {
     /// Whether the guest may write to it.
     #[serde(default)]
     pub writable: bool,
+}
+
+/// A directory of the host that the guest can mount: `mount -t virtiofs TAG PLACE`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ShareConfig {
+    /// What the guest calls it, 1 to 36 bytes.
+    pub tag: String,
+    /// The directory, not a link to it.
+    pub path: PathBuf,
+    /// Whether the guest may only read.
+    #[serde(default)]
+    pub read_only: bool,
 }
 
 /// What confines the process: see [`jail`](crate::jail).
@@ -144,6 +160,7 @@ mod tests {
                 socket: "/vsock".into(),
             }),
             disks: Vec::new(),
+            shares: Vec::new(),
             jail: None,
         }
     }

@@ -90,6 +90,11 @@ pub enum VmError {
     /// The command line is too long or has characters that it cannot have.
     #[error("cannot make the kernel's command line")]
     CommandLine(#[source] linux_loader::cmdline::Error),
+    /// A tag that no guest could mount.
+    #[error(
+        "the tag of a shared directory is {0:?}; it must have 1 to 36 bytes, none of them zero"
+    )]
+    ShareTag(String),
     /// More devices than there are interrupts.
     #[error("the machine has more than {most} devices")]
     TooManyDevices {

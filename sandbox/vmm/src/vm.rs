@@ -62,7 +62,7 @@ pub struct VmState {
 pub struct Vm {
     // In this order they go: vCPUs use devices, and all use the machine's memory.
     vcpus: Vcpus,
-    events: EventThread,
+    events: Vec<EventThread>,
     devices: Vec<Arc<Transport>>,
     serial: Arc<Mutex<Serial>>,
     stops: Mutex<Receiver<Stop>>,
@@ -104,7 +104,7 @@ impl Vm {
     pub fn pause(&self) -> VmResult<VmState> {
         // The vCPUs first: a device at rest would be woken by them again.
         let vcpus = self.vcpus.pause()?;
-        self.events.pause();
+        self.events.iter().for_each(EventThread::pause);
         Ok(VmState {
             vcpus,
             devices: self.devices.iter().map(|device| device.state()).collect(),
@@ -113,7 +113,7 @@ impl Vm {
 
     /// Goes on after a pause, or begins.
     pub fn resume(&self) {
-        self.events.resume();
+        self.events.iter().for_each(EventThread::resume);
         self.vcpus.resume();
     }
 

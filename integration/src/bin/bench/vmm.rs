@@ -42,6 +42,7 @@ pub(crate) fn measure(rows: &mut Rows, rounds: usize, place: &Path) -> Result<()
         command_line: String::new(),
         vsock: None,
         disks: Vec::new(),
+        shares: Vec::new(),
         jail: None,
     };
     let description = dir.path().join("vm.json");

@@ -50,6 +50,26 @@ pub(crate) fn set_size(master: impl AsFd, rows: u16, columns: u16) -> io::Result
     Ok(())
 }
 
+/// The size of the terminal in characters: rows and columns.
+pub(crate) fn size(terminal: impl AsFd) -> io::Result<(u16, u16)> {
+    let mut size = libc::winsize {
+        ws_row: 0,
+        ws_col: 0,
+        ws_xpixel: 0,
+        ws_ypixel: 0,
+    };
+    // SAFETY: TIOCGWINSZ writes one winsize, which outlives the call.
+    let result = unsafe {
+        libc::ioctl(
+            terminal.as_fd().as_raw_fd(),
+            libc::TIOCGWINSZ,
+            &raw mut size,
+        )
+    };
+    check(result.into())?;
+    Ok((size.ws_row, size.ws_col))
+}
+
 /// Makes `terminal` the controlling terminal of this session, which must have none.
 pub(crate) fn make_controlling(terminal: impl AsFd) -> io::Result<()> {
     // SAFETY: TIOCSCTTY takes an integer.

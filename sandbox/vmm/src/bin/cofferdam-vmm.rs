@@ -22,6 +22,8 @@ DESCRIPTION is a JSON file:
   command_line         added to the kernel's
   vsock                {\"cid\": 3 or more, \"socket\": PATH}: connect there and say CONNECT PORT
   disks                [{\"path\": FILE, \"writable\": false}, ...]
+  shares               [{\"tag\": NAME, \"path\": DIRECTORY, \"read_only\": false}, ...]: the guest mounts
+                       them by tag, as virtiofs
   jail                 {\"uid\": ID, \"gid\": ID, \"count\": 65536, \"root\": DIRECTORY}: the process gets these ids of
                        the host, sees no file outside of the directory, and has namespaces and limits; takes root
 CONSOLE is where the first MiB of what the guest writes to its serial port goes. Needs /dev/kvm.

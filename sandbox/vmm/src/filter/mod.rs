@@ -28,15 +28,26 @@ pub enum Thread {
     Keeper,
     /// Waits for the machine's end.
     Main,
-    /// Serves devices.
+    /// Serves the devices that answer at once.
     Devices,
+    /// Serves a disk.
+    Disk,
+    /// Serves a directory of the host.
+    Share,
     /// Runs the guest.
     Vcpu,
 }
 
 impl Thread {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::Keeper, Self::Main, Self::Devices, Self::Vcpu];
+    pub const ALL: [Self; 6] = [
+        Self::Keeper,
+        Self::Main,
+        Self::Devices,
+        Self::Disk,
+        Self::Share,
+        Self::Vcpu,
+    ];
 
     /// Its name, and its profile's.
     #[must_use]
@@ -45,6 +56,8 @@ impl Thread {
             Self::Keeper => "keeper",
             Self::Main => "main",
             Self::Devices => "devices",
+            Self::Disk => "disk",
+            Self::Share => "share",
             Self::Vcpu => "vcpu",
         }
     }
@@ -56,6 +69,8 @@ impl Thread {
             Self::Keeper => include_bytes!(concat!(env!("OUT_DIR"), "/keeper.bpf")),
             Self::Main => include_bytes!(concat!(env!("OUT_DIR"), "/main.bpf")),
             Self::Devices => include_bytes!(concat!(env!("OUT_DIR"), "/devices.bpf")),
+            Self::Disk => include_bytes!(concat!(env!("OUT_DIR"), "/disk.bpf")),
+            Self::Share => include_bytes!(concat!(env!("OUT_DIR"), "/share.bpf")),
             Self::Vcpu => include_bytes!(concat!(env!("OUT_DIR"), "/vcpu.bpf")),
         }
     }
@@ -63,7 +78,8 @@ impl Thread {
     /// Whether it acts under the ids and with the powers that the guest's files take.
     const fn serves_files(self) -> bool {
         match self {
-            Self::Keeper | Self::Main | Self::Devices | Self::Vcpu => false,
+            Self::Share => true,
+            Self::Keeper | Self::Main | Self::Devices | Self::Disk | Self::Vcpu => false,
         }
     }
 }

@@ -5,6 +5,7 @@ use std::os::fd::RawFd;
 use virtio_queue::{DescriptorChain, Queue, QueueOwnedT as _, QueueT as _};
 
 use super::Interrupt;
+use crate::filter::Thread;
 use crate::memory::Memory;
 
 /// The number of a kind of device (section 5).
@@ -17,6 +18,8 @@ pub enum Kind {
     Entropy = 4,
     /// Streams between host and guest.
     Vsock = 19,
+    /// A directory of the host.
+    FileSystem = 26,
 }
 
 /// The guest broke the device's rules, or the host cannot go on: the device stops and asks for its reset.
@@ -174,6 +177,10 @@ pub trait Device: Send {
     fn happened(&mut self, token: u32, queues: &mut Queues<'_>) -> Result<(), DeviceError> {
         let _ = (token, queues);
         Ok(())
+    }
+    /// The kind of thread that serves it: where that is not the devices', one of its own, for a request may take long.
+    fn thread(&self) -> Thread {
+        Thread::Devices
     }
     /// The file descriptors it listens to now; asked again after each call.
     fn sources(&self) -> Vec<Source> {

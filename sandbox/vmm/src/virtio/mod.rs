@@ -6,6 +6,8 @@ pub mod block;
 mod device;
 /// Random numbers.
 pub mod entropy;
+/// File systems: directories of the host.
+pub mod fs;
 /// A driver that means harm, for tests.
 #[cfg(any(test, feature = "hostile"))]
 pub mod hostile;

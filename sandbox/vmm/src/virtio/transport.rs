@@ -8,6 +8,7 @@ use virtio_queue::{Queue, QueueState, QueueT as _};
 use vmm_sys_util::eventfd::EventFd;
 
 use super::{Device, DeviceError, Interrupt, Queues, Source};
+use crate::filter::Thread;
 use crate::memory::Memory;
 
 /// "virt".
@@ -132,6 +133,11 @@ impl Transport {
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Which thread serves it.
+    pub(crate) fn thread(&self) -> Thread {
+        self.lock().device.thread()
     }
 
     /// The registers and queues, to be kept.

@@ -13,6 +13,7 @@ use vmm_sys_util::eventfd::EventFd;
 use crate::error::{VmError, VmResult};
 use crate::filter;
 use crate::virtio::Transport;
+use crate::virtio::fs::prepare_thread;
 
 type Subscriber = Arc<dyn EventSubscriber + Send + Sync>;
 
@@ -70,7 +71,8 @@ impl Control {
 }
 
 impl EventThread {
-    pub(super) fn start(devices: &[Arc<Transport>]) -> VmResult<Self> {
+    /// Starts a thread of that kind, which first confines itself.
+    pub(super) fn start(kind: filter::Thread, devices: &[Arc<Transport>]) -> VmResult<Self> {
         let wake = EventFd::new(libc::EFD_NONBLOCK | libc::EFD_CLOEXEC)
             .map_err(|source| VmError::Host("make an event", source))?;
         let control = Arc::new(Control {
@@ -85,14 +87,15 @@ impl EventThread {
             manager.add_subscriber(Arc::clone(device) as Subscriber);
         }
         let inside = Arc::clone(&control);
-        let (ready, outcome) = channel();
+        let (sender, prepared) = channel();
         let handle = Builder::new()
-            .name("devices".to_owned())
+            .name(kind.name().to_owned())
             .spawn(move || {
-                let outcome = filter::confine(filter::Thread::Devices);
-                let confined = outcome.is_ok();
-                drop(ready.send(outcome));
-                if confined {
+                let outcome = prepare(kind);
+                let ready = outcome.is_ok();
+                // Whoever starts the thread waits for this.
+                drop(sender.send(outcome));
+                if ready {
                     serve(manager, &inside);
                 }
             })
@@ -101,7 +104,7 @@ impl EventThread {
             control,
             handle: Some(handle),
         };
-        outcome.recv().unwrap_or(Err(VmError::Ended))?;
+        prepared.recv().unwrap_or(Err(VmError::Ended))?;
         Ok(thread)
     }
 
@@ -128,6 +131,15 @@ impl EventThread {
         halt.wanted = false;
         self.control.changed.notify_all();
     }
+}
+
+fn prepare(kind: filter::Thread) -> VmResult {
+    if kind == filter::Thread::Share {
+        // Its filter forbids it.
+        prepare_thread()
+            .map_err(|source| VmError::Host("prepare the thread of a shared directory", source))?;
+    }
+    filter::confine(kind)
 }
 
 /// Tells whoever waits that the thread has ended, however it does.

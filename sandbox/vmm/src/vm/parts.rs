@@ -12,15 +12,17 @@ use super::events::EventThread;
 use super::{Vm, image};
 use crate::arch::{self, layout};
 use crate::bus::Bus;
-use crate::config::VmConfig;
+use crate::config::{ShareConfig, VmConfig};
 use crate::console::{Line, Log, Serial};
 use crate::error::{KvmAt as _, VmError, VmResult};
+use crate::filter::Thread;
 use crate::jail::Inside;
 use crate::kvm::Machine;
 use crate::kvm::vcpu::Vcpus;
 use crate::memory;
 use crate::virtio::block::Block;
 use crate::virtio::entropy::Entropy;
+use crate::virtio::fs::{Fs, OwnFiles};
 use crate::virtio::vsock::Vsock;
 use crate::virtio::{Device, Transport};
 
@@ -86,12 +88,11 @@ impl Parts {
     ///
     /// What does not fit, or KVM or the host refuses.
     pub fn assemble(mut self, inside: Option<Inside>) -> VmResult<Vm> {
-        // Nothing needs it yet.
-        drop(inside);
         let config = &self.config;
+        let shares = open_shares(config, inside)?;
         let machine = Machine::new(self.kvm, memory::anonymous(config.memory)?)?;
         let serial = attach_serial(&machine, Log::new(self.started, self.log))?;
-        let devices = attach_devices(&machine, self.vsock, self.disks)?;
+        let devices = attach_devices(&machine, self.vsock, self.disks, shares)?;
         let entry = image::load(
             &machine.memory,
             config,
@@ -117,7 +118,7 @@ impl Parts {
                 .kvm("list model-specific registers")?;
             Vcpus::new(fds, &bus, &msrs.as_slice().into(), &sender)?
         };
-        let events = EventThread::start(&devices)?;
+        let events = start_devices(&devices)?;
         Ok(Vm {
             vcpus,
             events,
@@ -137,6 +138,44 @@ fn open(action: &'static str, path: &Path) -> VmResult<File> {
     })
 }
 
+/// In a jail only what is below its root is there to be shared.
+fn open_shares(config: &VmConfig, inside: Option<Inside>) -> VmResult<Vec<Fs>> {
+    if config.shares.is_empty() {
+        return Ok(Vec::new());
+    }
+    let own = match inside {
+        Some(inside) => OwnFiles::from(inside.descriptors),
+        None => OwnFiles::open().map_err(|source| VmError::File {
+            action: "open",
+            path: "/proc/self/fd".into(),
+            source,
+        })?,
+    };
+    let open = |share: &ShareConfig| {
+        let mut share = share.clone();
+        if let Some(jail) = &config.jail
+            && let Ok(below) = share.path.strip_prefix(&jail.root)
+        {
+            share.path = Path::new("/").join(below);
+        }
+        Fs::open(&share, &own)
+    };
+    config.shares.iter().map(open).collect()
+}
+
+/// Starts the threads that serve devices: one for all that are quick, one for each that may be slow.
+fn start_devices(devices: &[Arc<Transport>]) -> VmResult<Vec<EventThread>> {
+    let (quick, slow): (Vec<_>, Vec<_>) = devices
+        .iter()
+        .cloned()
+        .partition(|device| device.thread() == Thread::Devices);
+    let mut threads = vec![EventThread::start(Thread::Devices, &quick)?];
+    for device in slow {
+        threads.push(EventThread::start(device.thread(), &[device])?);
+    }
+    Ok(threads)
+}
+
 fn attach_serial(machine: &Machine, log: Log) -> VmResult<Arc<Mutex<Serial>>> {
     let line = machine.interrupt(layout::SERIAL_INTERRUPT)?;
     Ok(Arc::new(Mutex::new(Serial::new(Line(line), log))))
@@ -146,6 +185,7 @@ fn attach_devices(
     machine: &Machine,
     vsock: Option<Vsock>,
     disks: Vec<Block>,
+    shares: Vec<Fs>,
 ) -> VmResult<Vec<Arc<Transport>>> {
     let mut devices: Vec<Box<dyn Device>> = vec![Box::new(Entropy)];
     if let Some(vsock) = vsock {
@@ -153,6 +193,9 @@ fn attach_devices(
     }
     for disk in disks {
         devices.push(Box::new(disk));
+    }
+    for share in shares {
+        devices.push(Box::new(share));
     }
     let most = usize::try_from(layout::LAST_INTERRUPT - layout::FIRST_INTERRUPT + 1).unwrap_or(0);
     if devices.len() > most {
