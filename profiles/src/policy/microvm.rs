@@ -8,9 +8,9 @@ use std::path::{Path, PathBuf};
 
 use oci_spec::OciSpecError;
 use oci_spec::runtime::{
-    LinuxBuilder, LinuxNamespace, LinuxNamespaceBuilder, LinuxNamespaceType,
-    LinuxPidsBuilder, LinuxResourcesBuilder, LinuxSeccomp, Mount, MountBuilder, ProcessBuilder,
-    RootBuilder, Spec, SpecBuilder, UserBuilder,
+    LinuxBuilder, LinuxNamespace, LinuxNamespaceBuilder, LinuxNamespaceType, LinuxPidsBuilder,
+    LinuxResourcesBuilder, LinuxSeccomp, Mount, MountBuilder, ProcessBuilder, RootBuilder, Spec,
+    SpecBuilder, UserBuilder,
 };
 
 use super::model::{BestEffort, Denials, UserNamespace};
@@ -78,7 +78,11 @@ pub struct Places<'a> {
     pub joins_pod: bool,
 }
 
-fn unsupported(field: &'static str, problem: impl Into<String>, remedy: &'static str) -> GuestError {
+fn unsupported(
+    field: &'static str,
+    problem: impl Into<String>,
+    remedy: &'static str,
+) -> GuestError {
     GuestError::Unsupported {
         field,
         problem: problem.into(),
@@ -122,7 +126,8 @@ fn isolation() -> Finding {
         field: "annotations".to_owned(),
         action: Action::Added,
         asked: "a container on the host's kernel".to_owned(),
-        got: "a container in a virtual machine of its pod, confined there as it would be here".to_owned(),
+        got: "a container in a virtual machine of its pod, confined there as it would be here"
+            .to_owned(),
         reason: "the policy or the annotation cofferdam.dev/isolation wants it".to_owned(),
     }
 }
@@ -369,10 +374,20 @@ pub struct StandIn {
 /// # Errors
 ///
 /// [`GuestError::Build`], [`GuestError::Profile`].
-pub fn stand_in(of: &Hardened<Spec>, plan: &Plan, made: StandIn) -> Result<Hardened<Spec>, GuestError> {
+pub fn stand_in(
+    of: &Hardened<Spec>,
+    plan: &Plan,
+    made: StandIn,
+) -> Result<Hardened<Spec>, GuestError> {
     let spec = of.get();
-    let terminal = spec.process().as_ref().and_then(|process| process.terminal());
-    let size = spec.process().as_ref().and_then(|process| process.console_size());
+    let terminal = spec
+        .process()
+        .as_ref()
+        .and_then(|process| process.terminal());
+    let size = spec
+        .process()
+        .as_ref()
+        .and_then(|process| process.console_size());
     let mut process = ProcessBuilder::default()
         .terminal(terminal.unwrap_or(false))
         .user(user(made.user)?)
@@ -408,12 +423,17 @@ pub fn stand_in(of: &Hardened<Spec>, plan: &Plan, made: StandIn) -> Result<Harde
         .build()?;
     linux.set_masked_paths(None).set_readonly_paths(None);
     linux.set_uid_mappings(None).set_gid_mappings(None);
-    let place = spec.linux().as_ref().and_then(|linux| linux.cgroups_path().clone());
+    let place = spec
+        .linux()
+        .as_ref()
+        .and_then(|linux| linux.cgroups_path().clone());
     linux.set_cgroups_path(place);
     let mut mounts = terminals()?;
     for (source, destination, writable) in made.files {
         let access = if writable { "noexec" } else { "ro" };
-        let options = ["bind", access, "nosuid", "nodev"].map(str::to_owned).to_vec();
+        let options = ["bind", access, "nosuid", "nodev"]
+            .map(str::to_owned)
+            .to_vec();
         mounts.push(
             MountBuilder::default()
                 .typ("bind")
@@ -443,7 +463,12 @@ pub fn stand_in(of: &Hardened<Spec>, plan: &Plan, made: StandIn) -> Result<Harde
     let mut policy = of.policy().clone();
     policy.denials = Denials::Silent;
     policy.user_namespace = UserNamespace::Engine;
-    Ok(Hardened::new(stand_in, policy, plan.record.report.clone(), None))
+    Ok(Hardened::new(
+        stand_in,
+        policy,
+        plan.record.report.clone(),
+        None,
+    ))
 }
 
 /// A process of the stand-in that joins it, for one that joins the container.
@@ -461,7 +486,12 @@ pub fn stand_in_exec(
     process.set_args(Some(arguments));
     process.set_terminal(like.terminal());
     process.set_console_size(like.console_size());
-    Ok(Hardened::new(process, of.policy.clone(), of.report.clone(), None))
+    Ok(Hardened::new(
+        process,
+        of.policy.clone(),
+        of.report.clone(),
+        None,
+    ))
 }
 
 /// Where its terminal comes from, if it has one.
@@ -475,7 +505,13 @@ fn terminals() -> Result<Vec<Mount>, OciSpecError> {
             .build()
     };
     let quiet = ["nosuid", "noexec", "mode=755", "size=64k"];
-    let own = ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620"];
+    let own = [
+        "nosuid",
+        "noexec",
+        "newinstance",
+        "ptmxmode=0666",
+        "mode=0620",
+    ];
     Ok(vec![
         made("tmpfs", "/dev", &quiet)?,
         made("devpts", "/dev/pts", &own)?,

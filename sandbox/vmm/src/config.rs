@@ -45,6 +45,9 @@ pub struct VmConfig {
     /// Directories of the host, which the guest mounts by their tags.
     #[serde(default)]
     pub shares: Vec<ShareConfig>,
+    /// What confines the process; without it only the filters of system calls do.
+    #[serde(default)]
+    pub jail: Option<JailConfig>,
 }
 
 /// The connection between host and guest.
@@ -98,6 +101,26 @@ pub struct ShareConfig {
     pub read_only: bool,
 }
 
+/// What confines the process: see [`jail`](crate::jail).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct JailConfig {
+    /// The first user id of the host that is the machine's own: id 0 inside.
+    pub uid: u32,
+    /// The first group id.
+    pub gid: u32,
+    /// How many ids there are, of either kind.
+    #[serde(default = "ids")]
+    pub count: u32,
+    /// The directory that becomes the process's root, by its path from `/`. What the host mounts below it later is
+    /// seen inside if it is on a shared mount.
+    pub root: PathBuf,
+}
+
+const fn ids() -> u32 {
+    1 << 16
+}
+
 const fn one() -> u8 {
     1
 }
@@ -131,6 +154,19 @@ impl VmConfig {
                 return bad("network.mtu", mtu.into(), "68 to 65535");
             }
         }
+        if let Some(jail) = &self.jail {
+            // The last number is no id (setresuid(2)).
+            let fits = |first: u32| first > 0 && first.checked_add(jail.count).is_some();
+            if jail.count == 0 {
+                return bad("jail.count", 0, "1 or more");
+            }
+            if !fits(jail.uid) {
+                return bad("jail.uid", jail.uid.into(), "above 0, and end below 2^32");
+            }
+            if !fits(jail.gid) {
+                return bad("jail.gid", jail.gid.into(), "above 0, and end below 2^32");
+            }
+        }
         match &self.vsock {
             // 0 to 2 are the hypervisor, the machine itself and the host (linux/vm_sockets.h).
             Some(vsock) if !(3..u32::MAX).contains(&vsock.cid) => {
@@ -159,6 +195,7 @@ mod tests {
             disks: Vec::new(),
             network: Vec::new(),
             shares: Vec::new(),
+            jail: None,
         }
     }
 
@@ -175,7 +212,7 @@ mod tests {
     fn numbers_outside_their_ranges_are_refused() {
         type Change = fn(&mut VmConfig);
         let taps = "the number of taps of a network card";
-        let cases: [(Change, Option<&str>); 12] = [
+        let cases: [(Change, Option<&str>); 18] = [
             (|_| {}, None),
             (|config| config.vcpus = 0, Some("vcpus")),
             (|config| config.vcpus = 33, Some("vcpus")),
@@ -194,6 +231,15 @@ mod tests {
                 |config| card(config, Some("tap0"), None, Some(67)),
                 Some("network.mtu"),
             ),
+            (|config| jail(config, [0, 1, 1]), Some("jail.uid")),
+            (|config| jail(config, [1, 0, 1]), Some("jail.gid")),
+            (|config| jail(config, [1, 1, 0]), Some("jail.count")),
+            (|config| jail(config, [u32::MAX, 1, 1]), Some("jail.uid")),
+            (
+                |config| jail(config, [1, 2, u32::MAX - 1]),
+                Some("jail.gid"),
+            ),
+            (|config| jail(config, [1, 1, u32::MAX - 1]), None),
         ];
         for (index, (change, wrong)) in cases.into_iter().enumerate() {
             let mut config = config();
@@ -204,6 +250,15 @@ mod tests {
                 (outcome, _) => panic!("case {index}: {outcome:?}"),
             }
         }
+    }
+
+    fn jail(config: &mut VmConfig, [uid, gid, count]: [u32; 3]) {
+        config.jail = Some(JailConfig {
+            uid,
+            gid,
+            count,
+            root: "/share".into(),
+        });
     }
 
     fn cid(config: &mut VmConfig, cid: u32) {

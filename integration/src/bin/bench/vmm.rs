@@ -44,6 +44,7 @@ pub(crate) fn measure(rows: &mut Rows, rounds: usize, place: &Path) -> Result<()
         disks: Vec::new(),
         shares: Vec::new(),
         network: Vec::new(),
+        jail: None,
     };
     let description = dir.path().join("vm.json");
     let text = serde_json::to_vec(&config).map_err(|error| Error::Json {

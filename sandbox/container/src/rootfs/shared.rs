@@ -7,9 +7,9 @@ use std::path::Path;
 use oci_spec::runtime::LinuxIdMappingBuilder;
 
 use super::error::{Result, RootfsError};
+use super::idmap;
 use super::resolve::c_string;
 use super::sys::{self, resolve};
-use super::idmap;
 
 /// A user namespace whose ids from 0 on are `first` and up on the host: what files are mapped by for a process that has
 /// those ids.

@@ -4,7 +4,10 @@ use std::fs::File;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::process::ExitCode;
 
-use cofferdam_vmm::error::chain;
+use cofferdam_vmm::error::{VmResult, chain};
+use cofferdam_vmm::filter::{self, Thread};
+use cofferdam_vmm::jail::{self, Needs};
+use cofferdam_vmm::vm::Parts;
 use cofferdam_vmm::{End, Vm, VmConfig};
 
 const HELP: &str = "\
@@ -23,8 +26,11 @@ DESCRIPTION is a JSON file:
                        there, or \"fd\": N, a descriptor of one (with IFF_VNET_HDR); mtu may be left out
   shares               [{\"tag\": NAME, \"path\": DIRECTORY, \"read_only\": false}, ...]: the guest mounts
                        them by tag, as virtiofs
+  jail                 {\"uid\": ID, \"gid\": ID, \"count\": 65536, \"root\": DIRECTORY}: the process gets these ids of
+                       the host, sees no file outside of the directory, and has namespaces and limits; takes root
 CONSOLE is where the first MiB of what the guest writes to its serial port goes. Needs /dev/kvm.
-Exit status: 0 the guest ended the machine, 1 it could not be made or go on, 2 wrong arguments.
+Exit status: 0 the guest ended the machine, 1 it could not be made or go on, 2 wrong arguments, 4 the filter of a
+thread refused a system call, 128 + N the process in the jail was killed by signal N.
 
 Example:
   echo '{\"kernel\": \"vmlinux\", \"initramfs\": \"initramfs.cpio\", \"memory\": 128}' > vm.json
@@ -74,7 +80,7 @@ fn run(description: &str, console: Option<&str>) -> Result<(), String> {
             .open(path)
             .map_err(|error| format!("cannot make {path}: {error}"))
     });
-    let vm = Vm::boot(&config, console.transpose()?).map_err(|error| chain(&error))?;
+    let vm = boot(&config, console.transpose()?).map_err(|error| chain(&error))?;
     let end = vm.wait(None);
     if let Some(time) = vm.boot_time() {
         say(&format!(
@@ -92,6 +98,20 @@ fn run(description: &str, console: Option<&str>) -> Result<(), String> {
         }
         None => Err("the machine's processors are gone".to_owned()),
     }
+}
+
+/// Everything of the host's is opened before the jail is entered, and every thread is confined before the guest's first
+/// instruction.
+fn boot(config: &VmConfig, console: Option<File>) -> VmResult<Vm> {
+    let mut parts = Parts::open(config, console)?;
+    let inside = match &config.jail {
+        Some(jail) => Some(jail::enter(jail, Needs::of(config), &parts.take_files())?),
+        None => None,
+    };
+    let vm = parts.assemble(inside)?;
+    filter::confine(Thread::Main)?;
+    vm.resume();
+    Ok(vm)
 }
 
 fn say(line: &str) {

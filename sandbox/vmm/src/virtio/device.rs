@@ -6,6 +6,7 @@ use virtio_queue::{DescriptorChain, Queue, QueueOwnedT as _, QueueT as _};
 use vm_memory::{Bytes as _, GuestAddress};
 
 use super::Interrupt;
+use crate::filter::Thread;
 use crate::memory::Memory;
 
 /// The number of a kind of device (section 5).
@@ -223,9 +224,9 @@ pub trait Device: Send {
         let _ = (token, queues);
         Ok(())
     }
-    /// Whether a request may take long: the device is served by a thread of its own then.
-    fn is_slow(&self) -> bool {
-        false
+    /// The kind of thread that serves it: where that is not the devices', one of its own, for a request may take long.
+    fn thread(&self) -> Thread {
+        Thread::Devices
     }
     /// The file descriptors it listens to now; asked again after each call.
     fn sources(&self) -> Vec<Source> {

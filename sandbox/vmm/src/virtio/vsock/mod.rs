@@ -94,6 +94,11 @@ impl Vsock {
         Ok(listener)
     }
 
+    /// The path that would be removed with the device, and is not any more.
+    pub(crate) fn take_path(&mut self) -> Option<PathBuf> {
+        self.path.take()
+    }
+
     fn take_all(&mut self, queues: &mut Queues<'_>) -> Result<(), DeviceError> {
         while let Some(mut chain) = queues.next(TX)? {
             let head = chain.head_index();
