@@ -50,6 +50,7 @@ pub(crate) fn prepare() -> Result<Option<(VmConfig, TempDir)>> {
         disks: Vec::new(),
         shares: Vec::new(),
         network: Vec::new(),
+        balloon: true,
         jail: None,
     };
     Ok(Some((config, dir)))
