@@ -11,7 +11,8 @@ use crate::machine::{LIMIT, Machine};
 /// MiB that the guest takes and leaves.
 const TOUCHED: u32 = 60;
 
-/// KiB of the guest's memory that the host holds: of the mapping that has its size, which no other test's has.
+/// KiB of the guest's memory that the host holds: of the mapping that has its size, which no other test's has. What
+/// lies beside it can be part of it.
 fn held(megabytes: u32) -> Result<u32> {
     let path = "/proc/self/smaps";
     let text = fs::read_to_string(path).at("read", path)?;
@@ -21,11 +22,11 @@ fn held(megabytes: u32) -> Result<u32> {
             .and_then(|word| word.parse::<u32>().ok())
     };
     let mut lines = text.lines();
-    let size = megabytes << 10;
-    let found = lines
-        .by_ref()
-        .any(|line| line.starts_with("Size:") && number(line) == Some(size));
-    assert!(found, "no mapping of {size} KiB");
+    let sizes = megabytes << 10..(megabytes + 40) << 10;
+    let found = lines.by_ref().any(|line| {
+        line.starts_with("Size:") && number(line).is_some_and(|size| sizes.contains(&size))
+    });
+    assert!(found, "no mapping of {sizes:?} KiB");
     let held = lines.find(|line| line.starts_with("Rss:")).and_then(number);
     Ok(held.expect("how much of it is held"))
 }
@@ -44,10 +45,8 @@ fn memory_that_a_guest_does_not_need_goes_back() -> Result<()> {
             format!("{}\n", TOUCHED << 8)
         );
         let most = held(megabytes)?;
-        assert!(
-            balloon || most >= before + (TOUCHED << 10),
-            "{before} KiB, then {most}"
-        );
+        // Some of it is the guest's from before.
+        assert!(most >= before + (40 << 10), "{before} KiB, then {most}");
         // The kernel looks for free pages every two seconds.
         let (started, mut least) = (Instant::now(), most);
         let limit = if balloon {
