@@ -2,6 +2,7 @@
 
 use std::io;
 
+use rustix::rand::{GetRandomFlags, getrandom};
 use vm_memory::Bytes as _;
 
 use super::{Device, DeviceError, Kind, Queues};
@@ -50,6 +51,11 @@ impl Device for Entropy {
 }
 
 fn fill(bytes: &mut [u8]) -> Result<(), DeviceError> {
-    getrandom::fill(bytes)
-        .map_err(|error| DeviceError::Host("give random numbers", io::Error::other(error)))
+    let filled = getrandom(&mut *bytes, GetRandomFlags::empty())
+        .map_err(|errno| DeviceError::Host("give random numbers", errno.into()))?;
+    if filled == bytes.len() {
+        return Ok(());
+    }
+    let short = io::ErrorKind::UnexpectedEof;
+    Err(DeviceError::Host("give random numbers", short.into()))
 }
