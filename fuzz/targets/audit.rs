@@ -20,7 +20,10 @@ fuzz_target!(|data: &[u8]| {
         &meaning.edit,
         &shown(&message.command),
     ] {
-        assert!(text.len() < 64 * 1024 && !text.contains(char::is_control), "{text:?}");
+        assert!(
+            text.len() < 64 * 1024 && !text.contains(char::is_control),
+            "{text:?}"
+        );
     }
     serde_json::to_string(&meaning).expect("JSON");
     if let Some(rule) = meaning.add {

@@ -2,6 +2,7 @@
 
 #![no_main]
 
+use cofferdam_vmm::virtio::hostile::share::limit_files;
 use cofferdam_vmm::virtio::hostile::{Stage, registers};
 use libfuzzer_sys::fuzz_target;
 
@@ -15,6 +16,9 @@ fuzz_target!(|bytes: &[u8]| {
     if which & 7 == 7 {
         registers(rest).expect("a device");
         return;
+    }
+    if which % 5 == 4 {
+        limit_files().expect("a limit");
     }
     let mut stage = Stage::new(which).expect("a stage");
     for round in rest.chunks(ROUND) {

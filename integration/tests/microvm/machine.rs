@@ -49,6 +49,7 @@ pub(crate) fn prepare() -> Result<Option<(VmConfig, TempDir)>> {
         }),
         disks: Vec::new(),
         shares: Vec::new(),
+        network: Vec::new(),
         jail: None,
     };
     Ok(Some((config, dir)))

@@ -9,6 +9,8 @@ mod disks;
 mod life;
 /// A machine, and how the guest is asked.
 mod machine;
+/// Network cards.
+mod network;
 /// Directories of the host.
 mod shares;
 /// Streams between host and guest.

@@ -1,14 +1,18 @@
 //! Directories of the host.
 
-use std::fs;
+use std::fs::{self, File};
+use std::io::Read as _;
+use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, symlink};
+use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use cofferdam_integration::command::Cmd;
 use cofferdam_integration::error::{At, Result};
 use cofferdam_vmm::config::ShareConfig;
 
-use crate::machine::Machine;
+use crate::machine::{LIMIT, Machine};
 
 /// A machine with a directory mounted at `/share`, where busybox lies.
 struct Shared {
@@ -127,6 +131,249 @@ fn pipes_and_sockets_are_made_and_are_the_guests() -> Result<()> {
     assert_eq!(said, "through\n");
     let pipe = fs::metadata(shared.dir.join("pipe")).at("look at", "pipe")?;
     assert!(pipe.file_type().is_fifo() && pipe.mode() & 0o777 == 0o640);
+    let ask = |line: &str| shared.machine.ask_text(line);
+    assert_eq!(ask("call-socket /share/socket"), "through\n");
+    let socket = fs::metadata(shared.dir.join("socket")).at("look at", "socket")?;
+    assert!(socket.file_type().is_socket());
+    // The host's are not the guest's: nobody listens there.
+    let path = shared.dir.join("host");
+    let _listener = UnixListener::bind(&path).at("listen at", &path)?;
+    let said = ask("sh 0 /share/busybox nc local:/share/host");
+    assert!(said.contains("exit"), "{said}");
+    Ok(())
+}
+
+#[test]
+fn attributes_locks_and_mappings_do_what_they_do_elsewhere() -> Result<()> {
+    let Some(shared) = Shared::boot()? else {
+        return Ok(());
+    };
+    let ask = |line: &str| shared.machine.ask_text(line);
+    let path = shared.dir.join("file");
+    fs::write(&path, [b'.'; 10_000]).at("write", &path)?;
+
+    assert_eq!(ask("set-attribute /share/file user.colour red"), "done\n");
+    let mut value = [0; 100];
+    let size = rustix::fs::getxattr(&path, "user.colour", &mut value[..]).expect("it is there");
+    assert_eq!(&value[..size], b"red");
+    let flags = rustix::fs::XattrFlags::REPLACE;
+    rustix::fs::setxattr(&path, "user.colour", b"blue", flags).expect("it is replaced");
+    assert_eq!(ask("attribute /share/file user.colour"), "blue");
+    assert!(ask("attributes /share/file").contains("user.colour\0"));
+    // A capability of a file means what it says in the guest, so it must arrive.
+    let capability = [1, 0, 0, 2, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    let flags = rustix::fs::XattrFlags::CREATE;
+    rustix::fs::setxattr(&path, "security.capability", &capability, flags).expect("it is set");
+    let read = shared
+        .machine
+        .ask("attribute /share/file security.capability");
+    assert_eq!(read, capability);
+    // And go when the file is written to.
+    assert_eq!(shared.sh("echo more >>file"), "");
+    let read = ask("attribute /share/file security.capability");
+    assert!(read.starts_with("error: "), "{read}");
+
+    // Refused while it is held, given when it is free: whole files, and ranges.
+    assert_eq!(ask("lock /share/file"), "false true false true\n");
+
+    assert_eq!(ask("map /share/file mapped"), "done\n");
+    let text = fs::read(&path).at("read", &path)?;
+    assert!(text.starts_with(b"mapped...") && text.ends_with(b"more\n"));
+    assert_eq!(text.len(), 10_005);
+    Ok(())
+}
+
+/// What is mounted below the share, also later, is another file system to the guest, however its inodes are numbered.
+#[test]
+fn mounts_below_are_seen_as_file_systems_of_their_own() -> Result<()> {
+    let Some(shared) = Shared::boot()? else {
+        return Ok(());
+    };
+    let mut mounted = Vec::new();
+    for name in ["first", "second"] {
+        let place = shared.dir.join(name);
+        fs::create_dir(&place).at("make", &place)?;
+        assert_eq!(shared.sh(&format!("bb ls {name}")), "");
+        mounted.push(Mounted::tmpfs(place)?);
+        assert_eq!(
+            shared.sh(&format!("echo {name} >{name}/file; bb cat {name}/file")),
+            format!("{name}\n")
+        );
+    }
+    let inode = |name: &str| {
+        let path = shared.dir.join(name).join("file");
+        fs::metadata(&path)
+            .map(|meta| meta.ino())
+            .at("look at", path)
+    };
+    assert_eq!(
+        inode("first")?,
+        inode("second")?,
+        "each is the first file of its tmpfs"
+    );
+    let said = shared
+        .sh("bb stat -c %d:%i first/file second/file; bb stat -c %d . first second | bb sort -u");
+    let lines: Vec<&str> = said.lines().collect();
+    assert_eq!(lines.len(), 5, "{said}");
+    assert_ne!(lines[0], lines[1], "{said}");
+    // Across them names are not moved, as elsewhere.
+    let said = shared.sh("bb ln first/file second/other");
+    assert!(said.contains("Invalid cross-device link"), "{said}");
+    for mount in mounted {
+        let place = mount.0.clone();
+        drop(mount);
+        assert_eq!(
+            shared.sh(&format!("bb ls {}", place.display())
+                .replace(&shared.dir.display().to_string(), ".")),
+            ""
+        );
+    }
+    Ok(())
+}
+
+/// A mount of a test's, that goes with it.
+struct Mounted(PathBuf);
+
+impl Mounted {
+    fn tmpfs(place: PathBuf) -> Result<Self> {
+        Cmd::new("mount")
+            .args(["-t", "tmpfs", "tmpfs"])
+            .arg(&place)
+            .ok()?;
+        Ok(Self(place))
+    }
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        drop(Cmd::new("umount").arg("-l").arg(&self.0).run());
+    }
+}
+
+/// A link out of the directory leads to the guest's own files, and where there are none, nowhere.
+#[test]
+fn links_lead_nowhere_but_into_the_guest() -> Result<()> {
+    let Some(shared) = Shared::boot()? else {
+        return Ok(());
+    };
+    let secret = shared.machine.dir.path().join("secret");
+    fs::write(&secret, "secret").at("write", &secret)?;
+    let link =
+        |name: &str, to: &std::path::Path| symlink(to, shared.dir.join(name)).at("link", name);
+    link("absolute", &secret)?;
+    link("up", "../secret".as_ref())?;
+    link("process", "/proc/self/root/etc/hostname".as_ref())?;
+    for name in [
+        "absolute",
+        "up",
+        "process",
+        "../secret",
+        "absolute/../secret",
+    ] {
+        let said = shared.sh(&format!(
+            "bb cat {name}; echo new >{name}; bb rm -f /secret"
+        ));
+        assert!(
+            !said.contains("secret\n") && !said.contains("lab"),
+            "{name}: {said}"
+        );
+        assert_eq!(fs::read(&secret).at("read", &secret)?, b"secret", "{name}");
+    }
+    // The guest's own links are not followed on the way either.
+    let said = shared.sh("bb ln -s / root; bb ln -s .. above; bb touch root/touched above/touched");
+    assert_eq!(said, "");
+    assert!(!shared.machine.dir.path().join("touched").exists());
+    Ok(())
+}
+
+/// A file system below the share that never answers: who asks for it waits, and nobody else.
+#[test]
+fn a_file_system_that_does_not_answer_holds_up_no_stream() -> Result<()> {
+    let Some(shared) = Shared::boot()? else {
+        return Ok(());
+    };
+    let place = shared.dir.join("stuck");
+    fs::create_dir(&place).at("make", &place)?;
+    let device = File::options()
+        .read(true)
+        .write(true)
+        .open("/dev/fuse")
+        .at("open", "/dev/fuse")?;
+    let options = format!(
+        "fd={},rootmode=40000,user_id=0,group_id=0",
+        device.as_raw_fd()
+    );
+    let kind = Some("fuse");
+    let flags = nix::mount::MsFlags::empty();
+    nix::mount::mount(kind, &place, kind, flags, Some(&*options)).expect("mount");
+    let mounted = Mounted(place);
+
+    let mut asked = shared
+        .machine
+        .request("sh 0 /share/busybox ls /share/stuck")
+        .expect("the probe listens");
+    asked
+        .set_read_timeout(Some(Duration::from_secs(2)))
+        .expect("set a limit");
+    let early = asked.read(&mut [0; 100]);
+    assert!(early.is_err(), "{early:?}");
+    for _ in 0..20 {
+        assert_eq!(
+            shared
+                .machine
+                .ask_text("file /sys/devices/system/cpu/online"),
+            "0\n"
+        );
+    }
+    // Without a server who waits is told, and the share goes on.
+    drop(device);
+    asked.set_read_timeout(Some(LIMIT)).expect("set a limit");
+    let mut said = String::new();
+    asked.read_to_string(&mut said).expect("an answer");
+    assert!(said.contains("stuck") && said.contains("exit"), "{said}");
+    drop(mounted);
+    assert_eq!(shared.sh("bb ls stuck"), "");
+    Ok(())
+}
+
+#[test]
+fn of_a_share_that_is_only_read_nothing_is_changed() -> Result<()> {
+    let machine = Machine::boot(|config, dir| {
+        let path = dir.join("share");
+        fs::create_dir(&path).expect("make the directory");
+        fs::copy("/bin/busybox", path.join("busybox")).expect("copy busybox");
+        fs::write(path.join("file"), "text").expect("write a file");
+        config.shares.push(ShareConfig {
+            tag: "files".to_owned(),
+            path,
+            read_only: true,
+        });
+    })?;
+    let Some(machine) = machine else {
+        return Ok(());
+    };
+    assert_eq!(machine.ask_text("mount files /share"), "done\n");
+    assert_eq!(machine.ask_text("file /share/file"), "text");
+    let tries = [
+        "echo x >file",
+        "echo x >>file",
+        "echo x >new",
+        "bb rm file",
+        "bb mv file new",
+        "bb mkdir new",
+        "bb chmod 777 file",
+        "bb ln file new",
+        "bb touch file",
+    ];
+    for script in tries {
+        let script = script.replace("bb ", "/share/busybox ");
+        let said = machine.ask_text(&format!("sh 0 cd /share; {script}"));
+        assert!(said.contains("Read-only file system"), "{script}: {said}");
+    }
+    let names: Vec<_> = fs::read_dir(machine.dir.path().join("share"))
+        .at("list", "share")?
+        .collect();
+    assert_eq!(names.len(), 2);
     Ok(())
 }
 
@@ -145,10 +392,7 @@ fn a_pause_stops_the_writing_of_files() -> Result<()> {
     let grows = |before: u64| {
         let started = std::time::Instant::now();
         while written() <= before {
-            assert!(
-                started.elapsed() < crate::machine::LIMIT,
-                "nothing is written"
-            );
+            assert!(started.elapsed() < LIMIT, "nothing is written");
             std::thread::sleep(Duration::from_millis(10));
         }
     };

@@ -131,6 +131,9 @@ pub enum VmError {
     /// A device cannot be set up.
     #[error("cannot set up a device")]
     Device(#[from] crate::virtio::DeviceError),
+    /// A network card has no tap.
+    #[error("cannot set up a network card")]
+    Tap(#[source] cofferdam_network::NetworkError),
     /// The event loop cannot be made or does not go on.
     #[error("cannot wait for the machine's events")]
     Events(#[source] event_manager::Error),

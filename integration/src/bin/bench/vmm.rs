@@ -43,6 +43,7 @@ pub(crate) fn measure(rows: &mut Rows, rounds: usize, place: &Path) -> Result<()
         vsock: None,
         disks: Vec::new(),
         shares: Vec::new(),
+        network: Vec::new(),
         jail: None,
     };
     let description = dir.path().join("vm.json");

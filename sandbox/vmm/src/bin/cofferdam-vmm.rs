@@ -22,6 +22,8 @@ DESCRIPTION is a JSON file:
   command_line         added to the kernel's
   vsock                {\"cid\": 3 or more, \"socket\": PATH}: connect there and say CONNECT PORT
   disks                [{\"path\": FILE, \"writable\": false}, ...]
+  network              [{\"tap\": NAME, \"mac\": \"02:00:00:00:00:01\", \"mtu\": 1500}, ...]: a tap that is
+                       there, or \"fd\": N, a descriptor of one (with IFF_VNET_HDR); mtu may be left out
   shares               [{\"tag\": NAME, \"path\": DIRECTORY, \"read_only\": false}, ...]: the guest mounts
                        them by tag, as virtiofs
   jail                 {\"uid\": ID, \"gid\": ID, \"count\": 65536, \"root\": DIRECTORY}: the process gets these ids of

@@ -1,7 +1,10 @@
-//! Plays a driver that means harm: what the tests and the fuzz target `virtio` run.
+//! Plays a driver that means harm: what the tests and the fuzz targets `virtio` and `share` run.
+
+/// A guest that asks a shared directory for what it likes.
+pub mod share;
 
 use std::io::Write as _;
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 
 use virtio_queue::{Queue, QueueT as _};
 use vm_memory::{Bytes as _, GuestAddress};
@@ -9,6 +12,7 @@ use vmm_sys_util::eventfd::EventFd;
 
 use super::block::Block;
 use super::entropy::Entropy;
+use super::net::{Net, Wire};
 use super::vsock::Vsock;
 use super::{Device, DeviceError, Interrupt, Queues, Transport};
 use crate::config::DiskConfig;
@@ -27,7 +31,33 @@ pub struct Stage {
     queues: Vec<Queue>,
     interrupt: Interrupt,
     _dir: tempfile::TempDir,
-    host: Option<UnixStream>,
+    host: Host,
+}
+
+/// Who is at the other end.
+enum Host {
+    Nobody,
+    /// Of a stream.
+    Stream(UnixStream),
+    /// Of a wire.
+    Wire(UnixDatagram),
+}
+
+/// A frame that fills several buffers of a driver's.
+const FRAME: [u8; 3000] = [0x55; 3000];
+
+impl Host {
+    /// It may be full, or gone.
+    fn act(&mut self) {
+        match self {
+            Self::Nobody => {}
+            Self::Stream(stream) => drop(stream.write(b"more")),
+            Self::Wire(wire) => {
+                drop(wire.send(&FRAME));
+                drop(wire.recv(&mut [0; 100]));
+            }
+        }
+    }
 }
 
 /// What a round does not find: a machine that can run the test.
@@ -41,8 +71,8 @@ impl Stage {
     /// Where the host has no memory, files or sockets for it.
     pub fn new(which: u8) -> Anything<Self> {
         let dir = tempfile::tempdir()?;
-        let mut host = None;
-        let device: Box<dyn Device> = match which % 4 {
+        let mut host = Host::Nobody;
+        let mut device: Box<dyn Device> = match which % 6 {
             0 => Box::new(Entropy),
             kind @ (1 | 2) => {
                 let path = dir.path().join("disk");
@@ -50,16 +80,24 @@ impl Stage {
                 let writable = kind == 1;
                 Box::new(Block::open(&DiskConfig { path, writable })?)
             }
+            4 => Box::new(share::device(dir.path(), false)?),
+            5 => {
+                let (wire, end) = Wire::pair()?;
+                end.send(&FRAME)?;
+                host = Host::Wire(end);
+                Box::new(Net::new(wire, "02:00:00:00:00:01".parse()?, Some(1500)))
+            }
             _ => {
                 let path = dir.path().join("socket");
                 let listener: UnixListener = Vsock::listen(&path)?;
                 let mut stream = UnixStream::connect(&path)?;
                 stream.write_all(b"CONNECT 1024\nhello")?;
                 stream.set_nonblocking(true)?;
-                host = Some(stream);
+                host = Host::Stream(stream);
                 Box::new(Vsock::new(3, listener))
             }
         };
+        device.begin(device.features());
         let memory = Memory::from_ranges(&[(GuestAddress(0), MEMORY)])?;
         let mut queues = Vec::new();
         for (index, _) in (0_u32..).zip(device.queue_sizes()) {
@@ -106,10 +144,7 @@ impl Stage {
                     return Ok(Some(error));
                 }
             }
-            if let Some(host) = &mut self.host {
-                // It may be full, or gone.
-                drop(host.write(b"more"));
-            }
+            self.host.act();
             self.device.unheard();
         }
         Ok(None)
@@ -160,7 +195,7 @@ mod tests {
     proptest! {
         #[test]
         fn whatever_is_in_memory_a_device_goes_on_or_stops(
-            which in 0_u8..4,
+            which in 0_u8..6,
             rounds in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..0x3000), 1..4),
         ) {
             let mut stage = Stage::new(which).expect("a stage");

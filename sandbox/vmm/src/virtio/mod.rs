@@ -13,6 +13,8 @@ pub mod fs;
 pub mod hostile;
 /// A device's interrupt.
 mod interrupt;
+/// Network cards: taps of the host's.
+pub mod net;
 /// The registers of a device: virtio over MMIO.
 mod transport;
 /// Streams between host and guest.

@@ -23,6 +23,7 @@ use crate::memory;
 use crate::virtio::block::Block;
 use crate::virtio::entropy::Entropy;
 use crate::virtio::fs::{Fs, OwnFiles};
+use crate::virtio::net::Net;
 use crate::virtio::vsock::Vsock;
 use crate::virtio::{Device, Transport};
 
@@ -35,6 +36,7 @@ pub struct Parts {
     initramfs: File,
     vsock: Option<Vsock>,
     disks: Vec<Block>,
+    cards: Vec<Net>,
     log: Option<File>,
     started: Instant,
 }
@@ -65,6 +67,11 @@ impl Parts {
                 .iter()
                 .map(Block::open)
                 .collect::<VmResult<_>>()?,
+            cards: config
+                .network
+                .iter()
+                .map(Net::open)
+                .collect::<VmResult<_>>()?,
             // After what may fail: a socket left there would be in the way of the next try.
             vsock: vsock.transpose()?,
             log,
@@ -92,7 +99,7 @@ impl Parts {
         let shares = open_shares(config, inside)?;
         let machine = Machine::new(self.kvm, memory::anonymous(config.memory)?)?;
         let serial = attach_serial(&machine, Log::new(self.started, self.log))?;
-        let devices = attach_devices(&machine, self.vsock, self.disks, shares)?;
+        let devices = attach_devices(&machine, self.vsock, (self.disks, self.cards), shares)?;
         let entry = image::load(
             &machine.memory,
             config,
@@ -184,7 +191,7 @@ fn attach_serial(machine: &Machine, log: Log) -> VmResult<Arc<Mutex<Serial>>> {
 fn attach_devices(
     machine: &Machine,
     vsock: Option<Vsock>,
-    disks: Vec<Block>,
+    (disks, cards): (Vec<Block>, Vec<Net>),
     shares: Vec<Fs>,
 ) -> VmResult<Vec<Arc<Transport>>> {
     let mut devices: Vec<Box<dyn Device>> = vec![Box::new(Entropy)];
@@ -193,6 +200,9 @@ fn attach_devices(
     }
     for disk in disks {
         devices.push(Box::new(disk));
+    }
+    for card in cards {
+        devices.push(Box::new(card));
     }
     for share in shares {
         devices.push(Box::new(share));

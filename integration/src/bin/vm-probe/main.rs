@@ -3,18 +3,26 @@
 
 #![expect(clippy::print_stdout, reason = "the console is what is tested")]
 
+/// The guest's network.
+mod network;
+
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufRead as _, BufReader, Read as _, Seek as _, Write as _};
 use std::os::fd::{AsRawFd as _, FromRawFd as _, IntoRawFd as _, OwnedFd};
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::os::unix::process::CommandExt as _;
 use std::process::Command;
+use std::ptr;
 use std::thread;
 
+use nix::fcntl::{FcntlArg, fcntl};
 use nix::mount::{MsFlags, mount};
 use nix::sys::reboot::{RebootMode, reboot};
 use nix::sys::socket::{
     AddressFamily, Backlog, SockFlag, SockType, VsockAddr, accept, bind, connect, listen, socket,
 };
+use rustix::fs::{XattrFlags, getxattr, listxattr, setxattr};
+use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
 
 /// Where the host finds it.
 const PORT: u32 = 1024;
@@ -63,6 +71,49 @@ fn serve() -> io::Result<()> {
             }
         });
     }
+}
+
+/// Writes to the beginning of a file through a shared mapping.
+fn map(path: &str, bytes: &[u8]) -> io::Result<()> {
+    let file = OpenOptions::new().read(true).write(true).open(path)?;
+    let (size, protection) = (bytes.len(), ProtFlags::READ | ProtFlags::WRITE);
+    #[expect(unsafe_code, reason = "a mapping is used by address")]
+    // SAFETY: the kernel chooses the place, which is of that size and nobody else's until it is given back.
+    unsafe {
+        let place = mmap(
+            ptr::null_mut(),
+            size,
+            protection,
+            MapFlags::SHARED,
+            &file,
+            0,
+        )?;
+        ptr::copy_nonoverlapping(bytes.as_ptr(), place.cast(), size);
+        munmap(place, size)?;
+    }
+    file.sync_all()
+}
+
+/// Whether a second open file gets a lock that a first one has, of both kinds, and when it is given back.
+fn lock(path: &str) -> io::Result<String> {
+    let open = || OpenOptions::new().read(true).write(true).open(path);
+    let (first, second) = (open()?, open()?);
+    first.lock()?;
+    let taken = second.try_lock().is_ok();
+    first.unlock()?;
+    let free = second.try_lock().is_ok();
+    let range = libc::flock {
+        l_type: i16::try_from(libc::F_WRLCK).map_err(io::Error::other)?,
+        l_whence: i16::try_from(libc::SEEK_SET).map_err(io::Error::other)?,
+        l_start: 10,
+        l_len: 5,
+        l_pid: 0,
+    };
+    fcntl(&first, FcntlArg::F_OFD_SETLK(&range))?;
+    let taken_range = fcntl(&second, FcntlArg::F_OFD_SETLK(&range)).is_ok();
+    drop(first);
+    let free_range = fcntl(&second, FcntlArg::F_OFD_SETLK(&range)).is_ok();
+    Ok(format!("{taken} {free} {taken_range} {free_range}"))
 }
 
 fn stream_socket() -> io::Result<OwnedFd> {
@@ -117,6 +168,32 @@ fn answer(stream: File, to: &mut File) -> io::Result<()> {
                 status => writeln!(to, "exit {status:?}"),
             }
         }
+        ["set-attribute", path, name, value] => {
+            setxattr(*path, *name, value.as_bytes(), XattrFlags::empty())?;
+            writeln!(to, "done")
+        }
+        ["attribute", path, name] => {
+            let mut value = vec![0; 1 << 16];
+            let size = getxattr(*path, *name, &mut value[..])?;
+            to.write_all(value.get(..size).unwrap_or_default())
+        }
+        ["attributes", path] => {
+            let mut names = vec![0; 1 << 16];
+            let size = listxattr(*path, &mut names[..])?;
+            to.write_all(names.get(..size).unwrap_or_default())
+        }
+        ["map", path, text] => {
+            map(path, text.as_bytes())?;
+            writeln!(to, "done")
+        }
+        ["lock", path] => writeln!(to, "{}", lock(path)?),
+        ["call-socket", path] => {
+            let listener = UnixListener::bind(path)?;
+            let mut client = UnixStream::connect(path)?;
+            client.write_all(b"through\n")?;
+            drop(client);
+            io::copy(&mut listener.accept()?.0, to).map(drop)
+        }
         ["call-host", port] => {
             let port = port.parse().map_err(io::Error::other)?;
             let socket = stream_socket()?;
@@ -128,6 +205,17 @@ fn answer(stream: File, to: &mut File) -> io::Result<()> {
             let _ = socket.into_raw_fd();
             writeln!(to, "done")
         }
+        // The rest of the line, as the host read it.
+        ["network", ..] => {
+            network::set(line.trim_start_matches("network"))?;
+            writeln!(to, "done")
+        }
+        ["network-read"] => network::read(to),
+        ["ping", address, size] => network::ping(address, size, to),
+        // What comes is sent back until the other end is at its end.
+        ["listen", port] => network::listen(port, to),
+        ["dial", place] => network::dial(place, from, to),
+        ["send", place, size] => network::send(place, size, to),
         ["flood", count] => {
             let count = count.parse().map_err(io::Error::other)?;
             let mut console = OpenOptions::new().write(true).open("/dev/console")?;
