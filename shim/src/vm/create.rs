@@ -33,10 +33,7 @@ pub(crate) fn wanted(spec: &Hardened<Spec>) -> bool {
 /// options are as [`container::create`] has them.
 ///
 /// The caller must be single-threaded.
-pub(crate) fn create(
-    spec: &Hardened<Spec>,
-    options: CreateOptions,
-) -> Result<State, MachineError> {
+pub(crate) fn create(spec: &Hardened<Spec>, options: CreateOptions) -> Result<State, MachineError> {
     let (root, id) = (options.root.clone(), options.id.clone());
     let outcome = attempt(spec, options);
     let taken = matches!(
@@ -77,7 +74,12 @@ fn attempt(spec: &Hardened<Spec>, options: CreateOptions) -> Result<State, Machi
     let plan = microvm::for_guest(spec, places)?;
     let mut machine = match joins {
         Some(pod) => Machine::open(&root, pod)?,
-        None => Machine::begin(&root, id.as_str(), Size::of(spec.get())?, network_of(spec.get()))?,
+        None => Machine::begin(
+            &root,
+            id.as_str(),
+            Size::of(spec.get())?,
+            network_of(spec.get()),
+        )?,
     };
     machine.join(&name, id.as_str())?;
     let driver = options.cgroup_driver;
@@ -151,8 +153,12 @@ fn make_stand_in(
         .mode(0o600)
         .open(&events)
         .map_err(at("make", &events))?;
-    chown(&events, Some(Uid::from_raw(user)), Some(Gid::from_raw(user)))
-        .map_err(|errno| at("give away", &events)(errno.into()))?;
+    chown(
+        &events,
+        Some(Uid::from_raw(user)),
+        Some(Gid::from_raw(user)),
+    )
+    .map_err(|errno| at("give away", &events)(errno.into()))?;
     let host = microvm::stand_in(
         spec,
         plan,

@@ -73,11 +73,14 @@ pub(crate) fn name_of(root: &Path, id: &str) -> String {
     hash.update(root.as_os_str().as_encoded_bytes());
     hash.update([0]);
     hash.update(id.as_bytes());
-    let digits = hash.finalize().iter().fold(String::new(), |mut text, byte| {
-        use std::fmt::Write as _;
-        let _ = write!(text, "{byte:02x}");
-        text
-    });
+    let digits = hash
+        .finalize()
+        .iter()
+        .fold(String::new(), |mut text, byte| {
+            use std::fmt::Write as _;
+            let _ = write!(text, "{byte:02x}");
+            text
+        });
     digits.get(..DIGITS).unwrap_or(&digits).to_owned()
 }
 
@@ -90,8 +93,7 @@ fn lock(dir: &Path) -> Result<Flock<File>, MachineError> {
         .mode(0o600)
         .open(&path)
         .map_err(at("open", &path))?;
-    Flock::lock(file, FlockArg::LockExclusive)
-        .map_err(|(_, errno)| at("lock", &path)(errno.into()))
+    Flock::lock(file, FlockArg::LockExclusive).map_err(|(_, errno)| at("lock", &path)(errno.into()))
 }
 
 fn make_dir(path: &Path, mode: u32) -> Result<(), MachineError> {
@@ -209,7 +211,12 @@ impl Machine {
         )?;
         self.record.lease = Some(lease);
         self.store()?;
-        for (name, mode) in [("members", 0o700), ("door", 0o711), ("root", 0o755), ("share", 0o755)] {
+        for (name, mode) in [
+            ("members", 0o700),
+            ("door", 0o711),
+            ("root", 0o755),
+            ("share", 0o755),
+        ] {
             make_dir(&self.dir.join(name), mode)?;
         }
         for place in ["dev", "door"] {
@@ -360,8 +367,12 @@ impl Machine {
             std::thread::sleep(Duration::from_millis(1));
         }
         let user = self.stand_in_user();
-        chown(&socket, Some(Uid::from_raw(user)), Some(Gid::from_raw(user)))
-            .map_err(|errno| at("open", &socket)(errno.into()))
+        chown(
+            &socket,
+            Some(Uid::from_raw(user)),
+            Some(Gid::from_raw(user)),
+        )
+        .map_err(|errno| at("open", &socket)(errno.into()))
     }
 
     /// Waits for the guest.
@@ -382,7 +393,10 @@ impl Machine {
         let text = fs::read(&path).unwrap_or_default();
         let from = text.len().saturating_sub(2048);
         let text = String::from_utf8_lossy(text.get(from..).unwrap_or_default()).into_owned();
-        let lines: Vec<String> = text.lines().map(cofferdam_agent::client::harmless).collect();
+        let lines: Vec<String> = text
+            .lines()
+            .map(cofferdam_agent::client::harmless)
+            .collect();
         if lines.is_empty() {
             "its monitor said nothing".to_owned()
         } else {
@@ -393,8 +407,11 @@ impl Machine {
     /// Takes a container out, and ends the machine with its first or last one.
     pub(crate) fn leave(&mut self, name: &str) -> Result<(), MachineError> {
         if self.is_alive() && name != self.record.owner {
-            let told = Client::connect(&self.socket())
-                .and_then(|mut client| client.done(&Call::Delete(Name { id: name.to_owned() })));
+            let told = Client::connect(&self.socket()).and_then(|mut client| {
+                client.done(&Call::Delete(Name {
+                    id: name.to_owned(),
+                }))
+            });
             if let Err(error) = told {
                 tracing::warn!("the guest kept a container: {}", crate::cli::chain(&error));
             }
@@ -460,7 +477,9 @@ impl Machine {
             Duration::from_secs(1),
         );
         if let Ok(stream) = asked
-            && Client::over(stream).done(&Call::Shutdown(Nothing {})).is_ok()
+            && Client::over(stream)
+                .done(&Call::Shutdown(Nothing {}))
+                .is_ok()
             && ended_within(END)
         {
             return Ok(());
@@ -515,4 +534,3 @@ fn remove_tree(path: &Path) -> Result<(), MachineError> {
 pub(super) fn device(path: &Path) -> io::Result<u64> {
     Ok(fs::symlink_metadata(path)?.dev())
 }
-

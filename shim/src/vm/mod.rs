@@ -33,9 +33,7 @@ use serde::{Deserialize, Serialize};
 
 pub(crate) use create::{create, exec, wanted};
 pub use error::MachineError;
-pub(crate) use operate::{
-    OpError, delete, kill, pause, record, resume, stats, update,
-};
+pub(crate) use operate::{OpError, delete, kill, pause, record, resume, stats, update};
 
 /// Where machines are kept.
 pub(crate) const DIRECTORY: &str = "/run/cofferdam/.vm";

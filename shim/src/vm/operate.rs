@@ -127,7 +127,10 @@ pub(crate) fn update(
         return container::update(root, id, resources).map_err(OpError::Host);
     };
     let memory = Machine::at(&guest.machine)?.map_or(0, |machine| machine.record.memory);
-    let asked = resources.memory().as_ref().and_then(|memory| memory.limit());
+    let asked = resources
+        .memory()
+        .as_ref()
+        .and_then(|memory| memory.limit());
     if let Some(asked) = asked
         && asked >> 20 > i64::from(memory)
     {

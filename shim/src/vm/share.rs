@@ -44,7 +44,13 @@ pub(super) fn fill(
     let mut spec = hardened.get().clone();
     let root = spec.root().as_ref().map(|root| bundle.join(root.path()));
     let root = root.unwrap_or_default();
-    let tree = open_root(&root, user.as_fd(), lease.first, Layers::All, &state.join(WORK))?;
+    let tree = open_root(
+        &root,
+        user.as_fd(),
+        lease.first,
+        Layers::All,
+        &state.join(WORK),
+    )?;
     attach_at(tree.as_fd(), &own.join("rootfs"))?;
     if let Some(linux) = spec.linux_mut() {
         // Nodes are made in the guest.

@@ -50,7 +50,9 @@ impl Size {
                 "{memory} MiB of memory; it has {SMALLEST} to {LARGEST}"
             )));
         }
-        let cpus = u8::try_from(cpus).ok().filter(|cpus| (1..=32).contains(cpus));
+        let cpus = u8::try_from(cpus)
+            .ok()
+            .filter(|cpus| (1..=32).contains(cpus));
         let cpus = cpus.ok_or_else(|| {
             MachineError::Size(format!("the number of processors is 1 to {MOST_CPUS}"))
         })?;
@@ -103,7 +105,9 @@ fn cpu_limit(
     };
     let (quota, period) = pod().or_else(own)?;
     let cpus = quota.saturating_add(period - 1) / period;
-    u32::try_from(cpus).ok().map(|cpus| cpus.clamp(1, MOST_CPUS))
+    u32::try_from(cpus)
+        .ok()
+        .map(|cpus| cpus.clamp(1, MOST_CPUS))
 }
 
 fn host_cpus() -> u32 {
@@ -127,7 +131,10 @@ mod tests {
             .set_quota(cpu.map(|cpu| cpu.0))
             .set_period(cpu.map(|cpu| cpu.1));
         resources.set_cpu(Some(share));
-        let linux = LinuxBuilder::default().resources(resources).build().unwrap();
+        let linux = LinuxBuilder::default()
+            .resources(resources)
+            .build()
+            .unwrap();
         let annotations: HashMap<String, String> = annotations
             .iter()
             .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
@@ -150,16 +157,25 @@ mod tests {
         assert_eq!(memory(spec(&[], Some(-1), None)), Some(1024));
         assert_eq!(memory(spec(&[], Some((64 << 20) + 1), None)), Some(193));
         assert_eq!(memory(spec(&pod, None, None)), Some(384));
-        assert_eq!(memory(spec(&[(VM_MEMORY_ANNOTATION, "200")], Some(1), None)), Some(200));
+        assert_eq!(
+            memory(spec(&[(VM_MEMORY_ANNOTATION, "200")], Some(1), None)),
+            Some(200)
+        );
         for bad in ["", "-1", "127", "1048577", "1G"] {
-            assert_eq!(memory(spec(&[(VM_MEMORY_ANNOTATION, bad)], None, None)), None);
+            assert_eq!(
+                memory(spec(&[(VM_MEMORY_ANNOTATION, bad)], None, None)),
+                None
+            );
         }
         let most = u8::try_from(host_cpus().min(2)).unwrap();
         assert_eq!(cpus(spec(&[], None, None)), Some(1));
         assert_eq!(cpus(spec(&[], None, Some((1, 100_000)))), Some(1));
         assert_eq!(cpus(spec(&[], None, Some((100_001, 100_000)))), Some(most));
         assert_eq!(cpus(spec(&pod, None, None)), Some(most));
-        assert_eq!(cpus(spec(&[(VM_CPUS_ANNOTATION, "3")], None, None)), Some(3));
+        assert_eq!(
+            cpus(spec(&[(VM_CPUS_ANNOTATION, "3")], None, None)),
+            Some(3)
+        );
         for bad in ["0", "33", "x", "256"] {
             assert_eq!(cpus(spec(&[(VM_CPUS_ANNOTATION, bad)], None, None)), None);
         }
