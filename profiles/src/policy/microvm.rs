@@ -99,6 +99,13 @@ pub fn for_guest(hardened: &Hardened<Spec>, places: Places<'_>) -> Result<Plan, 
     let mut record = hardened.record();
     let mut findings = vec![isolation()];
     refuse_hosts_hooks(&record.spec)?;
+    if record.report.summary.recording.is_some() {
+        return Err(unsupported(
+            "annotations",
+            "ask for a recording, and the recorder sees no calls of a guest",
+            "Record it on the host's kernel",
+        ));
+    }
     record.spec.set_hooks(None);
     record.spec.set_annotations(None);
     labels(&mut record, &mut findings)?;

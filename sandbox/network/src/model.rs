@@ -1,5 +1,8 @@
 //! A network as plain data. The host reads it, the guest is given it as JSON.
 
+#[cfg(test)]
+mod tests;
+
 use std::net::{IpAddr, Ipv4Addr};
 
 use serde::{Deserialize, Serialize};

@@ -190,15 +190,8 @@ fn route(message: &RouteMessage, names: &BTreeMap<u32, String>) -> NetworkResult
     if table.unwrap_or(header.table.into()) != MAIN || by_itself {
         return Ok(None);
     }
-    let is_v4 = match u8::from(header.address_family) {
-        family if i32::from(family) == libc::AF_INET => true,
-        family if i32::from(family) == libc::AF_INET6 => false,
-        _ => return Ok(None),
-    };
-    let anywhere = if is_v4 {
-        Ipv4Addr::UNSPECIFIED.into()
-    } else {
-        Ipv6Addr::UNSPECIFIED.into()
+    let Some(anywhere) = anywhere(header.address_family.into()) else {
+        return Ok(None);
     };
     let mut found = Route {
         destination: anywhere,
@@ -257,6 +250,15 @@ fn route(message: &RouteMessage, names: &BTreeMap<u32, String>) -> NetworkResult
         found.hops = hops;
     }
     Ok(Some(found))
+}
+
+/// The unspecified address of a family that has routes.
+fn anywhere(family: u8) -> Option<IpAddr> {
+    match i32::from(family) {
+        libc::AF_INET => Some(Ipv4Addr::UNSPECIFIED.into()),
+        libc::AF_INET6 => Some(Ipv6Addr::UNSPECIFIED.into()),
+        _ => None,
+    }
 }
 
 fn add_metrics(route: &mut Route, metrics: &[RouteMetric]) {

@@ -16,6 +16,8 @@ pub mod console;
 pub mod error;
 /// Which system calls each thread may make.
 pub mod filter;
+/// The heap of a process whose threads may open nothing.
+pub mod heap;
 /// What confines the process of a machine.
 pub mod jail;
 /// The machine: its KVM file descriptors, memory and vCPUs.

@@ -29,7 +29,9 @@ impl Files {
     pub(crate) fn find() -> Result<Self, MachineError> {
         // The helper is executed from a copy without a place; what it is called has one.
         let own = env::args_os().next().map(PathBuf::from);
-        let own = own.filter(|path| path.is_absolute() && path.exists());
+        let own = own.filter(|path| path.is_absolute());
+        // Another name of it may be a link elsewhere.
+        let own = own.map(|path| path.canonicalize().unwrap_or(path));
         let own = own
             .or_else(|| env::current_exe().ok())
             .unwrap_or_else(|| PathBuf::from("/usr/local/bin/cofferdam"));

@@ -2,7 +2,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
-use std::os::fd::{AsFd, AsRawFd as _, OwnedFd};
+use std::os::fd::AsFd;
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
@@ -18,7 +18,9 @@ use nix::fcntl::{Flock, FlockArg};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Gid, Pid, Uid, chown};
-use oci_spec::runtime::{LinuxBuilder, Spec, SpecBuilder};
+use oci_spec::runtime::{
+    LinuxBuilder, LinuxDeviceCgroup, LinuxDeviceType, LinuxResources, Spec, SpecBuilder,
+};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
@@ -347,6 +349,7 @@ impl Machine {
         });
         let mut linux = LinuxBuilder::default().build().unwrap_or_default();
         linux.set_cgroups_path(path);
+        linux.set_resources(Some(monitors_devices()));
         let mut spec = SpecBuilder::default().build().unwrap_or_default();
         spec.set_linux(Some(linux));
         let location = Cgroup::plan(driver, &spec, &name)?;
@@ -495,6 +498,22 @@ impl Machine {
             Err(MachineError::Unkillable(pid))
         }
     }
+}
+
+/// Of devices a monitor needs KVM's alone: taps it is given.
+fn monitors_devices() -> LinuxResources {
+    const KVM: (i64, i64) = (10, 232); // include/linux/miscdevice.h
+    let mut none = LinuxDeviceCgroup::default();
+    none.set_allow(false).set_access(Some("rwm".to_owned()));
+    let mut kvm = LinuxDeviceCgroup::default();
+    kvm.set_allow(true)
+        .set_typ(Some(LinuxDeviceType::C))
+        .set_major(Some(KVM.0))
+        .set_minor(Some(KVM.1))
+        .set_access(Some("rw".to_owned()));
+    let mut resources = LinuxResources::default();
+    resources.set_devices(Some(vec![none, kvm]));
+    resources
 }
 
 /// Lets a child have a descriptor by its number.

@@ -27,12 +27,12 @@ mod size;
 
 use std::path::PathBuf;
 
-use cofferdam_container::{ContainerId, State};
+use cofferdam_container::ContainerId;
 use cofferdam_profiles::policy::ContainerRecord;
 use serde::{Deserialize, Serialize};
 
 pub(crate) use create::{create, exec, wanted};
-pub use error::MachineError;
+pub(crate) use error::MachineError;
 pub(crate) use operate::{OpError, delete, kill, pause, record, resume, stats, update};
 
 /// Where machines are kept.
@@ -59,9 +59,4 @@ pub(crate) fn guest_of(
 ) -> Result<Option<Guest>, MachineError> {
     let path = id.directory(root).join(GUEST);
     error::read_json(&path)
-}
-
-/// Whether a container is in a machine, without reading all of it.
-pub(crate) fn is_in_one(state: &State) -> bool {
-    state.directory.join(GUEST).exists()
 }

@@ -4,7 +4,8 @@ use std::fs::File;
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd};
 use std::path::Path;
 
-use cofferdam_network::{Network, Tap, make_tap, redirect, scan, within};
+use cofferdam_network::tap::Tap;
+use cofferdam_network::{Mac, Network, make_tap, redirect, scan, within};
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 use serde_json::json;
@@ -17,7 +18,7 @@ use super::error::at;
 pub(crate) struct Card {
     /// Its tap, in the pod's network namespace.
     pub(crate) tap: Tap,
-    mac: String,
+    mac: Mac,
     mtu: u32,
 }
 
@@ -57,7 +58,7 @@ pub(super) fn join(namespace: &Path) -> Result<(Network, Vec<Card>), MachineErro
             redirect(&interface.name, &name)?;
             cards.push(Card {
                 tap,
-                mac: interface.mac.to_string(),
+                mac: interface.mac,
                 mtu: interface.mtu,
             });
         }

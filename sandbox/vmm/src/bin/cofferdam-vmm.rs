@@ -41,6 +41,7 @@ Example:
 const LINES: usize = 20;
 
 fn main() -> ExitCode {
+    cofferdam_vmm::heap::share();
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let (description, console) = match arguments.as_slice() {
         [word] if word == "--help" || word == "-h" => {
