@@ -5,6 +5,8 @@
 
 /// Disks.
 mod disks;
+/// The monitor as a process, in its jail.
+mod jail;
 /// Boot, end, pause.
 mod life;
 /// A machine, and how the guest is asked.
