@@ -34,6 +34,8 @@ pub(crate) fn prepare() -> Result<Option<(VmConfig, TempDir)>> {
     if gate::lab(Guest::Script).is_none() {
         return Ok(None);
     }
+    // As the program does, whose threads' filters these threads have.
+    cofferdam_vmm::heap::share();
     let dir = tempfile::tempdir().at("make", std::env::temp_dir())?;
     let initramfs = dir.path().join("initramfs.cpio");
     initramfs::write(&initramfs, Path::new(env!("CARGO_BIN_EXE_vm-probe")))?;
@@ -50,6 +52,7 @@ pub(crate) fn prepare() -> Result<Option<(VmConfig, TempDir)>> {
         disks: Vec::new(),
         shares: Vec::new(),
         network: Vec::new(),
+        balloon: true,
         jail: None,
     };
     Ok(Some((config, dir)))

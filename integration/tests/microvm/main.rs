@@ -3,6 +3,8 @@
 
 #![expect(clippy::expect_used, reason = "a test may fail anywhere")]
 
+/// Memory that goes back to the host.
+mod balloon;
 /// Disks.
 mod disks;
 /// The monitor as a process, in its jail.

@@ -42,6 +42,9 @@ pub struct VmConfig {
     /// Network cards, in this order `eth0`, `eth1`, ...
     #[serde(default)]
     pub network: Vec<NetworkConfig>,
+    /// Whether the guest tells which memory it does not need, so that the host has it back.
+    #[serde(default = "yes")]
+    pub balloon: bool,
     /// Directories of the host, which the guest mounts by their tags.
     #[serde(default)]
     pub shares: Vec<ShareConfig>,
@@ -121,6 +124,10 @@ const fn ids() -> u32 {
     1 << 16
 }
 
+const fn yes() -> bool {
+    true
+}
+
 const fn one() -> u8 {
     1
 }
@@ -194,6 +201,7 @@ mod tests {
             }),
             disks: Vec::new(),
             network: Vec::new(),
+            balloon: true,
             shares: Vec::new(),
             jail: None,
         }

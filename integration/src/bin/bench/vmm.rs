@@ -44,6 +44,7 @@ pub(crate) fn measure(rows: &mut Rows, rounds: usize, place: &Path) -> Result<()
         disks: Vec::new(),
         shares: Vec::new(),
         network: Vec::new(),
+        balloon: false,
         jail: None,
     };
     let description = dir.path().join("vm.json");

@@ -216,6 +216,14 @@ fn answer(stream: File, to: &mut File) -> io::Result<()> {
         ["listen", port] => network::listen(port, to),
         ["dial", place] => network::dial(place, from, to),
         ["send", place, size] => network::send(place, size, to),
+        // Takes so many MiB, and leaves them again.
+        ["touch", size] => {
+            let size: usize = size.parse().map_err(io::Error::other)?;
+            let bytes = vec![0x5a_u8; size << 20];
+            let sum = std::hint::black_box(&bytes).iter().step_by(4096).count();
+            drop(bytes);
+            writeln!(to, "{sum}")
+        }
         ["flood", count] => {
             let count = count.parse().map_err(io::Error::other)?;
             let mut console = OpenOptions::new().write(true).open("/dev/console")?;

@@ -21,6 +21,7 @@ DESCRIPTION is a JSON file:
   vcpus                1 to 32; 1 if not given
   command_line         added to the kernel's
   vsock                {\"cid\": 3 or more, \"socket\": PATH}: connect there and say CONNECT PORT
+  balloon              whether free memory of the guest's goes back to the host; true if not given
   disks                [{\"path\": FILE, \"writable\": false}, ...]
   network              [{\"tap\": NAME, \"mac\": \"02:00:00:00:00:01\", \"mtu\": 1500}, ...]: a tap that is
                        there, or \"fd\": N, a descriptor of one (with IFF_VNET_HDR); mtu may be left out

@@ -19,6 +19,8 @@ pub enum Kind {
     Block = 2,
     /// Random numbers.
     Entropy = 4,
+    /// Memory that the guest does not need.
+    Balloon = 5,
     /// Streams between host and guest.
     Vsock = 19,
     /// A directory of the host.

@@ -20,6 +20,7 @@ use crate::jail::Inside;
 use crate::kvm::Machine;
 use crate::kvm::vcpu::Vcpus;
 use crate::memory;
+use crate::virtio::balloon::Balloon;
 use crate::virtio::block::Block;
 use crate::virtio::entropy::Entropy;
 use crate::virtio::fs::{Fs, OwnFiles};
@@ -99,7 +100,12 @@ impl Parts {
         let shares = open_shares(config, inside)?;
         let machine = Machine::new(self.kvm, memory::anonymous(config.memory)?)?;
         let serial = attach_serial(&machine, Log::new(self.started, self.log))?;
-        let devices = attach_devices(&machine, self.vsock, (self.disks, self.cards), shares)?;
+        let devices = attach_devices(
+            &machine,
+            (config.balloon, self.vsock),
+            (self.disks, self.cards),
+            shares,
+        )?;
         let entry = image::load(
             &machine.memory,
             config,
@@ -190,11 +196,14 @@ fn attach_serial(machine: &Machine, log: Log) -> VmResult<Arc<Mutex<Serial>>> {
 
 fn attach_devices(
     machine: &Machine,
-    vsock: Option<Vsock>,
+    (balloon, vsock): (bool, Option<Vsock>),
     (disks, cards): (Vec<Block>, Vec<Net>),
     shares: Vec<Fs>,
 ) -> VmResult<Vec<Arc<Transport>>> {
     let mut devices: Vec<Box<dyn Device>> = vec![Box::new(Entropy)];
+    if balloon {
+        devices.push(Box::new(Balloon));
+    }
     if let Some(vsock) = vsock {
         devices.push(Box::new(vsock));
     }
