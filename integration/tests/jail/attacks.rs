@@ -209,7 +209,7 @@ fn what_a_threads_filter_refuses_ends_the_process_with_a_line() -> Result<()> {
             vec!["-1", "-1", "-1"],
         ),
     ];
-    for thread in ["main", "devices", "vcpu"] {
+    for thread in ["main", "devices", "disk", "vcpu"] {
         for (name, number, arguments) in &calls {
             let mut attack = vec!["call", number];
             attack.extend(arguments);
@@ -244,7 +244,7 @@ fn a_user_namespace_is_for_the_filters_to_refuse() -> Result<()> {
         return Ok(());
     };
     assert_eq!(yard.attack("jailed", &["user-namespace"]), "done");
-    for thread in ["main", "devices", "vcpu"] {
+    for thread in ["main", "devices", "disk", "vcpu"] {
         let said = yard.attack(thread, &["user-namespace"]);
         assert!(said.contains("refuses the system call unshare"), "{said}");
     }

@@ -7,6 +7,8 @@
 mod balloon;
 /// Disks.
 mod disks;
+/// The monitor as a process, in its jail.
+mod jail;
 /// Boot, end, pause.
 mod life;
 /// A machine, and how the guest is asked.
