@@ -7,7 +7,7 @@ use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
-use cofferdam_integration::command::Cmd;
+use cofferdam_integration::command::{Cmd, eventually};
 use cofferdam_integration::error::{At as _, Result};
 use cofferdam_integration::netns::Namespace;
 use cofferdam_network::tap::Tap;
@@ -302,8 +302,13 @@ fn a_jailed_machine_has_its_pods_network() -> Result<()> {
         assert_eq!(machine.ask(&format!("ping {address} 4000")), "done\n");
         reaches_guest(&node, own, 1 << 20);
     }
-    // The tap goes with the machine.
     drop(machine);
-    assert!(own.ip("link show tap0").is_err());
-    Ok(())
+    eventually(
+        "the tap goes with the machine",
+        Duration::from_secs(5),
+        || match own.ip("link show tap0") {
+            Ok(done) => Err(done.stdout),
+            Err(_) => Ok(()),
+        },
+    )
 }
