@@ -250,3 +250,20 @@ fn who_kills_the_monitor_ends_the_machine() -> Result<()> {
     await_end(process.inner);
     Ok(())
 }
+
+#[test]
+fn a_panic_of_the_guests_kernel_is_told() -> Result<()> {
+    let Some(mut process) = Process::boot(|_| {})? else {
+        return Ok(());
+    };
+    assert_eq!(process.ask("panic"), "");
+    assert_eq!(process.wait().code(), Some(3));
+    let report = process.read("report");
+    assert!(
+        report.contains("console: ")
+            && report.contains("Kernel panic - not syncing")
+            && report.ends_with("cofferdam-vmm: the guest's kernel panicked\n"),
+        "{report}"
+    );
+    Ok(())
+}

@@ -64,7 +64,7 @@ fn a_panic_leaves_its_last_lines() -> Result<()> {
     machine.ask("panic");
     let end = machine.vm.wait(Some(LIMIT));
     let lines = machine.vm.last_lines(30);
-    assert!(matches!(end, Some(End::Reset)), "{end:?}");
+    assert!(matches!(end, Some(End::Panicked)), "{end:?}");
     assert!(
         lines
             .iter()
