@@ -32,7 +32,7 @@ struct Refusal {
 
 /// A line that is put together without memory of the allocator's.
 struct Line {
-    bytes: [u8; 128],
+    bytes: [u8; 256],
     used: usize,
 }
 
@@ -43,6 +43,15 @@ impl Line {
                 *place = *byte;
                 self.used += 1;
             }
+        }
+    }
+
+    fn add_hex(&mut self, number: u64) {
+        self.add(b"0x");
+        let digits = (64 - number.leading_zeros()).div_ceil(4).max(1);
+        for place in (0..digits).rev() {
+            let digit = usize::try_from(number >> (4 * place) & 0xf).unwrap_or(0);
+            self.add(b"0123456789abcdef".get(digit..=digit).unwrap_or_default());
         }
     }
 
@@ -62,6 +71,9 @@ impl Line {
     }
 }
 
+/// The registers of a call's arguments but the last two.
+const ARGUMENTS: [usize; 4] = [8, 9, 12, 2]; // REG_RDI, REG_RSI, REG_RDX, REG_R10 of ucontext.h
+
 /// The call's name, if it had one when this was built.
 fn name(number: u32) -> Option<&'static [u8]> {
     let mut lines = CALLS.split(|&byte| byte == b'\n');
@@ -75,12 +87,12 @@ fn name(number: u32) -> Option<&'static [u8]> {
     })
 }
 
-extern "C" fn refused(_: libc::c_int, info: *mut libc::siginfo_t, _: *mut libc::c_void) {
+extern "C" fn refused(_: libc::c_int, info: *mut libc::siginfo_t, context: *mut libc::c_void) {
     // SAFETY: with SA_SIGINFO the kernel gives a whole `siginfo_t`, of which this is the beginning for SIGSYS.
     let number = unsafe { (*info.cast::<Refusal>()).number };
     let number = number.cast_unsigned();
     let mut line = Line {
-        bytes: [0; 128],
+        bytes: [0; 256],
         used: 0,
     };
     line.add(b"cofferdam-vmm: the filter of the ");
@@ -89,7 +101,20 @@ extern "C" fn refused(_: libc::c_int, info: *mut libc::siginfo_t, _: *mut libc::
     line.add(name(number).unwrap_or(b"number"));
     line.add(b" (");
     line.add_number(number);
-    line.add(b"); the machine ends\n");
+    line.add(b") with the arguments");
+    // SAFETY: with SA_SIGINFO the kernel gives a whole context, whose registers are those of the call.
+    let registers = unsafe { (*context.cast::<libc::ucontext_t>()).uc_mcontext.gregs };
+    for register in ARGUMENTS {
+        line.add(b" ");
+        line.add_hex(
+            registers
+                .get(register)
+                .copied()
+                .unwrap_or(0)
+                .cast_unsigned(),
+        );
+    }
+    line.add(b"; the machine ends\n");
     // SAFETY: the bytes are there, and neither call has other conditions.
     unsafe {
         libc::write(libc::STDERR_FILENO, line.bytes.as_ptr().cast(), line.used);
