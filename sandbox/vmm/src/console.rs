@@ -230,7 +230,10 @@ mod tests {
     #[test]
     fn a_panic_is_known_by_its_line() {
         for (said, panicked) in [
-            ("[    1.5] Kernel panic - not syncing: Attempted to kill init!\r\n", true),
+            (
+                "[    1.5] Kernel panic - not syncing: Attempted to kill init!\r\n",
+                true,
+            ),
             ("[    1.5] Kernel panic - not\r\n syncing\r\n", false),
             ("all is well\r\n", false),
         ] {
