@@ -12,7 +12,7 @@ use cofferdam_integration::{
     binaries::cache_dir,
     error::{At, Error, Result},
     gate::{self, Guest},
-    initramfs,
+    guest, initramfs,
 };
 use cofferdam_vmm::config::VsockConfig;
 use cofferdam_vmm::{Vm, VmConfig};
@@ -40,7 +40,7 @@ pub(crate) fn prepare() -> Result<Option<(VmConfig, TempDir)>> {
     let initramfs = dir.path().join("initramfs.cpio");
     initramfs::write(&initramfs, Path::new(env!("CARGO_BIN_EXE_vm-probe")))?;
     let config = VmConfig {
-        kernel: kernel()?,
+        kernel: guest::built_kernel()?,
         initramfs,
         vcpus: 1,
         memory: 128,
@@ -56,24 +56,6 @@ pub(crate) fn prepare() -> Result<Option<(VmConfig, TempDir)>> {
         jail: None,
     };
     Ok(Some((config, dir)))
-}
-
-/// The only one that is kept; the lab brings it along.
-fn kernel() -> Result<PathBuf> {
-    let guests = cache_dir().join("guest");
-    let entries = fs::read_dir(&guests).at("list", &guests)?;
-    // Others are being made just now.
-    let made = entries
-        .flatten()
-        .filter(|entry| entry.path().join(".complete").exists());
-    let found = made.map(|entry| entry.path().join("vmlinux"));
-    found
-        .into_iter()
-        .find(|path| path.exists())
-        .ok_or_else(|| Error::Missing {
-            what: "the kernel of microVMs".to_owned(),
-            remedy: "make guest",
-        })
 }
 
 impl Machine {

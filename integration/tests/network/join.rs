@@ -1,8 +1,13 @@
 //! Joining a pod's interface to a tap.
 
+use std::os::fd::AsFd as _;
 use std::sync::atomic::Ordering;
 
-use cofferdam_integration::{error::Result, gate, netns::Namespace};
+use cofferdam_integration::{
+    error::{At as _, Result},
+    gate,
+    netns::Namespace,
+};
 use cofferdam_network::{NetworkError, make_tap, redirect, scan, tap::Offloads, unredirect};
 
 use crate::stand::{ALL_OFFLOADS, Guest, addresses, inside, node, pod, talk};
@@ -188,5 +193,26 @@ fn taps_and_interfaces_that_cannot_be_are_refused() -> Result<()> {
     assert_eq!(tap.name().expect("its name"), "tap0");
     // It has no address by which the host's kernel would speak on the guest's wire.
     assert!(!namespace.ip("addr show dev tap0")?.stdout.contains("inet"));
+    Ok(())
+}
+
+/// Nothing is called so, and yet that is not what is complained about.
+#[test]
+fn the_machines_own_interfaces_are_not_taken() -> Result<()> {
+    if gate::root().is_none() {
+        return Ok(());
+    }
+    let own = std::fs::File::open("/proc/self/ns/net").at("open", "/proc/self/ns/net")?;
+    let first = std::fs::File::open("/proc/1/ns/net").unwrap_or(own);
+    let refused = cofferdam_network::within(first.as_fd(), || redirect("no-such", "neither"));
+    assert!(
+        matches!(refused, Err(NetworkError::HostNamespace)),
+        "{refused:?}"
+    );
+    let other = inside(&Namespace::new()?, || redirect("no-such", "neither"));
+    assert!(
+        matches!(other, Err(NetworkError::NoInterface { .. })),
+        "{other:?}"
+    );
     Ok(())
 }

@@ -77,6 +77,12 @@ pub enum NetworkError {
         /// What it has.
         what: &'static str,
     },
+    /// A VM would take the machine's own interfaces.
+    #[error(
+        "the network namespace is that of the machine's first process, whose interfaces a VM cannot take; \
+         give the pod a network of its own"
+    )]
+    HostNamespace,
     /// The file is no tap, or the kernel has none.
     #[error("cannot {action}")]
     Tap {

@@ -2,6 +2,7 @@
 //! the check sums and segments that are still to be made.
 
 use std::io;
+use std::os::unix::fs::MetadataExt as _;
 
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
 use netlink_packet_route::RouteNetlinkMessage as Message;
@@ -28,6 +29,9 @@ const COOKIE: &[u8] = b"cofferdam";
 /// Every protocol (linux/if_ether.h), and the order of our filter among filters.
 const ALL: u16 = 3;
 const FIRST: u16 = 1;
+
+/// The inode of the machine's first network namespace since Linux 6.18 (linux/nsfs.h).
+const FIRST_NETWORK: u64 = 0xEFFF_FFF9;
 
 /// Makes a tap and brings it up. It has no addresses, so that the host's kernel says nothing on the guest's wire.
 /// It goes with the descriptor.
@@ -67,8 +71,9 @@ pub fn make_tap(name: &str, mtu: u32) -> NetworkResult<Tap> {
 ///
 /// # Errors
 ///
-/// [`NetworkError::InUse`] where somebody else directs what arrives there, or what the kernel says.
+/// [`NetworkError::HostNamespace`] in the machine's own namespace, [`NetworkError::InUse`] where somebody else directs what arrives there, or what the kernel says.
 pub fn redirect(one: &str, other: &str) -> NetworkResult {
+    refuse_hosts()?;
     let mut netlink = Netlink::open()?;
     let (first, second) = (
         End::find(&mut netlink, one)?,
@@ -87,6 +92,33 @@ pub fn redirect(one: &str, other: &str) -> NetworkResult {
             }
             return Err(error);
         }
+    }
+    Ok(())
+}
+
+/// The machine would be cut off.
+fn refuse_hosts() -> NetworkResult {
+    let look = |path: &str| {
+        std::fs::metadata(path).map_err(|source| NetworkError::Kernel {
+            action: "look at the network namespace",
+            subject: path.to_owned(),
+            source,
+        })
+    };
+    let own = look("/proc/thread-self/ns/net")?;
+    let is_hosts = own.ino() == FIRST_NETWORK
+        || match look("/proc/1/ns/net") {
+            Ok(first) => (first.dev(), first.ino()) == (own.dev(), own.ino()),
+            // Who has less privileges than the first process cannot see its namespaces.
+            Err(NetworkError::Kernel { source, .. })
+                if source.kind() == io::ErrorKind::PermissionDenied =>
+            {
+                false
+            }
+            Err(error) => return Err(error),
+        };
+    if is_hosts {
+        return Err(NetworkError::HostNamespace);
     }
     Ok(())
 }
