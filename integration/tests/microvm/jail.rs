@@ -250,3 +250,54 @@ fn who_kills_the_monitor_ends_the_machine() -> Result<()> {
     await_end(process.inner);
     Ok(())
 }
+
+#[test]
+fn a_panic_of_the_guests_kernel_is_told() -> Result<()> {
+    let Some(mut process) = Process::boot(|_| {})? else {
+        return Ok(());
+    };
+    assert_eq!(process.ask("panic"), "");
+    assert_eq!(process.wait().code(), Some(3));
+    let report = process.read("report");
+    assert!(
+        report.contains("console: ")
+            && report.contains("Kernel panic - not syncing")
+            && report.ends_with("cofferdam-vmm: the guest's kernel panicked\n"),
+        "{report}"
+    );
+    Ok(())
+}
+
+/// A host that finds no place is turned away at once, and is taken in again when there is one.
+#[test]
+fn without_descriptors_hosts_are_turned_away() -> Result<()> {
+    let Some(process) = Process::boot(|_| {})? else {
+        return Ok(());
+    };
+    let limit = |most: &str| {
+        let done = Command::new("prlimit")
+            .args([
+                &format!("--pid={}", process.inner),
+                &format!("--nofile={most}"),
+            ])
+            .status();
+        assert!(done.expect("prlimit runs").success());
+    };
+    // All numbers below the first that is free.
+    let is_open = |number: &u32| {
+        let path = format!("/proc/{}/fd/{number}", process.inner);
+        fs::symlink_metadata(path).is_ok()
+    };
+    let free = (0..).find(|number| !is_open(number)).expect("a number");
+    limit(&format!("{free}:100000"));
+    for _ in 0..3 {
+        let started = Instant::now();
+        let mut stream = UnixStream::connect(process.path("vsock")).expect("connect");
+        stream.set_read_timeout(Some(LIMIT)).expect("set a limit");
+        assert!(matches!(stream.read(&mut [0]), Ok(0)), "it is taken in");
+        assert!(started.elapsed() < LIMIT / 2);
+    }
+    limit("100000:100000");
+    assert_eq!(process.ask("file /sys/devices/system/cpu/online"), "0\n");
+    Ok(())
+}

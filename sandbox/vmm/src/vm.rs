@@ -11,7 +11,7 @@ use std::fmt::Arguments;
 use std::fs::File;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::Receiver;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -45,6 +45,8 @@ pub(crate) fn say(what: Arguments<'_>) {
 pub enum End {
     /// The guest reset it, as our kernels do to power off.
     Reset,
+    /// The guest's kernel panicked; its last lines say why.
+    Panicked,
     /// It cannot go on.
     Wrong(VmError),
 }
@@ -91,6 +93,7 @@ impl Vm {
             None => stops.recv().ok()?,
         };
         Some(match stop {
+            Stop::Reset if self.serial().log().panicked() => End::Panicked,
             Stop::Reset => End::Reset,
             Stop::Wrong(error) => End::Wrong(error),
         })
@@ -120,14 +123,16 @@ impl Vm {
     /// From the call of [`Parts::open`] to the guest's [`BOOTED`](crate::console::BOOTED), if it has come.
     #[must_use]
     pub fn boot_time(&self) -> Option<Duration> {
-        let serial = self.serial.lock().unwrap_or_else(PoisonError::into_inner);
-        serial.log().boot_time()
+        self.serial().log().boot_time()
     }
 
     /// The last lines of what the guest wrote to its serial port.
     #[must_use]
     pub fn last_lines(&self, count: usize) -> Vec<String> {
-        let serial = self.serial.lock().unwrap_or_else(PoisonError::into_inner);
-        serial.log().last_lines(count)
+        self.serial().log().last_lines(count)
+    }
+
+    fn serial(&self) -> MutexGuard<'_, Serial> {
+        self.serial.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

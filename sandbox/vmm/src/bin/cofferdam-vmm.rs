@@ -30,8 +30,8 @@ DESCRIPTION is a JSON file:
   jail                 {\"uid\": ID, \"gid\": ID, \"count\": 65536, \"root\": DIRECTORY}: the process gets these ids of
                        the host, sees no file outside of the directory, and has namespaces and limits; takes root
 CONSOLE is where the first MiB of what the guest writes to its serial port goes. Needs /dev/kvm.
-Exit status: 0 the guest ended the machine, 1 it could not be made or go on, 2 wrong arguments, 4 the filter of a
-thread refused a system call, 128 + N the process in the jail was killed by signal N.
+Exit status: 0 the guest ended the machine, 1 it could not be made or go on, 2 wrong arguments, 3 the guest's kernel
+panicked, 4 the filter of a thread refused a system call, 128 + N the process in the jail was killed by signal N.
 
 Example:
   echo '{\"kernel\": \"vmlinux\", \"initramfs\": \"initramfs.cpio\", \"memory\": 128}' > vm.json
@@ -40,6 +40,8 @@ Example:
 
 /// How much of the console is shown when a machine does not go on.
 const LINES: usize = 20;
+/// The exit status where the guest's kernel panicked.
+const PANICKED: u8 = 3;
 
 fn main() -> ExitCode {
     cofferdam_vmm::heap::share();
@@ -60,7 +62,7 @@ fn main() -> ExitCode {
         }
     };
     match run(description, console.map(String::as_str)) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(line) => {
             say(&line);
             ExitCode::FAILURE
@@ -68,7 +70,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(description: &str, console: Option<&str>) -> Result<(), String> {
+fn run(description: &str, console: Option<&str>) -> Result<ExitCode, String> {
     let text = std::fs::read(description)
         .map_err(|error| format!("cannot read {description}: {error}"))?;
     let config: VmConfig = serde_json::from_slice(&text)
@@ -79,6 +81,8 @@ fn run(description: &str, console: Option<&str>) -> Result<(), String> {
             .create(true)
             .truncate(true)
             .mode(0o600)
+            // A pipe that nobody reads is an error, not something to wait for.
+            .custom_flags(libc::O_NONBLOCK)
             .open(path)
             .map_err(|error| format!("cannot make {path}: {error}"))
     });
@@ -91,14 +95,23 @@ fn run(description: &str, console: Option<&str>) -> Result<(), String> {
         ));
     }
     match end {
-        Some(End::Reset) => Ok(()),
+        Some(End::Reset) => Ok(ExitCode::SUCCESS),
+        Some(End::Panicked) => {
+            show_console(&vm);
+            say("the guest's kernel panicked");
+            Ok(ExitCode::from(PANICKED))
+        }
         Some(End::Wrong(error)) => {
-            for line in vm.last_lines(LINES) {
-                say(&format!("console: {line}"));
-            }
+            show_console(&vm);
             Err(chain(&error))
         }
         None => Err("the machine's processors are gone".to_owned()),
+    }
+}
+
+fn show_console(vm: &Vm) {
+    for line in vm.last_lines(LINES) {
+        say(&format!("console: {line}"));
     }
 }
 

@@ -96,7 +96,7 @@ impl Stage {
                 stream.write_all(b"CONNECT 1024\nhello")?;
                 stream.set_nonblocking(true)?;
                 host = Host::Stream(stream);
-                Box::new(Vsock::new(3, listener))
+                Box::new(Vsock::new(3, listener)?)
             }
         };
         device.begin(device.features());
