@@ -3,13 +3,12 @@
 use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::{AsRawFd as _, RawFd};
-use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
-use cofferdam_integration::command::{Cmd, eventually};
+use cofferdam_integration::command::eventually;
 use cofferdam_integration::error::{At as _, Result};
-use cofferdam_integration::netns::Namespace;
+use cofferdam_integration::netns::{Namespace, addresses};
 use cofferdam_network::tap::Tap;
 use cofferdam_network::{Network, make_tap, redirect, scan};
 use cofferdam_vmm::config::NetworkConfig;
@@ -17,34 +16,6 @@ use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 
 use crate::jail::Process;
 use crate::machine::{LIMIT, Machine};
-
-/// A node whose bridge has the addresses `10.99.0.1/24` and `fd99::1/64`.
-fn node() -> Result<Namespace> {
-    // Elsewhere the device is there from the start, and brings its module when it is opened.
-    if !Path::new("/dev/net/tun").exists() {
-        Cmd::new("modprobe").arg("tun").ok()?;
-    }
-    let node = Namespace::new()?;
-    node.ip("link add br0 type bridge")?;
-    node.ip("link set br0 up")?;
-    node.ip("addr add 10.99.0.1/24 dev br0")?;
-    node.ip("addr add fd99::1/64 dev br0 nodad")?;
-    Ok(node)
-}
-
-/// A pod at the node's bridge, as CNI's plugin `bridge` makes it, with the addresses that end in the number.
-fn pod(node: &Namespace, number: u8, mtu: u16) -> Result<Namespace> {
-    let pod = Namespace::new()?;
-    let peer = format!("peer name eth0 mtu {mtu} netns {}", pod.path());
-    node.ip(&format!("link add veth{number} mtu {mtu} type veth {peer}"))?;
-    node.ip(&format!("link set veth{number} master br0 up"))?;
-    pod.ip("link set eth0 up")?;
-    pod.ip(&format!("addr add 10.99.0.{number}/24 brd + dev eth0"))?;
-    pod.ip(&format!("addr add fd99::{number}/64 dev eth0 nodad"))?;
-    pod.ip("route add default via 10.99.0.1")?;
-    pod.ip("-6 route add default via fd99::1")?;
-    Ok(pod)
-}
 
 /// What the host does for a pod: reads its network, makes a tap, joins them.
 fn join(pod: &Namespace) -> (Network, Tap) {
@@ -165,18 +136,13 @@ fn reaches_guest(namespace: &Namespace, address: IpAddr, length: usize) {
     );
 }
 
-fn addresses(number: u8) -> [IpAddr; 2] {
-    [format!("10.99.0.{number}"), format!("fd99::{number}")]
-        .map(|text| text.parse().expect("an address"))
-}
-
 #[test]
 fn a_guest_has_its_pods_network() -> Result<()> {
     if cofferdam_integration::gate::lab(cofferdam_integration::gate::Guest::Script).is_none() {
         return Ok(());
     }
-    let node = node()?;
-    let (own, plain) = (pod(&node, 3, 1400)?, pod(&node, 2, 1400)?);
+    let node = Namespace::node()?;
+    let (own, plain) = (node.pod(3, 1400)?, node.pod(2, 1400)?);
     let Some((machine, network)) = machine(&own)? else {
         return Ok(());
     };
@@ -228,8 +194,8 @@ fn two_guests_talk_to_each_other() -> Result<()> {
     if cofferdam_integration::gate::lab(cofferdam_integration::gate::Guest::Script).is_none() {
         return Ok(());
     }
-    let node = node()?;
-    let (one, two) = (pod(&node, 3, 9000)?, pod(&node, 4, 9000)?);
+    let node = Namespace::node()?;
+    let (one, two) = (node.pod(3, 9000)?, node.pod(4, 9000)?);
     let (Some((first, _)), Some(second)) = (machine(&one)?, machine_by_name(&two)?) else {
         return Ok(());
     };
@@ -251,8 +217,8 @@ fn a_flood_and_a_lost_tap_hold_up_nothing_else() -> Result<()> {
     if cofferdam_integration::gate::lab(cofferdam_integration::gate::Guest::Script).is_none() {
         return Ok(());
     }
-    let node = node()?;
-    let own = pod(&node, 3, 1500)?;
+    let node = Namespace::node()?;
+    let own = node.pod(3, 1500)?;
     let Some((machine, _)) = machine(&own)? else {
         return Ok(());
     };
@@ -286,8 +252,8 @@ fn a_jailed_machine_has_its_pods_network() -> Result<()> {
     if cofferdam_integration::gate::lab(cofferdam_integration::gate::Guest::Script).is_none() {
         return Ok(());
     }
-    let node = node()?;
-    let own = pod(&node, 3, 1500)?;
+    let node = Namespace::node()?;
+    let own = node.pod(3, 1500)?;
     let (network, tap) = join(&own);
     fcntl(&tap, FcntlArg::F_SETFD(FdFlag::empty())).expect("pass it on");
     let fd = Some(tap.as_raw_fd());
