@@ -10,10 +10,14 @@
 
 /// Making a container, and joining it.
 mod create;
+/// Whether this host can run one.
+pub(crate) mod doctor;
 /// Why it did not work.
 mod error;
 /// What a machine is made of, and where that is installed.
 mod files;
+/// What a container in one is made of.
+pub(crate) mod inspect;
 /// A pod's machine.
 mod machine;
 /// The pod's network.
