@@ -9,6 +9,9 @@ mod disks;
 mod life;
 /// A machine, and how the guest is asked.
 mod machine;
+/// What POSIX asks of a file system.
+mod posix;
+mod scratch;
 /// Directories of the host.
 mod shares;
 /// Streams between host and guest.

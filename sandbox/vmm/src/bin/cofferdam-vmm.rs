@@ -19,8 +19,9 @@ DESCRIPTION is a JSON file:
   command_line         added to the kernel's
   vsock                {\"cid\": 3 or more, \"socket\": PATH}: connect there and say CONNECT PORT
   disks                [{\"path\": FILE, \"writable\": false}, ...]
-  shares               [{\"tag\": NAME, \"path\": DIRECTORY, \"read_only\": false}, ...]: the guest mounts
-                       them by tag, as virtiofs
+  shares               [{\"tag\": NAME, \"path\": DIRECTORY, \"read_only\": false,
+                       \"validity\": 1000}, ...]: the guest mounts them by tag, as virtiofs, and sees after so many
+                       milliseconds what the host changes
 CONSOLE is where the first MiB of what the guest writes to its serial port goes. Needs /dev/kvm.
 Exit status: 0 the guest ended the machine, 1 it could not be made or go on, 2 wrong arguments.
 
