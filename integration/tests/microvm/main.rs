@@ -11,7 +11,6 @@ mod life;
 mod machine;
 /// What POSIX asks of a file system.
 mod posix;
-mod scratch;
 /// Directories of the host.
 mod shares;
 /// Streams between host and guest.
