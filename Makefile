@@ -60,7 +60,8 @@ profiles: setup
 	@scripts/fetch-profiles
 
 build: setup
-	$(CARGO) build --release --locked --package cofferdam-shim --package cofferdam-workbench
+	$(CARGO) build --release --locked --package cofferdam-shim --package cofferdam-workbench \
+	    --package cofferdam-vmm --package cofferdam-agent
 
 install: build
 	scripts/install

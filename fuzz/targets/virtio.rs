@@ -8,6 +8,9 @@ use libfuzzer_sys::fuzz_target;
 
 /// What one round writes: the rings, and some of what they point to.
 const ROUND: usize = 0x3000;
+/// The same for the balloon, whose third queue's rings lie behind.
+const BALLOON: u8 = 6;
+const BALLOON_ROUND: usize = 0x4800;
 
 fuzz_target!(|bytes: &[u8]| {
     let Some((&which, rest)) = bytes.split_first() else {
@@ -21,7 +24,12 @@ fuzz_target!(|bytes: &[u8]| {
         limit_files().expect("a limit");
     }
     let mut stage = Stage::new(which).expect("a stage");
-    for round in rest.chunks(ROUND) {
+    let size = if which & 7 == BALLOON {
+        BALLOON_ROUND
+    } else {
+        ROUND
+    };
+    for round in rest.chunks(size) {
         let _ = stage.round(round).expect("memory");
     }
 });

@@ -3,13 +3,18 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    guest,
+};
 
 /// The runtime under test.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Runtime {
     /// This project's.
     Cofferdam,
+    /// This project's by the names that ask for a virtual machine.
+    Machine,
     /// Debian's runc and its shim, as a control: a case that fails with it too tests the wrong thing.
     Runc,
 }
@@ -29,6 +34,7 @@ impl Runtime {
     pub fn containerd_name(self) -> &'static str {
         match self {
             Self::Cofferdam => "io.containerd.cofferdam.v2",
+            Self::Machine => "io.containerd.cofferdam-vm.v2",
             Self::Runc => "io.containerd.runc.v2",
         }
     }
@@ -38,6 +44,7 @@ impl Runtime {
     pub fn shim_name(self) -> &'static str {
         match self {
             Self::Cofferdam => "containerd-shim-cofferdam-v2",
+            Self::Machine => "containerd-shim-cofferdam-vm-v2",
             Self::Runc => "containerd-shim-runc-v2",
         }
     }
@@ -49,6 +56,7 @@ impl Runtime {
     pub fn oci(self) -> Result<PathBuf> {
         match self {
             Self::Cofferdam => Ok(build_dir()?.join("cofferdam")),
+            Self::Machine => Ok(guest::installed()?.join("cofferdam-vm")),
             Self::Runc => on_path("runc"),
         }
     }

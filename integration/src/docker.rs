@@ -159,6 +159,7 @@ impl Docker {
     pub fn runtime_name(&self) -> &'static str {
         match self.runtime {
             Runtime::Cofferdam => "cofferdam",
+            Runtime::Machine => "cofferdam-vm",
             Runtime::Runc => "runc",
         }
     }

@@ -53,6 +53,8 @@ pub mod image;
 pub mod initramfs;
 /// Real programs under load, for generated profiles.
 pub mod loads;
+/// Network namespaces.
+pub mod netns;
 /// Podman with storage of its own.
 pub mod podman;
 /// What a test left behind.

@@ -86,6 +86,9 @@ pub struct Create {
     pub no_pivot: bool,
     /// Keep the caller's session keyring.
     pub no_new_keyring: bool,
+    /// The runtime's name asks for a virtual machine.
+    #[serde(default)]
+    pub microvm: bool,
     /// containerd wants the lower layers of the root mapped for the spec's user namespace.
     #[serde(default)]
     pub map_layers: bool,

@@ -14,16 +14,18 @@ use cofferdam_container::{
 use oci_spec::runtime::{LinuxResources, Process, Spec};
 
 use crate::cli::flags::Words;
+use crate::cli::verbs::create::make;
 use crate::cli::verbs::{PLAIN, Verb};
 use crate::cli::{CliError, Context, chain};
 use crate::denials_verb;
+use crate::failure::Kinded as _;
 use crate::helper::{
     self, CHANNEL_FD, CONSOLE_FD, Created, EVENTS_FD, Failure, FailureKind, Request, Response,
     Target, VERB as NAME,
 };
 use crate::launch::{self, Bundle, LaunchError, PolicyChoice};
-use crate::recording;
 use crate::sys;
+use crate::vm;
 
 pub(crate) const VERB: Verb = Verb {
     name: NAME,
@@ -69,14 +71,14 @@ fn answer(policy: &PolicyChoice, request: Request) -> Result<Response, CliError>
             Ok(Response::Done)
         }
         Request::Delete { target, force } => {
-            container::delete(&target.root, &id(&target)?, force)?;
+            vm::delete(&target.root, &id(&target)?, force)?;
             Ok(Response::Done)
         }
         Request::Update {
             target, resources, ..
         } => {
             let resources: LinuxResources = from_json(resources, "an OCI resources object")?;
-            container::update(&target.root, &id(&target)?, &resources)?;
+            vm::update(&target.root, &id(&target)?, &resources)?;
             Ok(Response::Done)
         }
     }
@@ -85,12 +87,13 @@ fn answer(policy: &PolicyChoice, request: Request) -> Result<Response, CliError>
 fn create(policy: &PolicyChoice, request: helper::Create) -> Result<Response, CliError> {
     let mut policy = policy.clone();
     policy.selection.handler = request.policy;
+    policy.microvm |= request.microvm;
     let bundle = Bundle::open(&request.bundle)?;
     let spec = bundle.harden(&policy)?;
     let (root, id) = (request.target.root.clone(), id(&request.target)?);
     let events = events(request.events)?;
     let listener = denials_verb::command(&root, &id, events);
-    let state = container::create(
+    let state = make(
         &spec,
         CreateOptions {
             id: id.clone(),
@@ -112,7 +115,6 @@ fn create(policy: &PolicyChoice, request: helper::Create) -> Result<Response, Cl
             listener: Some(listener),
         },
     )?;
-    recording::begin(&spec, &state, &root, &id)?;
     let (start_hooks, delete_hooks) = late_hooks(spec.get());
     Ok(Response::Created(Created {
         pid: state.pid.unwrap_or(0),
@@ -126,7 +128,7 @@ fn create(policy: &PolicyChoice, request: helper::Create) -> Result<Response, Cl
 fn exec(request: helper::Exec) -> Result<Response, CliError> {
     let root = &request.target.root;
     let id = id(&request.target)?;
-    let record = container::state::load_record(root, &id)?;
+    let (record, guest) = vm::record(root, &id)?;
     let process: Process = from_json(request.process, "an OCI process")?;
     let process = launch::harden_process(process, &record)?;
     let options = ExecOptions {
@@ -135,7 +137,10 @@ fn exec(request: helper::Exec) -> Result<Response, CliError> {
         filter_cache: Some(launch::filter_cache()),
         ..ExecOptions::default()
     };
-    let pid = container::exec(root, &id, &process, options)?;
+    let pid = match &guest {
+        Some(guest) => vm::exec(root, &id, guest, &process, options)?,
+        None => container::exec(root, &id, &process, options)?,
+    };
     Ok(Response::Execed { pid: pid.as_raw() })
 }
 
@@ -212,6 +217,7 @@ fn kind(error: &CliError) -> FailureKind {
         | CliError::Exec(ExecError::NotRunning { .. } | ExecError::MainThreadEnded)
         | CliError::Delete(DeleteError::NotStopped { .. })
         | CliError::Cgroup(CgroupOpError::Status { .. }) => FailureKind::FailedPrecondition,
+        CliError::Machine(error) => error.kind(),
         _ => FailureKind::Internal,
     }
 }

@@ -27,6 +27,7 @@ use crate::mounts;
 use crate::oom;
 use crate::reactor::Reactor;
 use crate::sys;
+use crate::vm::{self, OpError};
 
 /// The name of the binary that has the helper verb; it is installed beside the shim.
 const HELPER: &str = "cofferdam";
@@ -191,7 +192,7 @@ fn internal<E: std::error::Error + Send + Sync + 'static>(
 /// Removes everything a container may have left, whether or not it was ever whole.
 pub fn sweep(target: &Target, bundle: &Path) -> Result<(), BackendError> {
     let id = container_id(target, "delete")?;
-    let deleted = container::delete(&target.root, &id, true);
+    let deleted = vm::delete(&target.root, &id, true);
     // Unmounting comes last, but also when deleting failed: it does not depend on the state.
     let unmounted = mounts::unmount_all(&bundle.join("rootfs"));
     deleted.map_err(failed("delete", target))?;
@@ -221,6 +222,7 @@ impl HostBackend {
             systemd_cgroup: new.options.systemd_cgroup,
             no_pivot: new.options.no_pivot,
             no_new_keyring: new.options.no_new_keyring,
+            microvm: crate::launch::is_called_vm(),
             map_layers,
             console: stdio.terminal,
             events: true,
@@ -355,10 +357,11 @@ impl Backend for HostBackend {
                 kind: FailureKind::InvalidArgument,
                 source: Box::new(source),
             })?;
-        container::kill(&task.target.root, &id, signal, true).map_err(|source| {
+        vm::kill(&task.target.root, &id, signal, true).map_err(|source| {
             // containerd takes "not found" for "has ended", and then goes on with removing it.
             let kind = match source {
-                container::KillError::NotRunning => FailureKind::NotFound,
+                OpError::Host(container::KillError::NotRunning) => FailureKind::NotFound,
+                OpError::Machine(ref error) => error.kind(),
                 _ => FailureKind::Internal,
             };
             BackendError::Container {
@@ -378,8 +381,7 @@ impl Backend for HostBackend {
             })?;
         } else {
             let id = container_id(&task.target, "delete")?;
-            container::delete(&task.target.root, &id, true)
-                .map_err(failed("delete", &task.target))?;
+            vm::delete(&task.target.root, &id, true).map_err(failed("delete", &task.target))?;
         }
         if task.mounted {
             mounts::unmount_all(&task.bundle.join("rootfs"))?;
@@ -389,12 +391,12 @@ impl Backend for HostBackend {
 
     fn pause(&self, task: &Task) -> Result<(), BackendError> {
         let id = container_id(&task.target, "pause")?;
-        container::pause(&task.target.root, &id).map_err(failed("pause", &task.target))
+        vm::pause(&task.target.root, &id).map_err(failed("pause", &task.target))
     }
 
     fn resume(&self, task: &Task) -> Result<(), BackendError> {
         let id = container_id(&task.target, "resume")?;
-        container::resume(&task.target.root, &id).map_err(failed("resume", &task.target))
+        vm::resume(&task.target.root, &id).map_err(failed("resume", &task.target))
     }
 
     fn update(&self, task: &Task, resources: serde_json::Value) -> Result<(), BackendError> {
@@ -407,8 +409,7 @@ impl Backend for HostBackend {
 
     fn stats(&self, task: &Task) -> Result<Any, BackendError> {
         let id = container_id(&task.target, "measure")?;
-        let stats =
-            container::stats(&task.target.root, &id).map_err(failed("measure", &task.target))?;
+        let stats = vm::stats(&task.target.root, &id).map_err(failed("measure", &task.target))?;
         metrics::encode(&stats).map_err(internal("measure", &task.target))
     }
 

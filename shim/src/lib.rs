@@ -73,6 +73,8 @@ mod sync;
 
 /// The system calls of the daemon that have no safe wrapper elsewhere.
 mod sys;
+/// Containers in a virtual machine.
+mod vm;
 
 // ---- The OCI command line (`cofferdam`) --------------------------------------------------------
 

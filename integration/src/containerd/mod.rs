@@ -15,6 +15,7 @@ use crate::{
     command::{Cmd, Done, Job, eventually},
     enclave::{Enclave, Process},
     error::{At, Result},
+    guest,
     image::Image,
 };
 
@@ -130,6 +131,9 @@ impl Containerd {
             .env("COFFERDAM_CACHE", dir.join("cache"))
             .env("COFFERDAM_LOGS", dir.join("logs"))
             .env("COFFERDAM_POLICY_FILE", dir.join("policy.toml"));
+        if self.runtime == Runtime::Machine {
+            cmd = cmd.env(guest::VARIABLE, guest::installed()?);
+        }
         for line in fs::read_to_string(dir.join("envs"))
             .unwrap_or_default()
             .lines()
@@ -433,8 +437,10 @@ impl Engine for Containerd {
 /// containerd, then the machine's.
 fn shim_path(runtime: Runtime, version: Version) -> Result<String> {
     let mut dirs: Vec<PathBuf> = Vec::new();
-    if runtime == Runtime::Cofferdam {
-        dirs.push(build_dir()?);
+    match runtime {
+        Runtime::Cofferdam => dirs.push(build_dir()?),
+        Runtime::Machine => dirs.push(guest::installed()?),
+        Runtime::Runc => {}
     }
     let own = version.program("containerd")?;
     dirs.extend(own.parent().map(Path::to_owned));

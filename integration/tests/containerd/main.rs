@@ -1,10 +1,11 @@
 //! Containers under containerd 1.6, 1.7 and 2.1: everything the Task service offers, through `ctr`.
 
 use cofferdam_integration::{
+    binaries::Runtime,
     cases::{self, Case},
-    containerd::{Containerd, Version},
+    containerd::{Containerd, Options, Version},
     error::Result,
-    gate,
+    gate::{self, Guest},
 };
 
 /// Events, and what they say.
@@ -40,6 +41,23 @@ fn suite(version: Version) -> Result<()> {
         pods::CASES,
         users::CASES,
         faults::CASES,
+    ];
+    cases::run(&engine, &all.concat())
+}
+
+/// In virtual machines: what an engine does with a container it does with one of these.
+#[test]
+fn runs_in_microvms() -> Result<()> {
+    if gate::lab(Guest::Script).is_none() {
+        return Ok(());
+    }
+    let engine = Containerd::start_with(Version::V1_6, Runtime::Machine, &Options::default())?;
+    let all: [&[Case<Containerd>]; 5] = [
+        life::CASES,
+        io::CASES,
+        exec::CASES,
+        events::CASES,
+        resources::CASES,
     ];
     cases::run(&engine, &all.concat())
 }

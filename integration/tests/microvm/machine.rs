@@ -12,7 +12,7 @@ use cofferdam_integration::{
     binaries::cache_dir,
     error::{At, Error, Result},
     gate::{self, Guest},
-    initramfs,
+    guest, initramfs,
 };
 use cofferdam_vmm::config::VsockConfig;
 use cofferdam_vmm::{Vm, VmConfig};
@@ -34,11 +34,13 @@ pub(crate) fn prepare() -> Result<Option<(VmConfig, TempDir)>> {
     if gate::lab(Guest::Script).is_none() {
         return Ok(None);
     }
+    // As the program does, whose threads' filters these threads have.
+    cofferdam_vmm::heap::share();
     let dir = tempfile::tempdir().at("make", std::env::temp_dir())?;
     let initramfs = dir.path().join("initramfs.cpio");
     initramfs::write(&initramfs, Path::new(env!("CARGO_BIN_EXE_vm-probe")))?;
     let config = VmConfig {
-        kernel: kernel()?,
+        kernel: guest::built_kernel()?,
         initramfs,
         vcpus: 1,
         memory: 128,
@@ -49,26 +51,11 @@ pub(crate) fn prepare() -> Result<Option<(VmConfig, TempDir)>> {
         }),
         disks: Vec::new(),
         shares: Vec::new(),
+        network: Vec::new(),
+        balloon: true,
+        jail: None,
     };
     Ok(Some((config, dir)))
-}
-
-/// The only one that is kept; the lab brings it along.
-fn kernel() -> Result<PathBuf> {
-    let guests = cache_dir().join("guest");
-    let entries = fs::read_dir(&guests).at("list", &guests)?;
-    // Others are being made just now.
-    let made = entries
-        .flatten()
-        .filter(|entry| entry.path().join(".complete").exists());
-    let found = made.map(|entry| entry.path().join("vmlinux"));
-    found
-        .into_iter()
-        .find(|path| path.exists())
-        .ok_or_else(|| Error::Missing {
-            what: "the kernel of microVMs".to_owned(),
-            remedy: "make guest",
-        })
 }
 
 impl Machine {

@@ -3,12 +3,18 @@
 
 #![expect(clippy::expect_used, reason = "a test may fail anywhere")]
 
+/// Memory that goes back to the host.
+mod balloon;
 /// Disks.
 mod disks;
+/// The monitor as a process, in its jail.
+mod jail;
 /// Boot, end, pause.
 mod life;
 /// A machine, and how the guest is asked.
 mod machine;
+/// Network cards.
+mod network;
 /// What POSIX asks of a file system.
 mod posix;
 /// Directories of the host.

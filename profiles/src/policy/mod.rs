@@ -18,6 +18,8 @@ mod judge;
 mod landlock;
 /// The tightest of two policies.
 mod meet;
+/// What a virtual machine's guest is told of a hardened spec, and what stands in for it on the host.
+pub mod microvm;
 /// One policy with every field settled.
 pub mod model;
 /// The annotation that asks for a recording.
@@ -62,7 +64,10 @@ pub use recording::RECORD_ANNOTATION;
 pub use refusal::{Denial, Refusal};
 pub use report::{Action, Finding, Report, Rule, Summary};
 pub use rules::labels::is_engine_profile;
-pub use select::{ANNOTATIONS, DENIALS_ANNOTATION, POLICY_ANNOTATION};
+pub use select::{
+    ANNOTATIONS, DENIALS_ANNOTATION, ISOLATION_ANNOTATION, POLICY_ANNOTATION, VM_CPUS_ANNOTATION,
+    VM_MEMORY_ANNOTATION,
+};
 pub use spec::{SpecError, parse_spec};
 
 /// Who chose a policy besides the file's default and the spec's annotations; the first of these

@@ -54,6 +54,8 @@ pub enum Rule {
     Landlock,
     /// OCI hooks.
     Hooks,
+    /// Where the workload runs.
+    Isolation,
     /// How the policy was selected.
     Selection,
 }

@@ -8,7 +8,7 @@ use oci_spec::runtime::Spec;
 
 use super::facts::Wanted;
 use super::landlock::{LANDLOCK_ANNOTATION, LandlockRules};
-use super::model::{ApparmorChoice, Denials, SeccompChoice};
+use super::model::{ApparmorChoice, Denials, Isolation, SeccompChoice};
 use super::recording::RECORD_ANNOTATION;
 use super::text::harmless;
 use super::{Policy, PolicyFile, Refusal, Selection};
@@ -19,12 +19,24 @@ pub const POLICY_ANNOTATION: &str = "cofferdam.dev/policy";
 /// The annotation that asks for denied calls to be explained, or not to be.
 pub const DENIALS_ANNOTATION: &str = "cofferdam.dev/denials";
 
+/// The annotation that asks for a virtual machine.
+pub const ISOLATION_ANNOTATION: &str = "cofferdam.dev/isolation";
+
+/// The annotation with a virtual machine's memory, MiB.
+pub const VM_MEMORY_ANNOTATION: &str = "cofferdam.dev/vm-memory";
+
+/// The annotation with the number of its processors.
+pub const VM_CPUS_ANNOTATION: &str = "cofferdam.dev/vm-cpus";
+
 /// Every annotation of ours.
 pub const ANNOTATIONS: &[&str] = &[
     POLICY_ANNOTATION,
     DENIALS_ANNOTATION,
     LANDLOCK_ANNOTATION,
     RECORD_ANNOTATION,
+    ISOLATION_ANNOTATION,
+    VM_MEMORY_ANNOTATION,
+    VM_CPUS_ANNOTATION,
 ];
 
 /// What the keys of our annotations begin with.
@@ -42,6 +54,11 @@ impl PolicyFile {
             && (asked < policy.denials || self.annotation_may_loosen(DENIALS_ANNOTATION))
         {
             policy.denials = asked;
+        }
+        if let Some(asked) = asked_isolation(annotations)?
+            && (asked < policy.isolation || self.annotation_may_loosen(ISOLATION_ANNOTATION))
+        {
+            policy.isolation = asked;
         }
         if let Some(asked) = LandlockRules::asked(annotations)? {
             policy.landlock = if self.annotation_may_loosen(LANDLOCK_ANNOTATION) {
@@ -134,6 +151,23 @@ impl PolicyFile {
             name: harmless(name),
             known: self.names().collect::<Vec<_>>().join(", "),
         })
+    }
+}
+
+/// Where the annotations ask to run.
+fn asked_isolation(
+    annotations: Option<&HashMap<String, String>>,
+) -> Result<Option<Isolation>, Refusal> {
+    let asked = annotations.and_then(|all| all.get(ISOLATION_ANNOTATION));
+    match asked.map(String::as_str) {
+        None => Ok(None),
+        Some("microvm") => Ok(Some(Isolation::Microvm)),
+        Some("host-kernel") => Ok(Some(Isolation::HostKernel)),
+        Some(other) => Err(Refusal::AnnotationValue {
+            key: ISOLATION_ANNOTATION,
+            value: harmless(other),
+            known: "microvm, host-kernel",
+        }),
     }
 }
 

@@ -133,6 +133,12 @@ impl Client {
         }
     }
 
+    /// Uses a connection to the guest's port for calls.
+    #[must_use]
+    pub const fn over(stream: UnixStream) -> Self {
+        Self { stream, next: 1 }
+    }
+
     /// Asks, and waits for the answer.
     ///
     /// # Errors

@@ -11,6 +11,8 @@ pub mod client;
 pub mod frames;
 /// The guest's first process.
 pub mod guest;
+/// The guest's first root file system.
+pub mod initramfs;
 /// What is asked of the guest, and what it answers.
 pub mod protocol;
 /// A guest's process, on the host.

@@ -4,6 +4,7 @@
 //! refused: either side may be another version, and the guest may be anybody.
 
 use cofferdam_container::cgroup::Stats;
+use cofferdam_network::Network;
 use cofferdam_profiles::policy::ContainerRecord;
 use oci_spec::runtime::{LinuxResources, Process};
 use serde::{Deserialize, Serialize};
@@ -32,6 +33,8 @@ pub const MAX_NAME: usize = 1024;
 pub enum Call {
     /// What holds for this guest from now on.
     Configure(Configure),
+    /// The pod's network, which the guest's cards are to be.
+    Network(Box<Network>),
     /// Makes a container; its init waits until its streams are asked for.
     Create(Box<Create>),
     /// Runs one more process in a container.
@@ -62,6 +65,7 @@ impl Call {
     pub const fn method(&self) -> &'static str {
         match self {
             Self::Configure(_) => "Configure",
+            Self::Network(_) => "Network",
             Self::Create(_) => "Create",
             Self::Exec(_) => "Exec",
             Self::SignalAll(_) => "SignalAll",

@@ -26,10 +26,12 @@ use crate::protocol::STREAMS;
 
 /// Its own place in its root.
 pub const PROGRAM: &str = "/stand-in";
+/// What it has besides: a directory of the machine's.
+pub const DOOR: &str = "/door";
 /// The socket to the machine.
-pub const SOCKET: &str = "/vsock";
+pub const SOCKET: &str = "/door/vsock";
 /// What the monitor says at its end.
-pub const REPORT: &str = "/report";
+pub const REPORT: &str = "/door/report";
 
 /// Between two questions whether the guest is there.
 const TICK: Duration = Duration::from_secs(10);

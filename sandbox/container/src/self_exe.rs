@@ -4,11 +4,12 @@
 //! container's program, and write to it later. What it opens keeps the mount that the program was
 //! executed from: if that mount is read-only, the write fails for ever.
 
-use std::ffi::CString;
+use std::ffi::{CString, OsStr};
 use std::fs::{self, File};
 use std::io::{self, Seek as _};
 use std::os::fd::{AsFd, AsRawFd as _, OwnedFd};
-use std::os::unix::ffi::OsStringExt;
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt};
+use std::path::Path;
 
 use nix::fcntl::{AtFlags, FcntlArg, OFlag, SealFlag, fcntl, open};
 use nix::sys::memfd::{MFdFlags, memfd_create};
@@ -35,7 +36,11 @@ pub fn protect() -> io::Result<()> {
     if let Some(own) = arguments.first_mut()
         && !own.as_bytes().starts_with(b"/")
     {
-        *own = CString::new(fs::read_link(SELF)?.into_os_string().into_vec())?;
+        // Under the name it was called by, which can mean something.
+        let place = fs::read_link(SELF)?;
+        let name = Path::new(OsStr::from_bytes(own.as_bytes())).file_name();
+        let place = name.map_or_else(|| place.clone(), |name| place.with_file_name(name));
+        *own = CString::new(place.into_os_string().into_vec())?;
     }
     let environment = strings(std::env::vars_os().map(|(name, value)| {
         let mut entry = name.into_vec();

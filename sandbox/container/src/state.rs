@@ -217,7 +217,7 @@ impl Prepared {
 }
 
 /// Whether `pid` is the process that started at `start` and a thread of it can still run.
-pub(crate) fn is_running(pid: i32, start: u64) -> bool {
+pub fn is_running(pid: i32, start: u64) -> bool {
     matches!(process_stat(pid), Ok(stat) if stat.start == start && !stat.has_ended())
 }
 
@@ -243,6 +243,11 @@ impl ProcessStat {
     pub(crate) fn has_ended(self) -> bool {
         matches!(self.letter, b'Z' | b'X' | b'x') && self.threads <= 1
     }
+}
+
+/// When a process started, as [`State::pid_start_time`] has it.
+pub fn start_of(pid: i32) -> io::Result<u64> {
+    Ok(process_stat(pid)?.start)
 }
 
 /// Reads `/proc/PID/stat`.

@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::time::{Duration, Instant};
 
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use vm_superio::Trigger;
 use vmm_sys_util::eventfd::EventFd;
 
@@ -16,22 +17,36 @@ const LOGGED: u64 = 1 << 20;
 /// What the guest's first process writes as a line of its own as soon as it runs: the boot is measured by it.
 pub const BOOTED: &str = "cofferdam: the first process runs";
 
+/// How the kernel begins the report of its own end (kernel/panic.c).
+const PANIC: &str = "Kernel panic - not syncing";
+/// The longest line that is looked through for that, and the most that is written into the log at once, bytes.
+const LINE: usize = 256;
+
 /// The end of what the guest wrote, and its beginning in a file, if there is one.
 #[derive(Debug)]
 pub(crate) struct Log {
     last: VecDeque<u8>,
+    /// What has been written since the last line's end.
+    line: Vec<u8>,
     file: Option<File>,
     left: u64,
+    panicked: bool,
     started: Instant,
     boot_time: Option<Duration>,
 }
 
 impl Log {
+    /// The file must be one that nobody else writes to, for it is made not to block.
     pub(crate) fn new(started: Instant, file: Option<File>) -> Self {
+        if let Some(file) = &file {
+            unblock(file);
+        }
         Self {
             last: VecDeque::new(),
+            line: Vec::new(),
             file,
             left: LOGGED,
+            panicked: false,
             started,
             boot_time: None,
         }
@@ -39,6 +54,32 @@ impl Log {
 
     pub(crate) const fn boot_time(&self) -> Option<Duration> {
         self.boot_time
+    }
+
+    /// Whether the guest's kernel said that it panicked.
+    pub(crate) const fn panicked(&self) -> bool {
+        self.panicked
+    }
+
+    /// A line is complete, or long enough. A pipe that is full and a disk that is lose it: the vCPU that writes does
+    /// not wait.
+    fn end_line(&mut self) {
+        let panic = PANIC.as_bytes();
+        self.panicked |= self.line.windows(panic.len()).any(|part| part == panic);
+        let most = usize::try_from(self.left).unwrap_or(usize::MAX);
+        let part = self.line.get(..most).unwrap_or(&self.line);
+        if let Some(file) = &mut self.file
+            && !part.is_empty()
+        {
+            self.left -= u64::try_from(part.len()).unwrap_or(0);
+            match file.write(part) {
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(_) => self.file = None,
+            }
+        }
+        self.line.clear();
     }
 
     fn ends_with(&self, line: &str) -> bool {
@@ -76,23 +117,33 @@ impl Write for Log {
         if self.boot_time.is_none() && self.ends_with(BOOTED) {
             self.boot_time = Some(self.started.elapsed());
         }
-        let logged = bytes
-            .len()
-            .min(usize::try_from(self.left).unwrap_or(usize::MAX));
-        if let (Some(file), Some(part)) = (&mut self.file, bytes.get(..logged))
-            && file.write_all(part).is_err()
-        {
-            self.file = None;
+        for &byte in bytes {
+            self.line.push(byte);
+            if byte == b'\n' || self.line.len() == LINE {
+                self.end_line();
+            }
         }
-        self.left = self
-            .left
-            .saturating_sub(u64::try_from(logged).unwrap_or(u64::MAX));
         Ok(bytes.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
+}
+
+impl Drop for Log {
+    fn drop(&mut self) {
+        self.end_line();
+    }
+}
+
+/// Regular files do not block anyway, and where it fails nothing else can be done.
+fn unblock(file: &File) {
+    let Ok(flags) = fcntl(file, FcntlArg::F_GETFL) else {
+        return;
+    };
+    let flags = OFlag::from_bits_retain(flags) | OFlag::O_NONBLOCK;
+    let _ = fcntl(file, FcntlArg::F_SETFL(flags));
 }
 
 /// Raises the serial port's interrupt.
@@ -149,9 +200,48 @@ mod tests {
         assert!(log.boot_time().is_some());
         assert!(log.last.len() <= KEPT);
         assert_eq!(file.metadata().expect("metadata").len(), LOGGED);
+        assert!(!log.panicked());
         assert_eq!(
             log.last_lines(2),
             ["line 199999", &format!("[31mpanic\u{fffd}{BOOTED}")]
         );
+    }
+    #[test]
+    fn a_pipe_that_nobody_empties_stops_nobody() {
+        let (mut reader, writer) = std::io::pipe().expect("a pipe");
+        let mut log = Log::new(
+            Instant::now(),
+            Some(File::from(std::os::fd::OwnedFd::from(writer))),
+        );
+        let line = [b"x".repeat(62), b"\r\n".to_vec()].concat();
+        // Four times of what a pipe holds.
+        for _ in 0..4096 {
+            log.write_all(&line).expect("write");
+        }
+        let mut held = vec![0; 32 << 10];
+        io::Read::read_exact(&mut reader, &mut held).expect("read");
+        log.write_all(b"after\n").expect("write");
+        drop(log);
+        let mut rest = Vec::new();
+        io::Read::read_to_end(&mut reader, &mut rest).expect("read");
+        assert!(rest.ends_with(b"after\n") && rest.len() < 64 << 10);
+    }
+
+    #[test]
+    fn a_panic_is_known_by_its_line() {
+        for (said, panicked) in [
+            (
+                "[    1.5] Kernel panic - not syncing: Attempted to kill init!\r\n",
+                true,
+            ),
+            ("[    1.5] Kernel panic - not\r\n syncing\r\n", false),
+            ("all is well\r\n", false),
+        ] {
+            let mut log = Log::new(Instant::now(), None);
+            for byte in said.bytes() {
+                log.write_all(&[byte]).expect("write");
+            }
+            assert_eq!(log.panicked(), panicked, "{said}");
+        }
     }
 }

@@ -104,9 +104,36 @@ pub enum VmError {
     /// The process cannot make an event, a thread or the like.
     #[error("cannot {0}")]
     Host(&'static str, #[source] io::Error),
+    /// The process cannot be confined.
+    #[error("cannot {action} for the machine's jail; it takes root and every kind of namespace")]
+    Jail {
+        /// What was being done.
+        action: &'static str,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
+    /// Other threads would be left outside.
+    #[error("a process of {threads} threads cannot go into a jail; it must have one")]
+    Threads {
+        /// How many it has.
+        threads: usize,
+    },
+    /// The kernel does not take a thread's filter.
+    #[error("cannot filter the system calls of the {thread} thread")]
+    Filter {
+        /// Which.
+        thread: crate::filter::Thread,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
     /// A device cannot be set up.
     #[error("cannot set up a device")]
     Device(#[from] crate::virtio::DeviceError),
+    /// A network card has no tap.
+    #[error("cannot set up a network card")]
+    Tap(#[source] cofferdam_network::NetworkError),
     /// The event loop cannot be made or does not go on.
     #[error("cannot wait for the machine's events")]
     Events(#[source] event_manager::Error),

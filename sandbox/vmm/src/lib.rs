@@ -14,6 +14,12 @@ pub mod config;
 pub mod console;
 /// Why a machine cannot be made, or does not go on.
 pub mod error;
+/// Which system calls each thread may make.
+pub mod filter;
+/// The heap of a process whose threads may open nothing.
+pub mod heap;
+/// What confines the process of a machine.
+pub mod jail;
 /// The machine: its KVM file descriptors, memory and vCPUs.
 pub mod kvm;
 /// Guest memory.

@@ -4,30 +4,27 @@
 mod events;
 /// What lies in guest memory before the first instruction.
 mod image;
+/// What a machine is made of, opened, and put together.
+mod parts;
 
 use std::fmt::Arguments;
 use std::fs::File;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::mpsc::{Receiver, channel};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::mpsc::Receiver;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::arch::{self, VcpuState, layout};
-use crate::bus::Bus;
+use crate::arch::VcpuState;
 use crate::config::VmConfig;
-use crate::console::{Line, Log, Serial};
-use crate::error::{KvmAt as _, VmError, VmResult};
+use crate::console::Serial;
+use crate::error::{VmError, VmResult};
 use crate::kvm::Machine;
 use crate::kvm::vcpu::{Stop, Vcpus};
-use crate::memory;
-use crate::virtio::block::Block;
-use crate::virtio::entropy::Entropy;
-use crate::virtio::fs::{Fs, OwnFiles, prepare_thread};
-use crate::virtio::vsock::Vsock;
-use crate::virtio::{Device, Transport, TransportState};
+use crate::virtio::{Transport, TransportState};
 use events::EventThread;
+pub use parts::Parts;
 
 /// Lines that a guest's doings can make this process print.
 const MOST_LINES: u32 = 100;
@@ -48,6 +45,8 @@ pub(crate) fn say(what: Arguments<'_>) {
 pub enum End {
     /// The guest reset it, as our kernels do to power off.
     Reset,
+    /// The guest's kernel panicked; its last lines say why.
+    Panicked,
     /// It cannot go on.
     Wrong(VmError),
 }
@@ -73,47 +72,15 @@ pub struct Vm {
 }
 
 impl Vm {
-    /// Boots the kernel. `log` gets the first MiB of what the guest writes to its serial port.
+    /// Boots the kernel, outside of any jail. `log` gets the first MiB of what the guest writes to its serial port.
     ///
     /// # Errors
     ///
     /// Whatever is missing or does not fit.
     pub fn boot(config: &VmConfig, log: Option<File>) -> VmResult<Self> {
-        let started = Instant::now();
-        config.check()?;
-        let machine = Machine::new(memory::anonymous(config.memory)?)?;
-        let serial = attach_serial(&machine, Log::new(started, log))?;
-        let devices = attach_devices(&machine, config)?;
-        let entry = image::load(&machine.memory, config, devices.len())?;
-        let bus = Bus::new(devices.clone(), Arc::clone(&serial));
-        let (sender, stops) = channel();
-        let vcpus = {
-            let features = arch::features(&machine.kvm)?;
-            let mut fds = Vec::new();
-            for index in 0..config.vcpus {
-                let fd = machine
-                    .vm
-                    .create_vcpu(index.into())
-                    .kvm("make a processor")?;
-                arch::begin(&fd, index, config.vcpus, &features, entry)?;
-                fds.push(fd);
-            }
-            let msrs = machine
-                .kvm
-                .get_msr_index_list()
-                .kvm("list model-specific registers")?;
-            Vcpus::new(fds, &bus, &msrs.as_slice().into(), &sender)?
-        };
-        let events = start_devices(&devices)?;
-        vcpus.resume();
-        Ok(Self {
-            vcpus,
-            events,
-            devices,
-            serial,
-            stops: Mutex::new(stops),
-            _machine: machine,
-        })
+        let vm = Parts::open(config, log)?.assemble(None)?;
+        vm.resume();
+        Ok(vm)
     }
 
     /// Waits so long for the machine's end, or without limit; one thread at a time. None come where the time is up, or
@@ -126,6 +93,7 @@ impl Vm {
             None => stops.recv().ok()?,
         };
         Some(match stop {
+            Stop::Reset if self.serial().log().panicked() => End::Panicked,
             Stop::Reset => End::Reset,
             Stop::Wrong(error) => End::Wrong(error),
         })
@@ -146,85 +114,25 @@ impl Vm {
         })
     }
 
-    /// Goes on after a pause.
+    /// Goes on after a pause, or begins.
     pub fn resume(&self) {
         self.events.iter().for_each(EventThread::resume);
         self.vcpus.resume();
     }
 
-    /// From the call of [`Vm::boot`] to the guest's [`BOOTED`](crate::console::BOOTED), if it has come.
+    /// From the call of [`Parts::open`] to the guest's [`BOOTED`](crate::console::BOOTED), if it has come.
     #[must_use]
     pub fn boot_time(&self) -> Option<Duration> {
-        let serial = self.serial.lock().unwrap_or_else(PoisonError::into_inner);
-        serial.log().boot_time()
+        self.serial().log().boot_time()
     }
 
     /// The last lines of what the guest wrote to its serial port.
     #[must_use]
     pub fn last_lines(&self, count: usize) -> Vec<String> {
-        let serial = self.serial.lock().unwrap_or_else(PoisonError::into_inner);
-        serial.log().last_lines(count)
+        self.serial().log().last_lines(count)
     }
-}
 
-fn attach_serial(machine: &Machine, log: Log) -> VmResult<Arc<Mutex<Serial>>> {
-    let line = machine.interrupt(layout::SERIAL_INTERRUPT)?;
-    Ok(Arc::new(Mutex::new(Serial::new(Line(line), log))))
-}
-
-fn attach_devices(machine: &Machine, config: &VmConfig) -> VmResult<Vec<Arc<Transport>>> {
-    let mut devices: Vec<Box<dyn Device>> = vec![Box::new(Entropy)];
-    if let Some(vsock) = &config.vsock {
-        let device = Vsock::bind(vsock.cid, &vsock.socket).map_err(|source| VmError::File {
-            action: "listen at",
-            path: vsock.socket.clone(),
-            source,
-        })?;
-        devices.push(Box::new(device));
+    fn serial(&self) -> MutexGuard<'_, Serial> {
+        self.serial.lock().unwrap_or_else(PoisonError::into_inner)
     }
-    for disk in &config.disks {
-        devices.push(Box::new(Block::open(disk)?));
-    }
-    if !config.shares.is_empty() {
-        let own = OwnFiles::open().map_err(|source| VmError::File {
-            action: "open",
-            path: "/proc/self/fd".into(),
-            source,
-        })?;
-        for share in &config.shares {
-            devices.push(Box::new(Fs::open(share, &own)?));
-        }
-    }
-    let most = usize::try_from(layout::LAST_INTERRUPT - layout::FIRST_INTERRUPT + 1).unwrap_or(0);
-    if devices.len() > most {
-        return Err(VmError::TooManyDevices { most });
-    }
-    devices
-        .into_iter()
-        .zip(0_u32..)
-        .map(|(device, index)| attach(machine, device, index))
-        .collect()
-}
-
-/// Starts the threads that serve devices: one for all that are quick, one for each that may be slow.
-fn start_devices(devices: &[Arc<Transport>]) -> VmResult<Vec<EventThread>> {
-    let (slow, quick): (Vec<_>, Vec<_>) =
-        devices.iter().cloned().partition(|device| device.is_slow());
-    let mut threads = vec![EventThread::start("devices", &quick, || Ok(()))?];
-    for device in slow {
-        threads.push(EventThread::start("share", &[device], prepare_thread)?);
-    }
-    Ok(threads)
-}
-
-fn attach(machine: &Machine, device: Box<dyn Device>, index: u32) -> VmResult<Arc<Transport>> {
-    let interrupt = machine.interrupt(layout::FIRST_INTERRUPT + index)?;
-    // `QueueNotify`.
-    let bell = layout::VIRTIO + layout::VIRTIO_STEP * u64::from(index) + 0x50;
-    let doorbells = (0_u32..)
-        .zip(device.queue_sizes())
-        .map(|(queue, _)| machine.doorbell(bell, queue))
-        .collect::<VmResult<_>>()?;
-    let transport = Transport::new(device, machine.memory.clone(), interrupt, doorbells)?;
-    Ok(Arc::new(transport))
 }

@@ -9,6 +9,7 @@ use cofferdam_profiles::policy::{PolicyFileError, Refusal};
 
 use super::flags::FlagError;
 use crate::launch::LaunchError;
+use crate::vm::OpError;
 
 /// Why a verb did not do what it was asked.
 #[derive(Debug, thiserror::Error)]
@@ -99,6 +100,9 @@ pub enum CliError {
     /// Delete failed.
     #[error(transparent)]
     Delete(#[from] container::DeleteError),
+    /// Something with a virtual machine.
+    #[error(transparent)]
+    Machine(#[from] crate::vm::MachineError),
     /// Pause, resume, update, ps or events failed.
     #[error(transparent)]
     Cgroup(#[from] container::CgroupOpError),
@@ -186,6 +190,18 @@ pub enum CliError {
         /// Why it is not there, or what to use.
         why: &'static str,
     },
+}
+
+impl<E: Error> From<OpError<E>> for CliError
+where
+    Self: From<E>,
+{
+    fn from(error: OpError<E>) -> Self {
+        match error {
+            OpError::Host(error) => error.into(),
+            OpError::Machine(error) => Self::Machine(error),
+        }
+    }
 }
 
 impl CliError {

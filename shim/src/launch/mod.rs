@@ -15,8 +15,8 @@ use std::path::{Path, PathBuf};
 
 use cofferdam_profiles::policy::spec::{MAX_SPEC_BYTES, SpecError, parse_spec};
 use cofferdam_profiles::policy::{
-    ContainerRecord, Hardened, HostFacts, PolicyFile, PolicyFileError, Refusal, Report, Selection,
-    check_before_generating, harden, harden_exec,
+    ContainerRecord, Hardened, HostFacts, ISOLATION_ANNOTATION, PolicyFile, PolicyFileError,
+    Refusal, Report, Selection, check_before_generating, harden, harden_exec,
 };
 use oci_spec::runtime::{Process, Spec};
 
@@ -138,6 +138,8 @@ pub struct PolicyChoice {
     pub file: PathBuf,
     /// The command line or the environment names the file, so it must be there.
     pub named: bool,
+    /// The runtime's name asks for a virtual machine.
+    pub microvm: bool,
 }
 
 impl PolicyChoice {
@@ -155,6 +157,7 @@ impl PolicyChoice {
                 environment,
             },
             named: named.is_some(),
+            microvm: is_called_vm(),
             file: named.unwrap_or_else(|| POLICY_FILE.into()),
         }
     }
@@ -167,6 +170,14 @@ impl PolicyChoice {
             PolicyFile::load(&self.file)
         }
     }
+}
+
+/// Whether this program is called `cofferdam-vm`, or as the shim of `io.containerd.cofferdam-vm.v2`: names by which
+/// engines can choose a virtual machine that let them set nothing else.
+pub fn is_called_vm() -> bool {
+    let name = env::args_os().next().map(PathBuf::from);
+    let name = name.as_deref().and_then(Path::file_name);
+    name.is_some_and(|name| name == "cofferdam-vm" || name == "containerd-shim-cofferdam-vm-v2")
 }
 
 /// The directory of compiled seccomp filters.
@@ -216,6 +227,11 @@ impl Bundle {
     /// Applies the chosen policy.
     pub fn harden(mut self, choice: &PolicyChoice) -> Result<Hardened<Spec>, LaunchError> {
         let policies = choice.load()?;
+        if choice.microvm {
+            // As the annotation, which may ask for more than the policy does.
+            let annotations = self.spec.annotations_mut().get_or_insert_default();
+            annotations.insert(ISOLATION_ANNOTATION.to_owned(), "microvm".to_owned());
+        }
         let documents = policies.wants_access(&choice.selection, &self.spec)?;
         self.facts.access = facts::documents(documents);
         if policies.wants_apparmor(&choice.selection, &self.spec)? {

@@ -66,6 +66,7 @@ fn target(bench: &Bench) -> Target {
 
 fn create(bench: &Bench) -> Request {
     Request::Create(Create {
+        microvm: false,
         target: target(bench),
         bundle: bench.bundle(),
         policy: None,

@@ -25,10 +25,13 @@ pub struct Lab {
 }
 
 /// What users run: on the guest's PATH.
-pub const PROGRAMS: [&str; 3] = [
+pub const PROGRAMS: [&str; 6] = [
     "cofferdam",
     "containerd-shim-cofferdam-v2",
     "cofferdam-profile",
+    "cofferdam-agent",
+    "cofferdam-stand-in",
+    "cofferdam-vmm",
 ];
 
 /// What the guest's first process is.

@@ -24,6 +24,13 @@ pub struct Step {
     pub cache: &'static [&'static str],
 }
 
+impl Step {
+    /// Whether the test binary or one of the tests chosen of it has this in its name.
+    pub(super) fn is_called(&self, name: &str) -> bool {
+        self.target.contains(name) || self.args.iter().any(|arg| arg.contains(name))
+    }
+}
+
 const fn quick(
     init: Init,
     package: &'static str,
@@ -89,6 +96,13 @@ pub const ALL: &[Step] = &[
         "microvm",
         &["--skip", "posix::"],
         10,
+    ),
+    quick(
+        Init::Script,
+        INTEGRATION,
+        "containerd",
+        &["runs_in_microvms"],
+        20,
     ),
     quick(Init::Script, INTEGRATION, "podman", &[], 10),
     quick(

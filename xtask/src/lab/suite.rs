@@ -41,7 +41,7 @@ pub struct Wanted<'a> {
 pub fn run(wanted: Wanted<'_>, target: &Path) -> Result<usize> {
     let steps: Vec<Step> = ALL
         .iter()
-        .filter(|step| step.target.contains(wanted.name) && (step.quick || wanted.all))
+        .filter(|step| step.is_called(wanted.name) && (step.quick || wanted.all))
         .copied()
         .collect();
     if steps.is_empty() {

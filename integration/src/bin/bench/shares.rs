@@ -194,6 +194,9 @@ impl Bench<'_> {
                 read_only: false,
                 validity,
             }],
+            network: Vec::new(),
+            balloon: false,
+            jail: None,
         };
         let text = serde_json::to_vec(&config).map_err(|error| Error::Json {
             what: "the machine's description".to_owned(),

@@ -46,6 +46,9 @@ pub(crate) fn measure(rows: &mut Rows, rounds: usize, place: &Path) -> Result<()
         vsock: None,
         disks: Vec::new(),
         shares: Vec::new(),
+        network: Vec::new(),
+        balloon: false,
+        jail: None,
     };
     let description = dir.path().join("vm.json");
     let text = serde_json::to_vec(&config).map_err(|error| Error::Json {

@@ -261,7 +261,11 @@ fn finish(name: String, base: Policy, mut table: Table<'_>) -> Result<Policy, Pr
 }
 
 fn top_level(policy: &mut Policy, table: &mut Table<'_>) -> Result<(), Problem> {
-    isolation(policy, table)?;
+    let places = [
+        ("microvm", Isolation::Microvm),
+        ("host-kernel", Isolation::HostKernel),
+    ];
+    table.choice("isolation", &places, &mut policy.isolation)?;
     table.choice("privileged", VERDICTS, &mut policy.privileged)?;
     table.choice("run_as_root", DENY_OR_ALLOW, &mut policy.run_as_root)?;
     table.flag("no_new_privileges", &mut policy.no_new_privileges)?;
@@ -340,25 +344,6 @@ fn top_level(policy: &mut Policy, table: &mut Table<'_>) -> Result<(), Problem> 
     let key = "user_namespace";
     table.choice(key, &choices, &mut policy.user_namespace)?;
     super::landlock::decode(&mut policy.landlock, table)
-}
-
-fn isolation(policy: &mut Policy, table: &mut Table<'_>) -> Result<(), Problem> {
-    let Some(text) = table.text("isolation")? else {
-        return Ok(());
-    };
-    policy.isolation = match text.value.as_str() {
-        "host-kernel" => Isolation::HostKernel,
-        "microvm" => {
-            let message = "isolation = \"microvm\" is not built in this version; \
-                           write \"host-kernel\"";
-            return Err(Problem::at(&text.span, message));
-        }
-        other => {
-            let message = unknown("isolation value", other, ["host-kernel"].into_iter());
-            return Err(Problem::at(&text.span, message));
-        }
-    };
-    Ok(())
 }
 
 fn unknown_capability(name: &Text) -> Problem {

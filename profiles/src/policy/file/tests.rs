@@ -103,8 +103,8 @@ fn mistakes_have_a_place_and_a_remedy() {
             "2:10: unknown beyond value \"allow\". Known: deny, strip",
         ),
         (
-            "[policy.w]\nisolation = \"microvm\"",
-            "2:13: isolation = \"microvm\" is not built in this version",
+            "[policy.w]\nisolation = \"microvn\"",
+            "2:13: unknown isolation value \"microvn\"; did you mean \"microvm\"?",
         ),
         (
             "[policy.w]\nlandlock = true",

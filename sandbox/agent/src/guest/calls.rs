@@ -100,7 +100,9 @@ fn check(call: &Call, inner: &Inner) -> Result<(), Failure> {
         | Call::Stats(name)
         | Call::Processes(name)
         | Call::Delete(name) => &name.id,
-        Call::Configure(_) | Call::Status(_) | Call::Shutdown(_) => return Ok(()),
+        Call::Configure(_) | Call::Network(_) | Call::Status(_) | Call::Shutdown(_) => {
+            return Ok(());
+        }
     };
     parse(id)?;
     let there = inner.containers.contains_key(id);
@@ -148,6 +150,14 @@ fn check_bounds(call: &Call, rules: &Configure, inner: &Inner) -> Result<(), Fai
             }
             check_record(&create.record)
         }
+        // Later it would be changed under the containers.
+        Call::Network(_) if !inner.containers.is_empty() => Err(failed(
+            Code::FAILED_PRECONDITION,
+            "the network comes before the first container",
+        )),
+        Call::Network(network) => network
+            .check()
+            .map_err(|error| failed(Code::INVALID_ARGUMENT, chain(&error))),
         Call::Exec(_) if !rules.exec => Err(failed(
             Code::PERMISSION_DENIED,
             "no process may join this pod's containers",
@@ -213,6 +223,9 @@ fn parse(id: &str) -> Result<ContainerId, Failure> {
 fn handle(call: Call, table: &Table) -> Result<Answer, Failure> {
     match call {
         Call::Configure(configure) => begin(configure, table),
+        Call::Network(network) => cofferdam_network::apply(&network)
+            .map(|()| Answer::Done)
+            .map_err(|error| failed(Code::INTERNAL, chain(&error))),
         Call::Create(create) => make(*create, table),
         Call::Exec(exec) => join(*exec, table),
         Call::SignalAll(signal) => {

@@ -138,7 +138,10 @@ pub(super) fn type_of(tree: BorrowedFd<'_>) -> String {
 /// A user namespace that has these mappings, kept alive by the descriptor alone.
 ///
 /// Needs to be called in a single-threaded process: the clone does not execute.
-fn namespace_with(uids: &[LinuxIdMapping], gids: &[LinuxIdMapping]) -> io::Result<OwnedFd> {
+pub(super) fn namespace_with(
+    uids: &[LinuxIdMapping],
+    gids: &[LinuxIdMapping],
+) -> io::Result<OwnedFd> {
     let child = pausing_child()?;
     let result = map_and_open(child, uids, gids);
     // Killed whatever happened: it has nothing else to do.

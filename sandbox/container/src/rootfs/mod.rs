@@ -61,6 +61,9 @@ mod protect;
 /// Kernel parameters.
 mod sysctl;
 
+/// Files for a virtual machine.
+mod shared;
+
 /// The system calls.
 mod sys;
 
@@ -68,6 +71,7 @@ pub use binds::{Because, Unmapped};
 pub use error::{MountProblem, RootfsError};
 pub use mapped::Layers;
 pub use network::{Standing, prepare_network};
+pub use shared::{attach_at, mapping};
 
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};

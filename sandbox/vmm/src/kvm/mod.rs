@@ -24,8 +24,7 @@ pub(crate) struct Machine {
 
 impl Machine {
     /// Makes the machine, gives it memory, and what KVM emulates itself.
-    pub(crate) fn new(memory: Memory) -> VmResult<Self> {
-        let kvm = Kvm::new().map_err(VmError::OpenKvm)?;
+    pub(crate) fn new(kvm: Kvm, memory: Memory) -> VmResult<Self> {
         let vm = kvm.create_vm().kvm("make a machine")?;
         for (slot, region) in (0..).zip(memory.iter()) {
             let host = region.as_ptr();

@@ -1,7 +1,7 @@
 //! A vCPU and its thread.
 
 use std::os::unix::thread::JoinHandleExt as _;
-use std::sync::mpsc::Sender;
+use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
@@ -13,6 +13,7 @@ use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction
 use crate::arch::VcpuState;
 use crate::bus::Bus;
 use crate::error::{VmError, VmResult};
+use crate::filter;
 
 /// Takes a vCPU out of the guest. Its handler does nothing: that the call is interrupted is enough.
 const KICK: Signal = Signal::SIGUSR1;
@@ -112,7 +113,7 @@ struct Thread {
 }
 
 impl Vcpus {
-    /// Starts a thread for each, paused. `msrs` are the model-specific registers that a pause reads.
+    /// Starts a thread for each, confined and paused. `msrs` are the model-specific registers that a pause reads.
     pub(crate) fn new(
         vcpus: Vec<VcpuFd>,
         bus: &Bus,
@@ -133,6 +134,7 @@ impl Vcpus {
             control: Arc::clone(&control),
             threads: Vec::new(),
         };
+        let (ready, confined) = channel();
         for (index, fd) in (0_u8..).zip(vcpus) {
             let state = Arc::new(Mutex::new(None));
             let runner = Runner {
@@ -143,12 +145,19 @@ impl Vcpus {
                 state: Arc::clone(&state),
                 control: Arc::clone(&control),
             };
-            let stops = stops.clone();
+            let (stops, ready) = (stops.clone(), ready.clone());
             let handle = Builder::new()
                 .name(format!("vcpu{index}"))
                 .spawn(move || {
                     // Whoever started this process may have blocked it.
                     let _ = SigSet::from(KICK).thread_unblock();
+                    let outcome = filter::confine(filter::Thread::Vcpu);
+                    let failed = outcome.is_err();
+                    drop(ready.send(outcome));
+                    drop(ready);
+                    if failed {
+                        return;
+                    }
                     if let Some(stop) = runner.run() {
                         // Nobody listens where the machine is being ended.
                         drop(stops.send(stop));
@@ -156,6 +165,10 @@ impl Vcpus {
                 })
                 .map_err(|source| VmError::Host("start a vCPU's thread", source))?;
             all.threads.push(Thread { handle, state });
+        }
+        drop(ready);
+        for outcome in confined {
+            outcome?;
         }
         Ok(all)
     }

@@ -10,6 +10,7 @@ use super::device::Chain;
 use super::{Device, DeviceError, Kind, Queues};
 use crate::config::DiskConfig;
 use crate::error::{VmError, VmResult};
+use crate::filter::Thread;
 
 /// Bytes; what the driver counts in.
 const SECTOR: u64 = 512;
@@ -28,7 +29,7 @@ const FAILED: u8 = 1;
 const UNKNOWN: u8 = 2;
 /// A request's first bytes: kind, a word without meaning, the sector.
 const HEADER: usize = 16;
-/// The most buffers of a request, and the most bytes: what one request keeps the devices' thread busy with. Linux asks
+/// The most buffers of a request, and the most bytes: what one request keeps the thread busy with. Linux asks
 /// for 1.25 MiB at once.
 const MOST_BUFFERS: u32 = 126;
 const MOST_BYTES: u64 = 4 << 20;
@@ -226,6 +227,10 @@ impl Device for Block {
     }
 
     fn reset(&mut self) {}
+
+    fn thread(&self) -> Thread {
+        Thread::Disk
+    }
 
     fn notified(&mut self, queue: usize, queues: &mut Queues<'_>) -> Result<(), DeviceError> {
         while let Some(chain) = queues.next(queue)? {

@@ -3,18 +3,24 @@
 use std::os::fd::RawFd;
 
 use virtio_queue::{DescriptorChain, Queue, QueueOwnedT as _, QueueT as _};
+use vm_memory::{Bytes as _, GuestAddress};
 
 use super::Interrupt;
+use crate::filter::Thread;
 use crate::memory::Memory;
 
 /// The number of a kind of device (section 5).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Kind {
+    /// A network card.
+    Network = 1,
     /// A disk.
     Block = 2,
     /// Random numbers.
     Entropy = 4,
+    /// Memory that the guest does not need.
+    Balloon = 5,
     /// Streams between host and guest.
     Vsock = 19,
     /// A directory of the host.
@@ -56,11 +62,17 @@ pub struct Queues<'a> {
     pub(super) interrupt: &'a Interrupt,
     /// How many chains may still be taken in this call.
     left: u16,
+    /// The ring does not know how much came back in this call.
+    must_tell: bool,
 }
 
 /// The chains that a device takes in one call: no more than a full ring, so that a guest that fills it as fast as it
 /// is emptied keeps the thread from no other device.
 const MOST_CHAINS: u16 = 256;
+
+/// What a used ring begins with, and one entry of it, bytes (section 2.7.8).
+const USED_HEADER: u64 = 4;
+const USED_ELEMENT: u64 = 8;
 
 impl<'a> Queues<'a> {
     /// For a device's own tests and the fuzz targets; the transport makes them else.
@@ -70,6 +82,7 @@ impl<'a> Queues<'a> {
             queues,
             interrupt,
             left: MOST_CHAINS,
+            must_tell: false,
         }
     }
 
@@ -103,6 +116,11 @@ impl<'a> Queues<'a> {
         Ok(None)
     }
 
+    /// The device has done enough in this call: it takes no more chains, and is called again.
+    pub fn tire(&mut self) {
+        self.left = 0;
+    }
+
     /// Whether the device stopped because it took so many as it may.
     pub(super) const fn is_tired(&self) -> bool {
         self.left == 0
@@ -127,6 +145,37 @@ impl<'a> Queues<'a> {
         }
     }
 
+    /// Gives several chains back at once: the guest sees all of them or none.
+    ///
+    /// # Errors
+    ///
+    /// [`DeviceError::Ring`] where the used ring cannot be written.
+    pub fn done_all(&mut self, index: usize, chains: &[(u16, u32)]) -> Result<(), DeviceError> {
+        let Some((&(last, written), before)) = chains.split_last() else {
+            return Ok(());
+        };
+        if let Some(queue) = self.queues.get_mut(index) {
+            // The index, which says how many there are, is written by `add_used` alone.
+            let mut next = queue.next_used();
+            for &(head, written) in before {
+                let place = u64::from(next % queue.size().max(1)) * USED_ELEMENT + USED_HEADER;
+                let mut entry = [0; 8];
+                let (id, length) = entry.split_at_mut(4);
+                id.copy_from_slice(&u32::from(head).to_le_bytes());
+                length.copy_from_slice(&written.to_le_bytes());
+                let at = queue.used_ring().checked_add(place).map(GuestAddress);
+                let at = at.ok_or(virtio_queue::Error::AddressOverflow)?;
+                self.memory
+                    .write_slice(&entry, at)
+                    .map_err(virtio_queue::Error::GuestMemory)?;
+                next = next.wrapping_add(1);
+            }
+            queue.set_next_used(next);
+            self.must_tell |= !before.is_empty();
+        }
+        self.done(index, last, written)
+    }
+
     /// Interrupts the guest if it wants to know that chains came back.
     ///
     /// # Errors
@@ -134,7 +183,7 @@ impl<'a> Queues<'a> {
     /// [`DeviceError::Ring`] where the ring cannot be read.
     pub fn tell(&mut self, index: usize) -> Result<(), DeviceError> {
         if let Some(queue) = self.queues.get_mut(index)
-            && queue.needs_notification(self.memory)?
+            && (queue.needs_notification(self.memory)? || self.must_tell)
         {
             self.interrupt.used();
         }
@@ -177,9 +226,9 @@ pub trait Device: Send {
         let _ = (token, queues);
         Ok(())
     }
-    /// Whether a request may take long: the device is served by a thread of its own then.
-    fn is_slow(&self) -> bool {
-        false
+    /// The kind of thread that serves it: where that is not the devices', one of its own, for a request may take long.
+    fn thread(&self) -> Thread {
+        Thread::Devices
     }
     /// The file descriptors it listens to now; asked again after each call.
     fn sources(&self) -> Vec<Source> {

@@ -1,7 +1,6 @@
 //! Random numbers (section 5.4): the host's own.
 
-use std::io;
-
+use rustix::rand::GetRandomFlags;
 use vm_memory::Bytes as _;
 
 use super::{Device, DeviceError, Kind, Queues};
@@ -50,6 +49,14 @@ impl Device for Entropy {
 }
 
 fn fill(bytes: &mut [u8]) -> Result<(), DeviceError> {
-    getrandom::fill(bytes)
-        .map_err(|error| DeviceError::Host("give random numbers", io::Error::other(error)))
+    let failed = |error| DeviceError::Host("give random numbers", error);
+    let mut rest = bytes;
+    while !rest.is_empty() {
+        match rustix::rand::getrandom(&mut *rest, GetRandomFlags::empty()) {
+            Ok(given) => rest = rest.get_mut(given..).unwrap_or_default(),
+            Err(rustix::io::Errno::INTR) => {}
+            Err(errno) => return Err(failed(errno.into())),
+        }
+    }
+    Ok(())
 }

@@ -4,14 +4,16 @@
 pub mod share;
 
 use std::io::Write as _;
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 
 use virtio_queue::{Queue, QueueT as _};
 use vm_memory::{Bytes as _, GuestAddress};
 use vmm_sys_util::eventfd::EventFd;
 
+use super::balloon::Balloon;
 use super::block::Block;
 use super::entropy::Entropy;
+use super::net::{Net, Wire};
 use super::vsock::Vsock;
 use super::{Device, DeviceError, Interrupt, Queues, Transport};
 use crate::config::DiskConfig;
@@ -30,7 +32,33 @@ pub struct Stage {
     queues: Vec<Queue>,
     interrupt: Interrupt,
     _dir: tempfile::TempDir,
-    host: Option<UnixStream>,
+    host: Host,
+}
+
+/// Who is at the other end.
+enum Host {
+    Nobody,
+    /// Of a stream.
+    Stream(UnixStream),
+    /// Of a wire.
+    Wire(UnixDatagram),
+}
+
+/// A frame that fills several buffers of a driver's.
+const FRAME: [u8; 3000] = [0x55; 3000];
+
+impl Host {
+    /// It may be full, or gone.
+    fn act(&mut self) {
+        match self {
+            Self::Nobody => {}
+            Self::Stream(stream) => drop(stream.write(b"more")),
+            Self::Wire(wire) => {
+                drop(wire.send(&FRAME));
+                drop(wire.recv(&mut [0; 100]));
+            }
+        }
+    }
 }
 
 /// What a round does not find: a machine that can run the test.
@@ -44,8 +72,8 @@ impl Stage {
     /// Where the host has no memory, files or sockets for it.
     pub fn new(which: u8) -> Anything<Self> {
         let dir = tempfile::tempdir()?;
-        let mut host = None;
-        let device: Box<dyn Device> = match which % 5 {
+        let mut host = Host::Nobody;
+        let mut device: Box<dyn Device> = match which % 7 {
             0 => Box::new(Entropy),
             kind @ (1 | 2) => {
                 let path = dir.path().join("disk");
@@ -54,16 +82,24 @@ impl Stage {
                 Box::new(Block::open(&DiskConfig { path, writable })?)
             }
             4 => Box::new(share::device(dir.path(), false)?),
+            6 => Box::new(Balloon),
+            5 => {
+                let (wire, end) = Wire::pair()?;
+                end.send(&FRAME)?;
+                host = Host::Wire(end);
+                Box::new(Net::new(wire, "02:00:00:00:00:01".parse()?, Some(1500)))
+            }
             _ => {
                 let path = dir.path().join("socket");
                 let listener: UnixListener = Vsock::listen(&path)?;
                 let mut stream = UnixStream::connect(&path)?;
                 stream.write_all(b"CONNECT 1024\nhello")?;
                 stream.set_nonblocking(true)?;
-                host = Some(stream);
-                Box::new(Vsock::new(3, listener))
+                host = Host::Stream(stream);
+                Box::new(Vsock::new(3, listener)?)
             }
         };
+        device.begin(device.features());
         let memory = Memory::from_ranges(&[(GuestAddress(0), MEMORY)])?;
         let mut queues = Vec::new();
         for (index, _) in (0_u32..).zip(device.queue_sizes()) {
@@ -110,10 +146,7 @@ impl Stage {
                     return Ok(Some(error));
                 }
             }
-            if let Some(host) = &mut self.host {
-                // It may be full, or gone.
-                drop(host.write(b"more"));
-            }
+            self.host.act();
             self.device.unheard();
         }
         Ok(None)
@@ -164,7 +197,7 @@ mod tests {
     proptest! {
         #[test]
         fn whatever_is_in_memory_a_device_goes_on_or_stops(
-            which in 0_u8..5,
+            which in 0_u8..7,
             rounds in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..0x3000), 1..4),
         ) {
             let mut stage = Stage::new(which).expect("a stage");
@@ -180,7 +213,7 @@ mod tests {
     }
 
     /// A queue with these descriptors of address, length, flags and next, all of them offered.
-    fn offer(heads: &[u16], descriptors: &[(u64, u32, u16, u16)], count: u16) -> Vec<u8> {
+    fn offer(heads: &[u16], descriptors: &[Descriptor], count: u16) -> Vec<u8> {
         let mut bytes = vec![0; MEMORY];
         for (index, (address, length, flags, next)) in descriptors.iter().enumerate() {
             let at = index * 16;
@@ -254,6 +287,42 @@ mod tests {
         bytes[0xb000] = 0xee;
         bytes
     }
+
+    #[test]
+    fn reports_of_pages_are_taken_within_memory_only() {
+        // What is reported, whether the device stops, and whether page 8 is zero afterwards. The rings are in
+        // the pages before, of which no reports come.
+        let page = 0x8000;
+        let cases: [(Vec<Descriptor>, bool, bool); 7] = [
+            (vec![(page, 0x1000, WRITE, 0)], false, true),
+            (vec![(page + 1, 0x1000, WRITE, 0)], false, false),
+            (vec![(page, 0x8000, WRITE, 0)], false, true),
+            (vec![(page, 0x8001, WRITE, 0)], true, false),
+            (vec![(page, 0x1000, 0, 0)], true, false),
+            (vec![(1 << 40, 0x1000, WRITE, 0)], true, false),
+            (vec![(u64::MAX - 0xfff, 0x1000, WRITE, 0)], true, false),
+        ];
+        let reports = usize::try_from(6 * PART).expect("small");
+        for (index, (ranges, stops, gone)) in cases.into_iter().enumerate() {
+            let mut stage = Stage::new(6).expect("a stage");
+            let mut bytes = vec![0; MEMORY];
+            // The third queue's parts are six further on.
+            let offered = offer(&[0], &ranges, 1);
+            bytes[reports..reports + 0x1000].copy_from_slice(&offered[..0x1000]);
+            bytes[0x8000..].fill(7);
+            let stopped = stage.round(&bytes).expect("memory");
+            assert_eq!(stopped.is_some(), stops, "case {index}: {stopped:?}");
+            let after = stage.memory().expect("memory");
+            assert_eq!(
+                after[0x8000..0x9000].iter().all(|&byte| byte == 0),
+                gone,
+                "case {index}"
+            );
+        }
+    }
+
+    /// Address, length, flags, next.
+    type Descriptor = (u64, u32, u16, u16);
 
     #[test]
     fn a_disk_answers_within_its_bounds_only() {

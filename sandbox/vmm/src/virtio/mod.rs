@@ -1,5 +1,7 @@
 //! Virtio devices and the registers they are reached by (Virtual I/O Device Version 1.2).
 
+/// Memory that the guest does not need.
+pub mod balloon;
 /// Block devices: files as disks.
 pub mod block;
 /// What a device is to the transport.
@@ -13,6 +15,8 @@ pub mod fs;
 pub mod hostile;
 /// A device's interrupt.
 mod interrupt;
+/// Network cards: taps of the host's.
+pub mod net;
 /// The registers of a device: virtio over MMIO.
 mod transport;
 /// Streams between host and guest.

@@ -8,6 +8,7 @@ use virtio_queue::{Queue, QueueState, QueueT as _};
 use vmm_sys_util::eventfd::EventFd;
 
 use super::{Device, DeviceError, Interrupt, Queues, Source};
+use crate::filter::Thread;
 use crate::memory::Memory;
 
 /// "virt".
@@ -134,9 +135,9 @@ impl Transport {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether it is served by a thread of its own.
-    pub(crate) fn is_slow(&self) -> bool {
-        self.lock().device.is_slow()
+    /// Which thread serves it.
+    pub(crate) fn thread(&self) -> Thread {
+        self.lock().device.thread()
     }
 
     /// The registers and queues, to be kept.

@@ -1,6 +1,5 @@
 //! The thread that serves devices.
 
-use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -12,7 +11,9 @@ use event_manager::{
 use vmm_sys_util::eventfd::EventFd;
 
 use crate::error::{VmError, VmResult};
+use crate::filter;
 use crate::virtio::Transport;
+use crate::virtio::fs::prepare_thread;
 
 type Subscriber = Arc<dyn EventSubscriber + Send + Sync>;
 
@@ -70,12 +71,8 @@ impl Control {
 }
 
 impl EventThread {
-    /// Starts a thread of that name, which first prepares itself.
-    pub(super) fn start(
-        name: &str,
-        devices: &[Arc<Transport>],
-        prepare: fn() -> io::Result<()>,
-    ) -> VmResult<Self> {
+    /// Starts a thread of that kind, which first confines itself.
+    pub(super) fn start(kind: filter::Thread, devices: &[Arc<Transport>]) -> VmResult<Self> {
         let wake = EventFd::new(libc::EFD_NONBLOCK | libc::EFD_CLOEXEC)
             .map_err(|source| VmError::Host("make an event", source))?;
         let control = Arc::new(Control {
@@ -92,9 +89,9 @@ impl EventThread {
         let inside = Arc::clone(&control);
         let (sender, prepared) = channel();
         let handle = Builder::new()
-            .name(name.to_owned())
+            .name(kind.name().to_owned())
             .spawn(move || {
-                let outcome = prepare();
+                let outcome = prepare(kind);
                 let ready = outcome.is_ok();
                 // Whoever starts the thread waits for this.
                 drop(sender.send(outcome));
@@ -107,10 +104,7 @@ impl EventThread {
             control,
             handle: Some(handle),
         };
-        let outcome = prepared
-            .recv()
-            .unwrap_or_else(|error| Err(io::Error::other(error)));
-        outcome.map_err(|source| VmError::Host("prepare the devices' thread", source))?;
+        prepared.recv().unwrap_or(Err(VmError::Ended))?;
         Ok(thread)
     }
 
@@ -137,6 +131,15 @@ impl EventThread {
         halt.wanted = false;
         self.control.changed.notify_all();
     }
+}
+
+fn prepare(kind: filter::Thread) -> VmResult {
+    if kind == filter::Thread::Share {
+        // Its filter forbids it.
+        prepare_thread()
+            .map_err(|source| VmError::Host("prepare the thread of a shared directory", source))?;
+    }
+    filter::confine(kind)
 }
 
 /// Tells whoever waits that the thread has ended, however it does.

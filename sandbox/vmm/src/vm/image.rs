@@ -20,16 +20,19 @@ const COMMAND_LINE: &str =
 const PAGE: u64 = 4096;
 
 /// Puts kernel, first root file system, command line and parameters into memory; returns the kernel's entry.
-pub(super) fn load(memory: &Memory, config: &VmConfig, devices: usize) -> VmResult<GuestAddress> {
-    let mut kernel = open("open the kernel", &config.kernel)?;
-    let loaded =
-        Elf::load(memory, None, &mut kernel, Some(layout::HIGH_MEMORY)).map_err(|source| {
-            VmError::Kernel {
-                path: config.kernel.clone(),
-                source,
-            }
-        })?;
-    let initramfs = load_initramfs(memory, config, loaded.kernel_end)?;
+pub(super) fn load(
+    memory: &Memory,
+    config: &VmConfig,
+    (kernel, initramfs): (&mut File, &mut File),
+    devices: usize,
+) -> VmResult<GuestAddress> {
+    let loaded = Elf::load(memory, None, kernel, Some(layout::HIGH_MEMORY)).map_err(|source| {
+        VmError::Kernel {
+            path: config.kernel.clone(),
+            source,
+        }
+    })?;
+    let initramfs = load_initramfs(memory, config, initramfs, loaded.kernel_end)?;
     let line = command_line(config, devices).map_err(VmError::CommandLine)?;
     load_cmdline(memory, layout::COMMAND_LINE, &line).map_err(|source| VmError::Kernel {
         path: config.kernel.clone(),
@@ -47,17 +50,13 @@ pub(super) fn load(memory: &Memory, config: &VmConfig, devices: usize) -> VmResu
     Ok(loaded.kernel_load)
 }
 
-fn open(action: &'static str, path: &std::path::Path) -> VmResult<File> {
-    File::open(path).map_err(|source| VmError::File {
-        action,
-        path: path.to_owned(),
-        source,
-    })
-}
-
 /// At the end of low memory, where the kernel's own growth does not reach.
-fn load_initramfs(memory: &Memory, config: &VmConfig, kernel_end: u64) -> VmResult<Initramfs> {
-    let mut file = open("open the initramfs", &config.initramfs)?;
+fn load_initramfs(
+    memory: &Memory,
+    config: &VmConfig,
+    file: &mut File,
+    kernel_end: u64,
+) -> VmResult<Initramfs> {
     let failed = |source| VmError::File {
         action: "read the initramfs",
         path: config.initramfs.clone(),
@@ -79,7 +78,7 @@ fn load_initramfs(memory: &Memory, config: &VmConfig, kernel_end: u64) -> VmResu
     };
     let length = usize::try_from(size).unwrap_or(usize::MAX);
     memory
-        .read_exact_volatile_from(at, &mut file, length)
+        .read_exact_volatile_from(at, file, length)
         .map_err(|source| VmError::Place {
             what: "the initramfs",
             at,

@@ -2,7 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use cofferdam_container::{CreateOptions, self_exe};
+use cofferdam_container::{CreateOptions, State, self_exe};
+use cofferdam_profiles::policy::Hardened;
 use oci_spec::runtime::Spec;
 
 use super::{Flag, PLAIN, Verb, create_flags};
@@ -15,6 +16,7 @@ use crate::cli::{CliError, Context};
 use crate::denials_verb;
 use crate::launch::{Bundle, filter_cache};
 use crate::recording;
+use crate::vm;
 
 pub(super) const VERB: Verb = Verb {
     name: "create",
@@ -35,10 +37,19 @@ fn run(context: &Context, words: &Words) -> Result<u8, CliError> {
     check_terminal(wants_terminal(&bundle.spec), true, socket.is_some())?;
     options.console_socket = socket.map(connect_console).transpose()?;
     let spec = bundle.harden(&context.policy)?;
-    let (root, id) = (options.root.clone(), options.id.clone());
-    let state = cofferdam_container::create(&spec, options)?;
-    recording::begin(&spec, &state, &root, &id)?;
+    make(&spec, options)?;
     Ok(0)
+}
+
+/// Makes the container where its policy wants it.
+pub(crate) fn make(spec: &Hardened<Spec>, options: CreateOptions) -> Result<State, CliError> {
+    if vm::wanted(spec) {
+        return Ok(vm::create(spec, options)?);
+    }
+    let (root, id) = (options.root.clone(), options.id.clone());
+    let state = cofferdam_container::create(spec, options)?;
+    recording::begin(spec, &state, &root, &id)?;
+    Ok(state)
 }
 
 /// Keeps the container from reaching our executable; before anything else is done.

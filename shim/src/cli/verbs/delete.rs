@@ -4,6 +4,7 @@ use super::{Flag, PLAIN, Verb};
 use crate::cli::flags::Words;
 use crate::cli::process::container_id;
 use crate::cli::{CliError, Context};
+use crate::vm;
 
 use cofferdam_container::{ContainerId, Status, load};
 
@@ -24,7 +25,7 @@ pub(super) const VERB: Verb = Verb {
 fn run(context: &Context, words: &Words) -> Result<u8, CliError> {
     let id = container_id(words)?;
     let force = words.on("force") || was_never_started(context, &id);
-    cofferdam_container::delete(&context.root, &id, force)?;
+    vm::delete(&context.root, &id, force)?;
     Ok(0)
 }
 

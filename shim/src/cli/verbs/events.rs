@@ -14,6 +14,7 @@ use super::{Flag, PLAIN, Verb, flag};
 use crate::cli::flags::{Words, bad};
 use crate::cli::process::container_id;
 use crate::cli::{CliError, Context, print};
+use crate::vm;
 
 pub(super) const VERB: Verb = Verb {
     name: "events",
@@ -133,7 +134,7 @@ impl Memory {
 }
 
 fn print_stats(context: &Context, id: &ContainerId) -> Result<(), CliError> {
-    let stats = container::stats(&context.root, id)?;
+    let stats = vm::stats(&context.root, id)?;
     print_event(
         "stats",
         id,

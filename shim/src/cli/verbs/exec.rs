@@ -2,8 +2,10 @@
 
 use std::path::PathBuf;
 
-use cofferdam_container::{self as container, ExecOptions};
+use cofferdam_container::{self as container, ContainerId, ExecOptions};
 use cofferdam_profiles::capability;
+use cofferdam_profiles::policy::Hardened;
+use nix::unistd::Pid;
 use oci_spec::runtime::{Process, UserBuilder};
 
 use super::create::protect;
@@ -16,6 +18,7 @@ use crate::cli::process::{
 };
 use crate::cli::{CliError, Context};
 use crate::launch;
+use crate::vm;
 
 /// The longest process.json that is read, in bytes.
 const MAX_PROCESS: u64 = 4 << 20;
@@ -105,7 +108,7 @@ pub(super) const VERB: Verb = Verb {
 fn run(context: &Context, words: &Words) -> Result<u8, CliError> {
     protect()?;
     let id = container_id(words)?;
-    let record = container::state::load_record(&context.root, &id)?;
+    let (record, guest) = vm::record(&context.root, &id)?;
     let mut process = match words.path("process") {
         Some(path) => read_json(path, MAX_PROCESS, "an OCI process")?,
         None => {
@@ -135,13 +138,26 @@ fn run(context: &Context, words: &Words) -> Result<u8, CliError> {
 
     if detach {
         options.console_socket = socket.map(connect_console).transpose()?;
-        container::exec(&context.root, &id, &process, options)?;
+        join(context, &id, guest.as_ref(), &process, options)?;
         return Ok(0);
     }
     let (foreground, console) = Foreground::prepare(terminal, false)?;
     options.console_socket = console;
-    let pid = container::exec(&context.root, &id, &process, options)?;
+    let pid = join(context, &id, guest.as_ref(), &process, options)?;
     foreground.attach()?.wait(pid)
+}
+
+fn join(
+    context: &Context,
+    id: &ContainerId,
+    guest: Option<&vm::Guest>,
+    process: &Hardened<Process>,
+    options: ExecOptions,
+) -> Result<Pid, CliError> {
+    Ok(match guest {
+        Some(guest) => vm::exec(&context.root, id, guest, process, options)?,
+        None => container::exec(&context.root, id, process, options)?,
+    })
 }
 
 /// The container's own process with what the flags change.

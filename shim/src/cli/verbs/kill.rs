@@ -4,6 +4,7 @@ use super::{Flag, PLAIN, Verb};
 use crate::cli::flags::Words;
 use crate::cli::process::container_id;
 use crate::cli::{CliError, Context};
+use crate::vm::{self, OpError};
 
 use cofferdam_container::{KillError, Signal};
 
@@ -30,9 +31,9 @@ fn run(context: &Context, words: &Words) -> Result<u8, CliError> {
         Some(word) => word.to_string_lossy().parse()?,
     };
     let all = words.on("all");
-    match cofferdam_container::kill(&context.root, &id, signal, all) {
+    match vm::kill(&context.root, &id, signal, all) {
         // As runc: of a stopped container that has no processes left, all were signalled.
-        Err(KillError::NotRunning) if all => Ok(0),
+        Err(OpError::Host(KillError::NotRunning)) if all => Ok(0),
         other => Ok(other.map(|()| 0)?),
     }
 }

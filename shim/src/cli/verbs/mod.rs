@@ -1,7 +1,7 @@
 //! The verbs, a file each, and the tables that the parser and the help are made from.
 
 mod checkpoint;
-mod create;
+pub(crate) mod create;
 mod delete;
 mod denials;
 mod doctor;

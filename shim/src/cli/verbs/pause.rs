@@ -2,6 +2,7 @@
 
 use super::{PLAIN, Verb};
 use crate::cli::process::container_id;
+use crate::vm;
 
 pub(super) const PAUSE: Verb = Verb {
     name: "pause",
@@ -9,7 +10,7 @@ pub(super) const PAUSE: Verb = Verb {
     description: "Freezes the container's cgroup.",
     example: "cofferdam pause web-1",
     run: |context, words| {
-        cofferdam_container::pause(&context.root, &container_id(words)?)?;
+        vm::pause(&context.root, &container_id(words)?)?;
         Ok(0)
     },
     ..PLAIN
@@ -21,7 +22,7 @@ pub(super) const RESUME: Verb = Verb {
     description: "Thaws the container's cgroup.",
     example: "cofferdam resume web-1",
     run: |context, words| {
-        cofferdam_container::resume(&context.root, &container_id(words)?)?;
+        vm::resume(&context.root, &container_id(words)?)?;
         Ok(0)
     },
     ..PLAIN

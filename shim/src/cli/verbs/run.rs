@@ -3,13 +3,13 @@
 use cofferdam_container as container;
 use nix::unistd::Pid;
 
-use super::create::{prepare, protect, wants_terminal};
+use super::create::{make, prepare, protect, wants_terminal};
 use super::{Flag, PLAIN, Verb, create_flags};
 use crate::cli::flags::Words;
 use crate::cli::foreground::Foreground;
 use crate::cli::process::{check_terminal, connect_console, listen_fds};
 use crate::cli::{CliError, Context};
-use crate::recording;
+use crate::vm;
 
 pub(super) const VERB: Verb = Verb {
     name: "run",
@@ -46,8 +46,7 @@ fn run(context: &Context, words: &Words) -> Result<u8, CliError> {
 
     if detach {
         options.console_socket = socket.map(connect_console).transpose()?;
-        let state = container::create(&spec, options)?;
-        recording::begin(&spec, &state, &root, &id)?;
+        make(&spec, options)?;
         return match container::start(&root, &id) {
             Ok(()) => Ok(0),
             Err(error) => {
@@ -59,8 +58,7 @@ fn run(context: &Context, words: &Words) -> Result<u8, CliError> {
 
     let (foreground, console) = Foreground::prepare(terminal, !words.on("no-subreaper"))?;
     options.console_socket = console;
-    let state = container::create(&spec, options)?;
-    recording::begin(&spec, &state, &root, &id)?;
+    let state = make(&spec, options)?;
     let ended = foreground.attach().and_then(|attached| {
         container::start(&root, &id)?;
         // A created container has a pid; 0 would only make the wait fail.
@@ -75,7 +73,7 @@ fn run(context: &Context, words: &Words) -> Result<u8, CliError> {
 /// Removes a container whose program has ended or failed. What stays behind does not change how the
 /// program ended, so it is logged.
 fn remove(root: &std::path::Path, id: &container::ContainerId) {
-    if let Err(error) = container::delete(root, id, true) {
+    if let Err(error) = vm::delete(root, id, true) {
         tracing::warn!("cannot delete the container: {}", crate::cli::chain(&error));
     }
 }

@@ -6,6 +6,7 @@ use super::{Flag, PLAIN, Verb, flag, read_json};
 use crate::cli::flags::{FlagError, Words, bad};
 use crate::cli::process::container_id;
 use crate::cli::{CliError, Context};
+use crate::vm;
 
 /// The longest resources file that is read, in bytes.
 const MAX_RESOURCES: u64 = 1 << 20;
@@ -78,7 +79,7 @@ fn run(context: &Context, words: &Words) -> Result<u8, CliError> {
         Some(path) => read_json(path, MAX_RESOURCES, "an OCI resources object")?,
         None => from_flags(words)?,
     };
-    cofferdam_container::update(&context.root, &id, &resources)?;
+    vm::update(&context.root, &id, &resources)?;
     Ok(0)
 }
 

@@ -16,6 +16,7 @@ use super::device::Chain;
 use super::{Device, DeviceError, Kind, Queues};
 use crate::config::ShareConfig;
 use crate::error::{VmError, VmResult};
+use crate::filter::Thread;
 use crate::memory::Memory;
 use desk::Desk;
 use request::Request;
@@ -146,7 +147,7 @@ impl Device for Fs {
         Ok(())
     }
 
-    fn is_slow(&self) -> bool {
-        true
+    fn thread(&self) -> Thread {
+        Thread::Share
     }
 }

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::thread;
 use std::time::Duration;
@@ -39,6 +40,12 @@ impl OwnFiles {
             .read(true)
             .custom_flags(libc::O_PATH | libc::O_DIRECTORY);
         options.open("/proc/self/fd").map(Self)
+    }
+}
+
+impl From<OwnedFd> for OwnFiles {
+    fn from(directory: OwnedFd) -> Self {
+        Self(directory.into())
     }
 }
 

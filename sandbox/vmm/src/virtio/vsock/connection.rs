@@ -14,6 +14,9 @@ use super::{Header, op};
 /// What is kept of what the guest sent and the host has not read, bytes.
 pub(super) const CREDIT: u32 = 64 << 10;
 
+/// How many ticks the guest has to answer a request.
+pub(super) const PATIENCE: u32 = 30;
+
 /// Flags of a shutdown: no more is taken, no more is sent.
 const NO_RECEIVE: u32 = 1;
 const NO_SEND: u32 = 2;
@@ -37,6 +40,8 @@ pub(super) struct Connection {
     pub(super) guest_port: u32,
     /// The guest said yes.
     open: bool,
+    /// How many ticks it has not.
+    age: u32,
     request_owed: bool,
     credit_owed: bool,
     /// Something may be read from the host.
@@ -69,6 +74,7 @@ impl Connection {
             host_port,
             guest_port,
             open: false,
+            age: 0,
             request_owed: true,
             credit_owed: false,
             readable: true,
@@ -84,6 +90,21 @@ impl Connection {
             sent: 0,
             guest_alloc: 0,
             guest_forwarded: 0,
+        }
+    }
+
+    /// Whether the guest has not said yes yet.
+    pub(super) const fn is_unanswered(&self) -> bool {
+        !self.open
+    }
+
+    /// Some time has passed.
+    pub(super) fn tick(&mut self) -> Left {
+        self.age += u32::from(!self.open);
+        if self.age > PATIENCE {
+            Left::Broken
+        } else {
+            Left::Open
         }
     }
 

@@ -7,9 +7,13 @@ mod connection;
 mod muxer;
 
 use std::io;
-use std::os::fd::AsRawFd as _;
+use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use nix::sys::time::TimeSpec;
+use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
 
 use virtio_vsock::packet::{PKT_HEADER_SIZE, VsockPacket};
 
@@ -22,6 +26,9 @@ pub(crate) const HOST_CID: u64 = 2;
 const STREAM: u16 = 1;
 /// The most data of one packet, bytes: what a Linux driver's buffers take.
 const MOST: u32 = 64 << 10;
+
+/// How long the guest has to answer a request is counted in these.
+const TICK: Duration = Duration::from_secs(1);
 
 /// The queues.
 const RX: usize = 0;
@@ -58,18 +65,29 @@ pub struct Vsock {
     /// Removed with the device.
     path: Option<PathBuf>,
     muxer: Muxer,
+    /// Runs while the guest owes somebody an answer.
+    clock: TimerFd,
+    running: bool,
 }
 
 impl Vsock {
     /// A device whose guest has this address. The listener must not block.
-    #[must_use]
-    pub fn new(cid: u32, listener: UnixListener) -> Self {
-        Self {
+    ///
+    /// # Errors
+    ///
+    /// What the kernel says where it gives no clock.
+    pub fn new(cid: u32, listener: UnixListener) -> io::Result<Self> {
+        let flags = TimerFlags::TFD_NONBLOCK | TimerFlags::TFD_CLOEXEC;
+        let mut muxer = Muxer::default();
+        muxer.keep_spare(&listener);
+        Ok(Self {
             cid: cid.into(),
             listener,
             path: None,
-            muxer: Muxer::default(),
-        }
+            muxer,
+            clock: TimerFd::new(ClockId::CLOCK_MONOTONIC, flags)?,
+            running: false,
+        })
     }
 
     /// A device that listens at this path, where nothing may be yet, and that leaves nothing there.
@@ -78,7 +96,7 @@ impl Vsock {
     ///
     /// What the kernel says.
     pub fn bind(cid: u32, path: &Path) -> io::Result<Self> {
-        let mut device = Self::new(cid, Self::listen(path)?);
+        let mut device = Self::new(cid, Self::listen(path)?)?;
         device.path = Some(path.to_owned());
         Ok(device)
     }
@@ -92,6 +110,11 @@ impl Vsock {
         let listener = UnixListener::bind(path)?;
         listener.set_nonblocking(true)?;
         Ok(listener)
+    }
+
+    /// The path that would be removed with the device, and is not any more.
+    pub(crate) fn take_path(&mut self) -> Option<PathBuf> {
+        self.path.take()
     }
 
     fn take_all(&mut self, queues: &mut Queues<'_>) -> Result<(), DeviceError> {
@@ -118,6 +141,19 @@ impl Vsock {
             queues.done(TX, head, 0)?;
         }
         queues.tell(TX)
+    }
+
+    /// Ticks are counted, not time: a pause of the machine is one at most.
+    fn run_clock(&mut self) -> Result<(), DeviceError> {
+        if self.running || !self.muxer.has_unanswered() {
+            return Ok(());
+        }
+        let next = Expiration::OneShot(TimeSpec::from_duration(TICK));
+        self.clock
+            .set(next, TimerSetTimeFlags::empty())
+            .map_err(|errno| DeviceError::Host("set a clock", errno.into()))?;
+        self.running = true;
+        Ok(())
     }
 
     fn give_all(&mut self, queues: &mut Queues<'_>) -> Result<(), DeviceError> {
@@ -191,24 +227,69 @@ impl Device for Vsock {
     }
 
     fn happened(&mut self, token: u32, queues: &mut Queues<'_>) -> Result<(), DeviceError> {
-        if token == muxer::LISTENER {
-            self.muxer.accept(&self.listener);
-        } else {
-            self.muxer.happened(token);
+        match token {
+            muxer::LISTENER => self.muxer.accept(&self.listener),
+            muxer::CLOCK => {
+                // It does not block: that it ticked is all that is to be known.
+                let _ = self.clock.wait();
+                self.running = false;
+                self.muxer.tick();
+            }
+            stream => self.muxer.happened(stream),
         }
-        self.give_all(queues)
+        self.give_all(queues)?;
+        self.run_clock()
     }
 
     fn sources(&self) -> Vec<Source> {
-        let mut sources = vec![Source {
-            fd: self.listener.as_raw_fd(),
-            token: muxer::LISTENER,
-        }];
+        let mut sources = vec![
+            Source {
+                fd: self.listener.as_raw_fd(),
+                token: muxer::LISTENER,
+            },
+            Source {
+                fd: self.clock.as_fd().as_raw_fd(),
+                token: muxer::CLOCK,
+            },
+        ];
         sources.extend(self.muxer.sources());
         sources
     }
 
     fn unheard(&mut self) {
         self.muxer.bury();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+    use std::os::unix::net::UnixStream;
+
+    use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+    use super::*;
+
+    #[test]
+    fn the_clock_runs_while_an_answer_is_owed() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("socket");
+        let listener = Vsock::listen(&path).expect("listen");
+        let mut device = Vsock::new(3, listener).expect("a device");
+        let ticks = |device: &Vsock, milliseconds: u16| {
+            let mut fds = [PollFd::new(device.clock.as_fd(), PollFlags::POLLIN)];
+            poll(&mut fds, PollTimeout::from(milliseconds)).expect("poll")
+        };
+        device.run_clock().expect("nothing to do");
+        assert_eq!(ticks(&device, 1500), 0);
+        let mut host = UnixStream::connect(&path).expect("connect");
+        host.write_all(b"CONNECT 7\n").expect("write");
+        device.muxer.accept(&device.listener);
+        for _ in 0..2 {
+            device.run_clock().expect("it runs");
+            assert_eq!(ticks(&device, 10_000), 1);
+            device.clock.wait().expect("it ticked");
+            device.running = false;
+        }
     }
 }

@@ -1,7 +1,8 @@
 //! Which streams there are.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::os::fd::AsRawFd as _;
+use std::io;
+use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 
 use vm_memory::VolatileSlice;
@@ -11,6 +12,8 @@ use super::{Header, Source, op};
 
 /// The token of the socket that the host connects to.
 pub(super) const LISTENER: u32 = 0;
+/// The token of the clock.
+pub(super) const CLOCK: u32 = u32::MAX >> 8;
 /// Streams at once; each may hold [`CREDIT`] bytes.
 const MOST_STREAMS: usize = 256;
 /// Refusals that wait for room in the guest's queue; the guest is not told of more.
@@ -30,6 +33,8 @@ pub(super) struct Muxer {
     streams: BTreeMap<u32, Stream>,
     tokens: HashMap<(u32, u32), u32>,
     refusals: VecDeque<(u32, u32)>,
+    /// Given up to turn somebody away when there is no other.
+    spare: Option<OwnedFd>,
     /// Closed once the event loop has let go of them.
     grave: Vec<UnixStream>,
     last_token: u32,
@@ -39,24 +44,65 @@ pub(super) struct Muxer {
 }
 
 impl Muxer {
-    /// Takes in whoever knocks. Beyond the most they are turned away.
+    /// Keeps a descriptor to spare, of which this is a copy.
+    pub(super) fn keep_spare(&mut self, listener: &UnixListener) {
+        if self.spare.is_none() {
+            // Where there is none it is tried again.
+            self.spare = listener.as_fd().try_clone_to_owned().ok();
+        }
+    }
+
+    /// Takes in whoever knocks. Beyond the most they are turned away, and so they are where the process has no
+    /// descriptor for them but the one that is spared for that.
     pub(super) fn accept(&mut self, listener: &UnixListener) {
-        while let Ok((stream, _)) = listener.accept() {
-            if self.streams.len() >= MOST_STREAMS || stream.set_nonblocking(true).is_err() {
-                continue;
+        loop {
+            match listener.accept() {
+                Ok((stream, _)) => self.take_in(stream),
+                Err(error) if is_full(&error) && self.spare.take().is_some() => {
+                    drop(listener.accept());
+                }
+                // It will knock again, or nobody does.
+                Err(_) => break,
             }
-            let token = self.new_token();
-            self.streams
-                .insert(token, Stream::Greeting(Greeting::new(stream)));
-            // What it has said already makes no further event.
-            self.happened(token);
+            self.keep_spare(listener);
+        }
+    }
+
+    fn take_in(&mut self, stream: UnixStream) {
+        if self.streams.len() >= MOST_STREAMS || stream.set_nonblocking(true).is_err() {
+            return;
+        }
+        let token = self.new_token();
+        self.streams
+            .insert(token, Stream::Greeting(Greeting::new(stream)));
+        // What it has said already makes no further event.
+        self.happened(token);
+    }
+
+    /// Whether the guest owes somebody an answer.
+    pub(super) fn has_unanswered(&self) -> bool {
+        self.streams
+            .values()
+            .any(|stream| matches!(stream, Stream::Connection(one) if one.is_unanswered()))
+    }
+
+    /// Some time has passed: whom the guest does not answer is turned away.
+    pub(super) fn tick(&mut self) {
+        let tokens: Vec<u32> = self.streams.keys().copied().collect();
+        for token in tokens {
+            if let Some(Stream::Connection(connection)) = self.streams.get_mut(&token) {
+                let left = connection.tick();
+                self.after(token, left);
+            }
         }
     }
 
     fn new_token(&mut self) -> u32 {
         loop {
             self.last_token = self.last_token.wrapping_add(1) & (u32::MAX >> 8);
-            if self.last_token != LISTENER && !self.streams.contains_key(&self.last_token) {
+            if ![LISTENER, CLOCK].contains(&self.last_token)
+                && !self.streams.contains_key(&self.last_token)
+            {
                 return self.last_token;
             }
         }
@@ -210,6 +256,11 @@ impl Muxer {
     }
 }
 
+/// Whether there are too many open files, here or in all.
+fn is_full(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE))
+}
+
 #[cfg(test)]
 mod tests {
     use std::io::{Read as _, Write as _};
@@ -217,6 +268,7 @@ mod tests {
 
     use super::*;
     use crate::virtio::vsock::Vsock;
+    use crate::virtio::vsock::connection::PATIENCE;
 
     /// A guest's half, played here, and a host that connected to port 7.
     struct Played {
@@ -363,5 +415,29 @@ mod tests {
             played.say(op::RST, 0, &mut []);
         }
         assert_eq!(played.muxer.refusals.len(), MOST_REFUSALS);
+    }
+
+    #[test]
+    fn who_is_not_answered_is_turned_away() {
+        let mut played = Played::new();
+        for _ in 0..PATIENCE {
+            assert!(played.muxer.has_unanswered());
+            played.muxer.tick();
+            assert_eq!(played.hear(), None);
+        }
+        played.muxer.tick();
+        assert_eq!(played.hear(), Some((op::RST, 0)));
+        played.muxer.bury();
+        assert_eq!(played.host.read(&mut [0]).expect("read"), 0);
+        assert!(!played.muxer.has_unanswered());
+        // Who is answered stays.
+        let mut played = Played::new();
+        played.accept();
+        for _ in 0..=PATIENCE {
+            assert!(!played.muxer.has_unanswered());
+            played.muxer.tick();
+        }
+        assert_eq!(played.hear(), None);
+        assert_eq!(played.muxer.streams.len(), 1);
     }
 }

@@ -3,6 +3,9 @@
 
 #![expect(clippy::print_stdout, reason = "the console is what is tested")]
 
+/// The guest's network.
+mod network;
+
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufRead as _, BufReader, Read as _, Seek as _, Write as _};
 use std::os::fd::{AsRawFd as _, FromRawFd as _, IntoRawFd as _, OwnedFd};
@@ -233,6 +236,25 @@ fn answer(stream: File, to: &mut File) -> io::Result<()> {
             // Kept open for as long as the guest runs.
             let _ = socket.into_raw_fd();
             writeln!(to, "done")
+        }
+        // The rest of the line, as the host read it.
+        ["network", ..] => {
+            network::set(line.trim_start_matches("network"))?;
+            writeln!(to, "done")
+        }
+        ["network-read"] => network::read(to),
+        ["ping", address, size] => network::ping(address, size, to),
+        // What comes is sent back until the other end is at its end.
+        ["listen", port] => network::listen(port, to),
+        ["dial", place] => network::dial(place, from, to),
+        ["send", place, size] => network::send(place, size, to),
+        // Takes so many MiB, and leaves them again.
+        ["touch", size] => {
+            let size: usize = size.parse().map_err(io::Error::other)?;
+            let bytes = vec![0x5a_u8; size << 20];
+            let sum = std::hint::black_box(&bytes).iter().step_by(4096).count();
+            drop(bytes);
+            writeln!(to, "{sum}")
         }
         ["flood", count] => {
             let count = count.parse().map_err(io::Error::other)?;
