@@ -45,6 +45,7 @@ impl Process {
             tag: "files".to_owned(),
             path: root.clone(),
             read_only: false,
+            validity: 0,
         });
         config.jail = Some(JailConfig {
             uid: ID,
