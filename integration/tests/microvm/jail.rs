@@ -23,7 +23,7 @@ use crate::machine::{LIMIT, prepare};
 const ID: u32 = 3_000_000_000;
 
 /// A monitor and its machine.
-struct Process {
+pub(crate) struct Process {
     outer: Child,
     inner: i32,
     dir: TempDir,
@@ -31,7 +31,7 @@ struct Process {
 
 impl Process {
     /// A machine whose shared directory is its jail. None where no machine can run.
-    fn boot(change: impl FnOnce(&mut VmConfig)) -> Result<Option<Self>> {
+    pub(crate) fn boot(change: impl FnOnce(&mut VmConfig)) -> Result<Option<Self>> {
         let Some((mut config, dir)) = prepare()? else {
             return Ok(None);
         };
@@ -105,7 +105,7 @@ impl Process {
     }
 
     /// The probe's answer; empty while there is none.
-    fn ask(&self, line: &str) -> String {
+    pub(crate) fn ask(&self, line: &str) -> String {
         let mut answer = Vec::new();
         if let Ok(mut stream) = UnixStream::connect(self.path("vsock")) {
             stream.set_read_timeout(Some(LIMIT)).expect("set a limit");

@@ -2,18 +2,20 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
-use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::os::fd::{AsRawFd as _, RawFd};
 use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
-use cofferdam_integration::command::Cmd;
+use cofferdam_integration::command::{Cmd, eventually};
 use cofferdam_integration::error::{At as _, Result};
 use cofferdam_integration::netns::Namespace;
 use cofferdam_network::tap::Tap;
 use cofferdam_network::{Network, make_tap, redirect, scan};
 use cofferdam_vmm::config::NetworkConfig;
+use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 
+use crate::jail::Process;
 use crate::machine::{LIMIT, Machine};
 
 /// A node whose bridge has the addresses `10.99.0.1/24` and `fd99::1/64`.
@@ -56,25 +58,50 @@ fn join(pod: &Namespace) -> (Network, Tap) {
     joined.expect("the pod is joined")
 }
 
-/// A machine in the pod's place, and the tap, which the caller keeps no longer than it.
+/// A card for the pod's interface.
+fn card(network: &Network, tap: Option<&str>, fd: Option<RawFd>) -> NetworkConfig {
+    let interface = network.interfaces.first().expect("an interface");
+    NetworkConfig {
+        tap: tap.map(str::to_owned),
+        fd,
+        mac: interface.mac,
+        mtu: u16::try_from(interface.mtu).ok(),
+    }
+}
+
+/// What the guest is told of its network.
+fn told(network: &Network) -> String {
+    let text = serde_json::to_string(network).expect("serialise");
+    format!("network {text}")
+}
+
+/// A machine in the pod's place, which holds its tap.
 fn machine(pod: &Namespace) -> Result<Option<(Machine, Network)>> {
     let (network, tap) = join(pod);
-    let interface = network.interfaces.first().expect("an interface").clone();
-    let fd = OwnedFd::from(tap);
-    let booted = Machine::boot(|config, _| {
-        config.network.push(NetworkConfig {
-            tap: None,
-            fd: Some(fd.as_raw_fd()),
-            mac: interface.mac,
-            mtu: u16::try_from(interface.mtu).ok(),
-        });
-    })?;
+    let fd = Some(tap.as_raw_fd());
+    let booted = Machine::boot(|config, _| config.network.push(card(&network, None, fd)))?;
     let Some(machine) = booted else {
         return Ok(None);
     };
-    let text = serde_json::to_string(&network).expect("serialise");
-    assert_eq!(machine.ask_text(&format!("network {text}")), "done\n");
+    assert_eq!(machine.ask_text(&told(&network)), "done\n");
     Ok(Some((machine, network)))
+}
+
+/// The same with a tap that somebody else made, by its name.
+fn machine_by_name(pod: &Namespace) -> Result<Option<Machine>> {
+    let (network, tap) = join(pod);
+    drop(tap);
+    pod.ip("tuntap add dev tap0 mode tap vnet_hdr")?;
+    let mtu = network.interfaces.first().map_or(1500, |first| first.mtu);
+    pod.ip(&format!("link set tap0 mtu {mtu} up"))?;
+    cofferdam_network::within(pod.fd(), || redirect("eth0", "tap0")).expect("join");
+    let boot =
+        || Machine::boot(|config, _| config.network.push(card(&network, Some("tap0"), None)));
+    let Some(machine) = pod.within(boot)? else {
+        return Ok(None);
+    };
+    assert_eq!(machine.ask_text(&told(&network)), "done\n");
+    Ok(Some(machine))
 }
 
 fn pattern(length: usize) -> Vec<u8> {
@@ -202,8 +229,8 @@ fn two_guests_talk_to_each_other() -> Result<()> {
         return Ok(());
     }
     let node = node()?;
-    let (one, two) = (pod(&node, 3, 1500)?, pod(&node, 4, 1500)?);
-    let (Some((first, _)), Some((second, _))) = (machine(&one)?, machine(&two)?) else {
+    let (one, two) = (pod(&node, 3, 9000)?, pod(&node, 4, 9000)?);
+    let (Some((first, _)), Some(second)) = (machine(&one)?, machine_by_name(&two)?) else {
         return Ok(());
     };
     for machine in [&first, &second] {
@@ -211,7 +238,7 @@ fn two_guests_talk_to_each_other() -> Result<()> {
     }
     for (machine, other) in [(&first, 4), (&second, 3)] {
         for address in addresses(other) {
-            assert_eq!(machine.ask_text(&format!("ping {address} 1400")), "done\n");
+            assert_eq!(machine.ask_text(&format!("ping {address} 8900")), "done\n");
             guest_reaches(machine, SocketAddr::new(address, 7), 1 << 20);
         }
     }
@@ -251,4 +278,37 @@ fn a_flood_and_a_lost_tap_hold_up_nothing_else() -> Result<()> {
         "0\n"
     );
     Ok(())
+}
+
+/// In its jail the monitor has no network but the tap that it was started with.
+#[test]
+fn a_jailed_machine_has_its_pods_network() -> Result<()> {
+    if cofferdam_integration::gate::lab(cofferdam_integration::gate::Guest::Script).is_none() {
+        return Ok(());
+    }
+    let node = node()?;
+    let own = pod(&node, 3, 1500)?;
+    let (network, tap) = join(&own);
+    fcntl(&tap, FcntlArg::F_SETFD(FdFlag::empty())).expect("pass it on");
+    let fd = Some(tap.as_raw_fd());
+    let Some(machine) = Process::boot(|config| config.network.push(card(&network, None, fd)))?
+    else {
+        return Ok(());
+    };
+    drop(tap);
+    assert_eq!(machine.ask(&told(&network)), "done\n");
+    assert_eq!(machine.ask("listen 7"), "done\n");
+    for (address, own) in addresses(1).into_iter().zip(addresses(3)) {
+        assert_eq!(machine.ask(&format!("ping {address} 4000")), "done\n");
+        reaches_guest(&node, own, 1 << 20);
+    }
+    drop(machine);
+    eventually(
+        "the tap goes with the machine",
+        Duration::from_secs(5),
+        || match own.ip("link show tap0") {
+            Ok(done) => Err(done.stdout),
+            Err(_) => Ok(()),
+        },
+    )
 }

@@ -46,6 +46,8 @@ const SETTINGS: &[&str] = &[
     "addr add fd00:1::3/64 dev eth0 nodad",
     "addr add fd00:2::3/128 dev net1 nodad",
     "addr add fd00:3::3/64 dev net1 nodad valid_lft 4000 preferred_lft 3000",
+    // Not to be sent from, unless one asks for it.
+    "addr add fd00:4::3/128 dev net1 nodad preferred_lft 0",
     "route add default via 10.1.2.1",
     "route add 169.254.1.1 dev net1 scope link",
     "route add 10.8.0.0/16 via 169.254.1.1 dev net1",
@@ -89,7 +91,7 @@ fn a_guest_gets_all_that_the_host_had() -> Result<()> {
     let read = sorted(inside(&host, scan).expect("read"));
     assert_eq!(read.interfaces.len(), 2);
     assert_eq!(read.interfaces[0].addresses.len(), 4);
-    assert_eq!(read.interfaces[1].addresses.len(), 5);
+    assert_eq!(read.interfaces[1].addresses.len(), 6);
     assert_eq!(read.neighbours.len(), 2);
     let to = |text: &str| {
         let found = read
@@ -129,11 +131,17 @@ fn a_guest_gets_all_that_the_host_had() -> Result<()> {
         };
         let mut want = read.clone();
         let (given, kept) = (lives(&mut want), lives(&mut has));
-        assert!(given.len() == 1 && kept.len() == 1);
-        assert!(
-            kept[0].valid.abs_diff(given[0].valid) < 60,
-            "{kept:?} of {given:?}"
-        );
+        assert!(given.len() == 2 && kept.len() == 2);
+        for (given, kept) in given.iter().zip(&kept) {
+            assert!(
+                kept.valid.abs_diff(given.valid) < 60,
+                "{kept:?} of {given:?}"
+            );
+            assert!(
+                kept.preferred.abs_diff(given.preferred) < 60,
+                "{kept:?} of {given:?}"
+            );
+        }
         assert_eq!(has, want);
     }
     // No address waits for anybody to object.
@@ -225,5 +233,38 @@ fn a_guest_without_the_card_says_so_and_changes_nothing() -> Result<()> {
         "{refused:?}"
     );
     assert_eq!(guest.ip("addr")?.stdout, before);
+    Ok(())
+}
+
+#[test]
+fn an_address_that_somebody_else_has_is_not_handed_over() -> Result<()> {
+    if gate::root().is_none() {
+        return Ok(());
+    }
+    let (host, far) = wired(["eth0", "net1"])?;
+    far.ip("addr add fd00:1::7/64 dev eth0 nodad")?;
+    host.ip("link set eth0 up")?;
+    host.ip("addr add fd00:1::6/64 dev eth0")?;
+    host.ip("addr add fd00:1::7/64 dev eth0")?;
+    eventually("the objection", Duration::from_secs(10), || {
+        let list = host
+            .ip("addr show dev eth0")
+            .map_err(|error| error.to_string())?
+            .stdout;
+        if list.contains("dadfailed") {
+            Ok(())
+        } else {
+            Err(list)
+        }
+    })?;
+    let network = inside(&host, scan).expect("read");
+    let has = |text: &str| {
+        let mut addresses = network
+            .interfaces
+            .iter()
+            .flat_map(|interface| &interface.addresses);
+        addresses.any(|address| address.address.to_string() == text)
+    };
+    assert!(has("fd00:1::6") && !has("fd00:1::7"), "{network:#?}");
     Ok(())
 }

@@ -8,7 +8,11 @@ use cofferdam_integration::{
     gate,
     netns::Namespace,
 };
-use cofferdam_network::{NetworkError, make_tap, redirect, scan, tap::Offloads, unredirect};
+use cofferdam_network::{
+    NetworkError, make_tap, redirect, scan,
+    tap::{Offloads, Tap},
+    unredirect,
+};
 
 use crate::stand::{ALL_OFFLOADS, Guest, addresses, inside, node, pod, talk};
 
@@ -190,6 +194,20 @@ fn taps_and_interfaces_that_cannot_be_are_refused() -> Result<()> {
     );
     let left = namespace.ip("-o link")?.stdout;
     assert_eq!(left.lines().count(), 2, "{left}");
+    // Nor can others be taken over.
+    namespace.ip("tuntap add dev tun1 mode tun")?;
+    for name in ["tap0", "tun1", "tap9", "lo", "tap%d"] {
+        assert!(inside(&namespace, || Tap::open(name)).is_err(), "{name}");
+    }
+    assert_eq!(namespace.ip("-o link")?.stdout.lines().count(), 3);
+    let file = std::fs::File::open("/dev/null").at("open", "/dev/null")?;
+    assert!(Tap::from_fd(file.into()).is_err());
+    assert!(Tap::inherited(-1).is_err());
+    namespace.ip("tuntap add dev tap2 mode tap")?;
+    assert_eq!(
+        inside(&namespace, || Tap::open("tap2")?.name()).expect("its name"),
+        "tap2"
+    );
     assert_eq!(tap.name().expect("its name"), "tap0");
     // It has no address by which the host's kernel would speak on the guest's wire.
     assert!(!namespace.ip("addr show dev tap0")?.stdout.contains("inet"));

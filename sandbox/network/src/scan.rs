@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use netlink_packet_route::RouteNetlinkMessage as Message;
-use netlink_packet_route::address::{AddressAttribute, AddressMessage};
+use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressMessage};
 use netlink_packet_route::link::{
     InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkLayerType, LinkMessage,
 };
@@ -150,7 +150,13 @@ fn address(message: &AddressMessage) -> Option<Address> {
             AddressAttribute::Local(address) => local = Some(*address),
             AddressAttribute::Address(address) => other = Some(*address),
             AddressAttribute::Broadcast(address) => broadcast = Some(*address),
-            AddressAttribute::CacheInfo(info) if info.ifa_valid != u32::MAX => {
+            // Somebody else on the link has it.
+            AddressAttribute::Flags(flags) if flags.contains(AddressFlags::Dadfailed) => {
+                return None;
+            }
+            AddressAttribute::CacheInfo(info)
+                if (info.ifa_preferred, info.ifa_valid) != (u32::MAX, u32::MAX) =>
+            {
                 lifetime = Some(Lifetime {
                     preferred: info.ifa_preferred,
                     valid: info.ifa_valid,
