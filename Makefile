@@ -3,7 +3,7 @@ CARGO ?= $(shell command -v cargo || echo $(HOME)/.cargo/bin/cargo)
 FUZZ_SECONDS ?= 60
 export COFFERDAM_REQUIRE_ROOT ?= 1
 
-.PHONY: help setup engines programs bindfs images light-images kernel guest profiles build install demo test test-lab test-lab-all test-microvm unit soak bench bench-profiles bench-recorder bench-vmm compat lint fuzz clean
+.PHONY: help setup engines programs bindfs pjdfstest share-programs images light-images kernel guest profiles build install demo test test-lab test-lab-all test-microvm unit soak bench bench-profiles bench-recorder bench-vmm bench-shares compat lint fuzz clean
 
 help:
 	@echo 'make demo     run a hardened container under containerd and Docker, print what is enforced'
@@ -18,6 +18,7 @@ help:
 	@echo 'make guest    build the kernel that microVMs boot, once (docs/guest.md)'
 	@echo 'make unit     the tests that need neither root nor a daemon'
 	@echo 'make bench-vmm        the virtual machine monitor beside QEMU, in the lab (root)'
+	@echo 'make bench-shares     shared directories of microVMs beside virtiofsd and overlay, in the lab (root)'
 	@echo 'make soak     the fault loops for longer (root)'
 	@echo 'make lint     formatting, lints, invariants, licences'
 	@echo 'make fuzz     each fuzz target for FUZZ_SECONDS'
@@ -35,6 +36,13 @@ programs: setup
 # The one of the programs that volumes and logs are tried on.
 bindfs: setup
 	@scripts/fetch-programs bindfs
+
+# What shares of microVMs are judged by, measured with and beside.
+pjdfstest: setup
+	@scripts/fetch-pjdfstest
+
+share-programs: setup
+	@scripts/fetch-programs fio virtiofsd
 
 images: setup
 	@scripts/fetch-images
@@ -77,7 +85,7 @@ test-microvm: build guest
 	@$(CARGO) xtask test-lab microvm
 
 # The slow steps too: an hour and more where QEMU emulates.
-test-lab-all: build engines bindfs guest
+test-lab-all: build engines bindfs guest pjdfstest
 	@$(CARGO) xtask test-lab --all
 
 soak: build engines
@@ -97,6 +105,15 @@ bench-vmm: setup guest
 	    $(CARGO) xtask lab --qemu --with $$built/bench --with $$built/cofferdam-vmm --with $$built/vm-probe \
 	        --with $$kernel/vmlinux -- env COFFERDAM_BIN_DIR=/tmp COFFERDAM_BENCH_ROUNDS=10 \
 	        /job/with/bench vmm /job/with
+
+# Beside the overlay that is shared, and virtiofsd under QEMU, in the lab: some 20 minutes.
+bench-shares: setup guest share-programs
+	@$(CARGO) build --quiet --release --locked --package cofferdam-vmm --package cofferdam-integration
+	@built=$$(echo target/*-linux-gnu/release) && kernel=$$(scripts/fetch-guest) && \
+	    roots=$${COFFERDAM_TEST_CACHE:-/var/cache/cofferdam-tests}/roots && \
+	    $(CARGO) xtask lab --qemu --limit 2400 --with $$built/bench --with $$built/cofferdam-vmm \
+	        --with $$built/vm-probe --with $$kernel/vmlinux --with $$roots/fio --with $$roots/virtiofsd -- \
+	        env COFFERDAM_BIN_DIR=/tmp COFFERDAM_BENCH_ROUNDS=5 /job/with/bench shares /job/with
 
 # The servers are Debian's, and take turns with and without a recorder for some minutes.
 bench-recorder: setup programs

@@ -9,6 +9,7 @@ use nix::sys::epoll::EpollFlags;
 
 use crate::backend::{OomGuard, OomWatcher};
 use crate::reactor::{Reactor, Source};
+use crate::vm;
 
 /// Why a container's memory is not watched.
 #[derive(Debug, thiserror::Error)]
@@ -41,10 +42,11 @@ pub(crate) fn watch(
     reactor: &Arc<Reactor>,
     notify: Box<dyn Fn() + Send + Sync>,
 ) -> Result<Option<OomGuard>, WatchError> {
-    let Some(location) = &state.cgroup else {
-        return Ok(None);
+    let watch = match (vm::events_of(state), &state.cgroup) {
+        (Some(events), _) => OomWatch::of_bytes(&events)?,
+        (None, Some(location)) => Cgroup::open(location)?.oom_watch()?,
+        (None, None) => return Ok(None),
     };
-    let watch = Cgroup::open(location)?.oom_watch()?;
     let seen = AtomicU64::new(watch.count()?.unwrap_or(0));
     let watch = Arc::new(Watch {
         watch,

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use cofferdam_integration::error::{At, Result};
 use cofferdam_vmm::VmConfig;
 use cofferdam_vmm::config::{JailConfig, ShareConfig};
+use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use tempfile::TempDir;
 
@@ -45,6 +46,7 @@ impl Process {
             tag: "files".to_owned(),
             path: root.clone(),
             read_only: false,
+            validity: 0,
         });
         config.jail = Some(JailConfig {
             uid: ID,
@@ -56,6 +58,10 @@ impl Process {
         let description = dir.path().join("vm.json");
         let text = serde_json::to_vec(&config).expect("plain data");
         fs::write(&description, text).at("write", &description)?;
+        // Whoever starts it may have left something open.
+        let secret = dir.path().join("secret");
+        let secret = fs::File::create(&secret).at("make", &secret)?;
+        fcntl(&secret, FcntlArg::F_SETFD(FdFlag::empty())).expect("let it be inherited");
         let report = dir.path().join("report");
         let outer = Command::new(env!("CARGO_BIN_EXE_vmm-under-test"))
             .arg(&description)
@@ -209,6 +215,22 @@ fn a_machine_in_its_jail_serves_and_is_confined() -> Result<()> {
         assert_ne!(of(&process.inner.to_string()), of("self"), "{kind}");
     }
 
+    // Of what they were started with nothing is open, and outside nothing of the machine's.
+    let open = |pid: &str| -> Vec<String> {
+        let files = fs::read_dir(format!("/proc/{pid}/fd")).expect("its files");
+        let links = files.map(|file| fs::read_link(file.expect("a file").path()));
+        let names = links.map(|link| link.expect("a link").to_string_lossy().into_owned());
+        names.collect()
+    };
+    let inner = open(&process.inner.to_string());
+    assert!(
+        inner.iter().any(|name| name.contains("kvm"))
+            && !inner.iter().any(|name| name.ends_with("/secret")),
+        "{inner:?}"
+    );
+    let outer = open(&process.outer.id().to_string());
+    assert_eq!(outer.len(), 3, "{outer:?}");
+
     // It works all the same.
     assert_eq!(process.ask("mount files /share"), "done\n");
     assert_eq!(
@@ -297,7 +319,19 @@ fn without_descriptors_hosts_are_turned_away() -> Result<()> {
         assert!(matches!(stream.read(&mut [0]), Ok(0)), "it is taken in");
         assert!(started.elapsed() < LIMIT / 2);
     }
+    // It waits for the next one, at rest.
+    let worked = |pid: i32| -> u64 {
+        let text = fs::read_to_string(format!("/proc/{pid}/stat")).expect("its times");
+        let (_, rest) = text.rsplit_once(')').expect("a name");
+        let fields = rest.split_whitespace().skip(11).take(2);
+        fields.filter_map(|ticks| ticks.parse::<u64>().ok()).sum()
+    };
+    let before = worked(process.inner);
+    std::thread::sleep(Duration::from_secs(2));
+    let ticks = worked(process.inner) - before;
+    assert!(ticks < 100, "{ticks} hundredths of a second in two seconds");
     limit("100000:100000");
-    assert_eq!(process.ask("file /sys/devices/system/cpu/online"), "0\n");
+    let answer = process.ask("file /sys/devices/system/cpu/online");
+    assert_eq!(answer, "0\n", "{}", process.read("report"));
     Ok(())
 }

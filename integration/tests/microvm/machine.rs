@@ -1,16 +1,15 @@
 //! A machine, and how the guest is asked.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{Read as _, Write as _};
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use cofferdam_integration::{
-    binaries::cache_dir,
-    error::{At, Error, Result},
+    error::{At, Result},
     gate::{self, Guest},
     guest, initramfs,
 };

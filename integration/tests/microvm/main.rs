@@ -15,6 +15,8 @@ mod life;
 mod machine;
 /// Network cards.
 mod network;
+/// What POSIX asks of a file system.
+mod posix;
 /// Directories of the host.
 mod shares;
 /// Streams between host and guest.

@@ -5,7 +5,7 @@ use std::io::Read as _;
 use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, symlink};
 use std::os::unix::net::UnixListener;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use cofferdam_integration::command::Cmd;
@@ -15,13 +15,18 @@ use cofferdam_vmm::config::ShareConfig;
 use crate::machine::{LIMIT, Machine};
 
 /// A machine with a directory mounted at `/share`, where busybox lies.
-struct Shared {
-    machine: Machine,
-    dir: PathBuf,
+pub(crate) struct Shared {
+    pub(crate) machine: Machine,
+    pub(crate) dir: PathBuf,
 }
 
 impl Shared {
-    fn boot() -> Result<Option<Self>> {
+    /// The guest sees at once what the host changes, as tests do.
+    pub(crate) fn boot() -> Result<Option<Self>> {
+        Self::with_validity(0)
+    }
+
+    pub(crate) fn with_validity(validity: u32) -> Result<Option<Self>> {
         let machine = Machine::boot(|config, dir| {
             let path = dir.join("share");
             fs::create_dir(&path).expect("make the directory");
@@ -30,6 +35,7 @@ impl Shared {
                 tag: "files".to_owned(),
                 path,
                 read_only: false,
+                validity,
             });
         })?;
         Ok(machine.map(|machine| {
@@ -40,7 +46,7 @@ impl Shared {
     }
 
     /// What the guest's shell says, in the shared directory.
-    fn sh(&self, script: &str) -> String {
+    pub(crate) fn sh(&self, script: &str) -> String {
         self.sh_as(0, script)
     }
 
@@ -119,6 +125,33 @@ fn what_the_host_changes_the_guest_sees_at_once() -> Result<()> {
     fs::remove_file(&path).at("remove", &path)?;
     let said = shared.sh("bb cat map");
     assert!(said.contains("No such file"), "{said}");
+    Ok(())
+}
+
+/// Names, contents and attributes that the guest has read, and takes for granted: for a second it may see old ones, and
+/// no longer.
+#[test]
+fn what_the_guest_takes_for_granted_it_looks_up_again_after_a_second() -> Result<()> {
+    let Some(shared) = Shared::with_validity(1000)? else {
+        return Ok(());
+    };
+    let (path, next) = (shared.dir.join("map"), shared.dir.join("next"));
+    fs::write(&path, "old\n").at("write", &path)?;
+    for (text, replaced) in [("new\n", false), ("newer\n", true), ("last!\n", false)] {
+        // It may say either.
+        let _ = shared.sh("bb cat map; bb ls");
+        if replaced {
+            fs::write(&next, text).at("write", &next)?;
+            fs::rename(&next, &path).at("rename", &next)?;
+        } else {
+            fs::write(&path, text).at("write", &path)?;
+        }
+        std::thread::sleep(Duration::from_millis(1100));
+        assert_eq!(shared.sh("bb cat map"), text);
+    }
+    fs::remove_file(&path).at("remove", &path)?;
+    std::thread::sleep(Duration::from_millis(1100));
+    assert_eq!(shared.sh("bb ls"), "busybox\n");
     Ok(())
 }
 
@@ -232,12 +265,24 @@ fn mounts_below_are_seen_as_file_systems_of_their_own() -> Result<()> {
 }
 
 /// A mount of a test's, that goes with it.
-struct Mounted(PathBuf);
+pub(crate) struct Mounted(pub(crate) PathBuf);
 
 impl Mounted {
     fn tmpfs(place: PathBuf) -> Result<Self> {
         Cmd::new("mount")
             .args(["-t", "tmpfs", "tmpfs"])
+            .arg(&place)
+            .ok()?;
+        Ok(Self(place))
+    }
+}
+
+impl Mounted {
+    pub(crate) fn overlay(lower: &Path, upper: &Path, work: &Path, place: PathBuf) -> Result<Self> {
+        let (lower, upper, work) = (lower.display(), upper.display(), work.display());
+        let options = format!("lowerdir={lower},upperdir={upper},workdir={work}");
+        Cmd::new("mount")
+            .args(["-t", "overlay", "overlay", "-o", &options])
             .arg(&place)
             .ok()?;
         Ok(Self(place))
@@ -258,8 +303,7 @@ fn links_lead_nowhere_but_into_the_guest() -> Result<()> {
     };
     let secret = shared.machine.dir.path().join("secret");
     fs::write(&secret, "secret").at("write", &secret)?;
-    let link =
-        |name: &str, to: &std::path::Path| symlink(to, shared.dir.join(name)).at("link", name);
+    let link = |name: &str, to: &Path| symlink(to, shared.dir.join(name)).at("link", name);
     link("absolute", &secret)?;
     link("up", "../secret".as_ref())?;
     link("process", "/proc/self/root/etc/hostname".as_ref())?;
@@ -347,6 +391,7 @@ fn of_a_share_that_is_only_read_nothing_is_changed() -> Result<()> {
             tag: "files".to_owned(),
             path,
             read_only: true,
+            validity: 1000,
         });
     })?;
     let Some(machine) = machine else {

@@ -55,6 +55,8 @@ pub enum FromGuest {
     Ended(u8),
     /// The guest answers.
     Alive,
+    /// The kernel has killed a process of the container for lack of memory.
+    OutOfMemory,
 }
 
 fn bad(what: &'static str) -> io::Error {
@@ -163,6 +165,7 @@ impl FromGuest {
             (4, _) => Self::Taken(u32::from_le_bytes(four(&content)?)),
             (5, &[status]) => Self::Ended(status),
             (6, []) => Self::Alive,
+            (7, []) => Self::OutOfMemory,
             _ => return Err(bad("a frame of an unknown kind")),
         }))
     }
@@ -181,6 +184,7 @@ impl FromGuest {
             Self::Taken(count) => write_raw(to, 4, &count.to_le_bytes()),
             Self::Ended(status) => write_raw(to, 5, &[*status]),
             Self::Alive => write_raw(to, 6, &[]),
+            Self::OutOfMemory => write_raw(to, 7, &[]),
         }
     }
 }
@@ -209,6 +213,7 @@ mod tests {
             FromGuest::Taken(70_000),
             FromGuest::Ended(137),
             FromGuest::Alive,
+            FromGuest::OutOfMemory,
         ];
         let (mut one, mut other) = (Vec::new(), Vec::new());
         to.iter().for_each(|frame| frame.write(&mut one).unwrap());

@@ -15,6 +15,8 @@ pub const SERVICE: &str = "cofferdam.agent.v1.Agent";
 pub const CALLS: u32 = 1024;
 /// The vsock port by which a process's streams are reached.
 pub const STREAMS: u32 = 1025;
+/// The line that the guest's first process begins with.
+pub const BOOTED: &str = "cofferdam: the first process runs";
 /// Where the guest has what the host shares with it.
 pub const SHARE: &str = "/run/cofferdam/share";
 /// The tag of that file system.
@@ -49,6 +51,8 @@ pub enum Call {
     Update(Box<Update>),
     /// What a container uses.
     Stats(Name),
+    /// What the guest's kernel enforces on a container.
+    Inspect(Name),
     /// The processes of a container, by the guest's numbers.
     Processes(Name),
     /// Removes a container that has ended; kills what is left of it.
@@ -73,6 +77,7 @@ impl Call {
             Self::Resume(_) => "Resume",
             Self::Update(_) => "Update",
             Self::Stats(_) => "Stats",
+            Self::Inspect(_) => "Inspect",
             Self::Processes(_) => "Processes",
             Self::Delete(_) => "Delete",
             Self::Status(_) => "Status",
@@ -166,10 +171,23 @@ pub enum Answer {
     Process(i32),
     /// What a container uses.
     Stats(Box<Stats>),
+    /// What the guest's kernel enforces.
+    Inspected(Box<Inspected>),
     /// Processes' numbers in the guest.
     Processes(Vec<i32>),
     /// How the guest is.
     Status(Status),
+}
+
+/// What the guest's kernel enforces on a container: `cofferdam inspect`, in the guest.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Inspected {
+    /// As data.
+    pub value: serde_json::Value,
+    /// In plain words.
+    pub text: String,
+    /// Less than its record says.
+    pub weaker: bool,
 }
 
 /// How a guest is.

@@ -39,6 +39,8 @@ const TICK: Duration = Duration::from_secs(10);
 const MOST_MISSED: u32 = 6;
 /// What is told of the monitor's last words, bytes.
 const LAST_WORDS: usize = 4096;
+/// The most events that a guest can have written down.
+const MOST_EVENTS: u32 = 10_000;
 /// How it ends where the machine has.
 const MACHINE_ENDED: u8 = 137;
 /// How it ends where the guest's process could not be started or reached.
@@ -100,6 +102,7 @@ struct Shared {
 }
 
 struct Session {
+    id: String,
     stream: UnixStream,
     terminal: bool,
     shared: Arc<Shared>,
@@ -133,6 +136,7 @@ fn attach(id: &str, exec: Option<&str>, terminal: bool) -> io::Result<Session> {
     }
     stream.set_read_timeout(None)?;
     Ok(Session {
+        id: id.to_owned(),
         stream,
         terminal,
         shared: Arc::new(Shared {
@@ -150,8 +154,9 @@ impl Session {
     fn run(mut self, signals: &SignalFd) -> io::Result<u8> {
         let from = self.stream.try_clone()?;
         let shared = Arc::clone(&self.shared);
+        let events = Events::open(&self.id);
         let reader = std::thread::Builder::new().name("output".to_owned());
-        drop(reader.spawn(move || take(from, &shared))?);
+        drop(reader.spawn(move || take(from, &shared, events))?);
         if self.terminal {
             self.tell_size()?;
         }
@@ -289,7 +294,7 @@ fn is_end(error: &io::Error) -> bool {
 }
 
 /// Writes out what the guest sends, until it says that the process has ended or sends no more.
-fn take(mut from: UnixStream, shared: &Shared) {
+fn take(mut from: UnixStream, shared: &Shared, mut events: Events) {
     let (mut stdout, mut stderr) = (whole(1), whole(2));
     let ended = loop {
         match FromGuest::read(&mut from) {
@@ -304,6 +309,7 @@ fn take(mut from: UnixStream, shared: &Shared) {
                 let _ = shared.wake.write(1);
             }
             Ok(Some(FromGuest::Ended(status))) => break Some(status),
+            Ok(Some(FromGuest::OutOfMemory)) => events.note(),
             Ok(Some(FromGuest::Started | FromGuest::Alive)) => {}
             Ok(Some(FromGuest::Failed(_)) | None) | Err(_) => break None,
         }
@@ -316,6 +322,31 @@ fn take(mut from: UnixStream, shared: &Shared) {
         None => shared.gone.store(true, Ordering::SeqCst),
     }
     let _ = shared.wake.write(1);
+}
+
+/// The file by which the runtime learns of the container's events: a byte for each.
+struct Events {
+    file: Option<File>,
+    left: u32,
+}
+
+impl Events {
+    fn open(id: &str) -> Self {
+        let path = Path::new(DOOR).join(format!("{id}.events"));
+        Self {
+            file: File::options().append(true).open(path).ok(),
+            left: MOST_EVENTS,
+        }
+    }
+
+    fn note(&mut self) {
+        if let Some(left) = self.left.checked_sub(1)
+            && let Some(file) = &mut self.file
+        {
+            self.left = left;
+            drop(file.write_all(b"m"));
+        }
+    }
 }
 
 fn put(shared: &Shared, to: &mut Option<File>, piece: &[u8]) {

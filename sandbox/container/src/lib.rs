@@ -63,9 +63,6 @@ pub mod terminal;
 /// create, start, exec, kill, delete and the cgroup verbs.
 pub mod lifecycle;
 
-/// Where another way to run a hardened spec (the microVM) plugs in.
-pub mod backend;
-
 /// Keeps the container from reaching our own executable (CVE-2019-5736).
 pub mod self_exe;
 

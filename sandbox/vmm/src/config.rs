@@ -102,6 +102,14 @@ pub struct ShareConfig {
     /// Whether the guest may only read.
     #[serde(default)]
     pub read_only: bool,
+    /// How long the guest takes what it knows of names and files for granted, milliseconds: so late it may see what
+    /// the host changes. With 0 it asks each time, which takes several times as many requests.
+    #[serde(default = "a_second")]
+    pub validity: u32,
+}
+
+const fn a_second() -> u32 {
+    1000
 }
 
 /// What confines the process: see [`jail`](crate::jail).

@@ -126,7 +126,7 @@ fn network_of(spec: &Spec) -> Option<PathBuf> {
 }
 
 /// Whether there is a KVM at all; whether it boots our kernel shows when it does.
-fn kvm() -> Result<(), MachineError> {
+pub(super) fn kvm() -> Result<(), MachineError> {
     OpenOptions::new()
         .read(true)
         .write(true)

@@ -282,6 +282,13 @@ impl Machine {
         process.is_some_and(|(pid, start)| state::is_running(pid, start))
     }
 
+    /// The monitor's process in its jail: the one child of the process that waits outside.
+    pub(crate) fn monitor(&self) -> Option<i32> {
+        let (outer, _) = self.record.process.filter(|_| self.is_alive())?;
+        let children = fs::read_to_string(format!("/proc/{outer}/task/{outer}/children")).ok()?;
+        children.split_ascii_whitespace().next()?.parse().ok()
+    }
+
     /// Starts the monitor with these taps.
     pub(crate) fn start(
         &mut self,

@@ -10,10 +10,14 @@
 
 /// Making a container, and joining it.
 mod create;
+/// Whether this host can run one.
+pub(crate) mod doctor;
 /// Why it did not work.
 mod error;
 /// What a machine is made of, and where that is installed.
 mod files;
+/// What a container in one is made of.
+pub(crate) mod inspect;
 /// A pod's machine.
 mod machine;
 /// The pod's network.
@@ -27,7 +31,7 @@ mod size;
 
 use std::path::PathBuf;
 
-use cofferdam_container::ContainerId;
+use cofferdam_container::{ContainerId, State};
 use cofferdam_profiles::policy::ContainerRecord;
 use serde::{Deserialize, Serialize};
 
@@ -50,6 +54,14 @@ pub(crate) struct Guest {
     pub(crate) name: String,
     /// What the guest was told.
     pub(crate) record: ContainerRecord,
+}
+
+/// The file that gets a byte for each process of the container that a guest's kernel kills for lack of memory; none for
+/// a container that is in no machine.
+pub(crate) fn events_of(state: &State) -> Option<PathBuf> {
+    let guest: Guest = error::read_json(&state.directory.join(GUEST)).ok()??;
+    let name = format!("{}.events", guest.name);
+    Some(guest.machine.join("door").join(name))
 }
 
 /// What is kept about a container's machine; none if it is in none.

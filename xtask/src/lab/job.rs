@@ -35,12 +35,13 @@ impl Job {
         Ok(job)
     }
 
-    /// Puts a file or a directory there, by its path below `/job`.
+    /// Puts a file or a directory there, by its path below `/job`. A symbolic link is followed; those in a directory
+    /// are kept, for it may be a root file system.
     ///
     /// # Errors
     /// If it cannot be copied.
     pub fn add(&self, source: &Path, below: &str) -> Result<()> {
-        self.copy(source, below, "--dereference")
+        self.copy(source, below, "-H")
     }
 
     /// Puts a directory there with the symbolic links in it as they are.

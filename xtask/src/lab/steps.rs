@@ -90,7 +90,13 @@ pub const ALL: &[Step] = &[
     ),
     quick(Init::Script, INTEGRATION, "lab", &["script::"], 10),
     quick(Init::Script, INTEGRATION, "lab", &["apparmor::"], 10),
-    quick(Init::Script, INTEGRATION, "microvm", &[], 10),
+    quick(
+        Init::Script,
+        INTEGRATION,
+        "microvm",
+        &["--skip", "posix::"],
+        10,
+    ),
     quick(
         Init::Script,
         INTEGRATION,
@@ -123,6 +129,10 @@ pub const ALL: &[Step] = &[
     slow(Init::Script, INTEGRATION, "denials", &[], 30),
     slow(Init::Script, SHIM, "cli", &[], 30),
     slow(Init::Script, INTEGRATION, "start_generated", &[], 30),
+    Step {
+        cache: &["tools/pjdfstest-0.2.2"],
+        ..slow(Init::Script, INTEGRATION, "microvm", &["posix::"], 20)
+    },
     Step {
         cache: &["roots/git"],
         ..slow(Init::Script, INTEGRATION, "access", &[], 30)

@@ -15,6 +15,8 @@ mod confinement;
 mod memory;
 /// Samples, medians, rows.
 mod sample;
+/// Shared directories in guests.
+mod shares;
 /// Times of whole commands.
 mod times;
 /// Virtual machine monitors.
@@ -42,9 +44,14 @@ fn main() -> ExitCode {
             let mut rows = Rows::default();
             vmm::measure(&mut rows, rounds(), place.as_ref()).and_then(|()| rows.save().map(drop))
         }
+        Some((word, [place])) if word == "shares" => {
+            let mut rows = Rows::default();
+            let measured = shares::measure(&mut rows, rounds(), place.as_ref());
+            measured.and_then(|()| rows.save().map(drop))
+        }
         Some((word, _)) => {
             eprintln!(
-                "bench: takes no argument but confinement or vmm DIRECTORY, was given {word}"
+                "bench: takes no argument but confinement, or vmm or shares and a directory, was given {word}"
             );
             return ExitCode::FAILURE;
         }

@@ -2,7 +2,7 @@ use std::{
     fs,
     io::{BufRead, BufReader},
     path::Path,
-    process::{Child, Command, Stdio},
+    process::{Child, Command, ExitStatus, Stdio},
     thread,
     time::Instant,
 };
@@ -21,8 +21,11 @@ use crate::{
 /// Guest memory, MiB.
 const MEMORY: u32 = 128;
 /// What both are told besides what each needs.
-const COMMAND_LINE: &str =
+pub(crate) const COMMAND_LINE: &str =
     "console=ttyS0 quiet reboot=t panic=-1 tsc=reliable no_timer_check 8250.nr_uarts=1";
+/// QEMU's machine.
+pub(crate) const QEMU_MACHINE: &str =
+    "microvm,acpi=off,pit=on,pic=on,rtc=off,isa-serial=on,accel=kvm";
 /// The candidates.
 const WHO: [&str; 2] = ["cofferdam", "qemu"];
 const START: &str = "start of the monitor to the guest's first process, wall clock";
@@ -78,12 +81,11 @@ pub(crate) fn measure(rows: &mut Rows, rounds: usize, place: &Path) -> Result<()
 }
 
 fn qemu(config: &VmConfig) -> Command {
-    let machine = "microvm,acpi=off,pit=on,pic=on,rtc=off,isa-serial=on,accel=kvm";
     let mut command = Command::new("qemu-system-x86_64-microvm");
     command
         .args([
             "-M",
-            machine,
+            QEMU_MACHINE,
             "-cpu",
             "host",
             "-smp",
@@ -111,9 +113,7 @@ fn qemu(config: &VmConfig) -> Command {
 /// Milliseconds until the first process runs, and then the monitor's own memory, KiB.
 fn boot(mut command: Command) -> Result<(f64, f64)> {
     let started = Instant::now();
-    let program = command.get_program().to_owned();
-    let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn();
-    let mut child = Running(child.at("start", program)?);
+    let mut child = Running::start(command.stdout(Stdio::piped()))?;
     let out = child.0.stdout.take().into_iter();
     let mut lines = out
         .flat_map(|out| BufReader::new(out).lines())
@@ -131,7 +131,20 @@ fn boot(mut command: Command) -> Result<(f64, f64)> {
 }
 
 /// Ends with its owner.
-struct Running(Child);
+pub(crate) struct Running(Child);
+
+impl Running {
+    pub(crate) fn start(command: &mut Command) -> Result<Self> {
+        let program = command.get_program().to_owned();
+        let child = command.stdin(Stdio::null()).spawn();
+        child.at("start", program).map(Self)
+    }
+
+    pub(crate) fn ended(&mut self) -> Result<Option<ExitStatus>> {
+        let ended = self.0.try_wait();
+        ended.at("wait for", self.0.id().to_string())
+    }
+}
 
 impl Drop for Running {
     fn drop(&mut self) {

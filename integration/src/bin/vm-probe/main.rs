@@ -49,6 +49,9 @@ fn serve() -> io::Result<()> {
             None::<&str>,
         )?;
     }
+    if fs::read_to_string("/proc/cmdline")?.contains("probe.script") {
+        return run_script();
+    }
     let listener = stream_socket()?;
     bind(
         listener.as_raw_fd(),
@@ -114,6 +117,35 @@ fn lock(path: &str) -> io::Result<String> {
     drop(first);
     let free_range = fcntl(&second, FcntlArg::F_OFD_SETLK(&range)).is_ok();
     Ok(format!("{taken} {free} {taken_range} {free_range}"))
+}
+
+/// Runs `/script` of the share `files`, as the root file system, and ends the machine.
+fn run_script() -> io::Result<()> {
+    let place = "/files";
+    fs::create_dir_all(place)?;
+    let kind = Some("virtiofs");
+    mount(Some("files"), place, kind, MsFlags::empty(), None::<&str>)?;
+    let (proc, dev) = (format!("{place}/proc"), format!("{place}/dev"));
+    mount(
+        Some("/proc"),
+        &*proc,
+        None::<&str>,
+        MsFlags::MS_BIND,
+        None::<&str>,
+    )?;
+    mount(
+        Some("/dev"),
+        &*dev,
+        None::<&str>,
+        MsFlags::MS_BIND,
+        None::<&str>,
+    )?;
+    std::os::unix::fs::chroot(place)?;
+    std::env::set_current_dir("/")?;
+    let status = Command::new("/bin/sh").arg("/script").status()?;
+    println!("vm-probe: the script ended: {status}");
+    reboot(RebootMode::RB_AUTOBOOT)?;
+    Ok(())
 }
 
 fn stream_socket() -> io::Result<OwnedFd> {

@@ -8,10 +8,7 @@ use nix::mount::{MsFlags, mount};
 use nix::sys::stat::{Mode, umask};
 
 use super::say;
-use crate::protocol::{SHARE, SHARE_TAG, SHARED_MEMORY};
-
-/// The line that the monitor's boot timer waits for.
-const BOOTED: &str = "cofferdam: the first process runs";
+use crate::protocol::{BOOTED, SHARE, SHARE_TAG, SHARED_MEMORY};
 
 /// Where the guest's cgroups are.
 const CGROUPS: &str = "/sys/fs/cgroup";

@@ -15,8 +15,8 @@ use ttrpc::proto::{Code, MESSAGE_TYPE_REQUEST, MESSAGE_TYPE_RESPONSE, Request, R
 use super::helper::{self, ROOT, chain};
 use super::table::{Container, Inner, Table};
 use crate::protocol::{
-    Answer, Call, Configure, Create, Exec, MAX_CONTAINERS, MAX_NAME, SERVICE, SHARE, Status,
-    Update, VERSION,
+    Answer, Call, Configure, Create, Exec, Inspected, MAX_CONTAINERS, MAX_NAME, SERVICE, SHARE,
+    Status, Update, VERSION,
 };
 use crate::wire::{self, WireError};
 
@@ -99,6 +99,7 @@ fn check(call: &Call, inner: &Inner) -> Result<(), Failure> {
         | Call::Resume(name)
         | Call::Stats(name)
         | Call::Processes(name)
+        | Call::Inspect(name)
         | Call::Delete(name) => &name.id,
         Call::Configure(_) | Call::Network(_) | Call::Status(_) | Call::Shutdown(_) => {
             return Ok(());
@@ -247,6 +248,7 @@ fn handle(call: Call, table: &Table) -> Result<Answer, Failure> {
             let stats = container::stats(Path::new(ROOT), &parse(&name.id)?).map_err(control)?;
             Ok(Answer::Stats(Box::new(stats)))
         }
+        Call::Inspect(name) => inspect(&name.id),
         Call::Processes(name) => {
             let pids = container::ps(Path::new(ROOT), &parse(&name.id)?).map_err(control)?;
             let pids = pids.into_iter().map(nix::unistd::Pid::as_raw).collect();
@@ -415,6 +417,19 @@ fn delete(id: &str, table: &Table) -> Result<Answer, Failure> {
         .map_err(|error| failed(Code::INTERNAL, chain(&error)))?;
     table.lock().containers.remove(id);
     Ok(Answer::Done)
+}
+
+fn inspect(id: &str) -> Result<Answer, Failure> {
+    let options = container::inspect::InspectOptions { filter: false };
+    let found = container::inspect::inspect(Path::new(ROOT), &parse(id)?, options)
+        .map_err(|error| failed(Code::INTERNAL, chain(&error)))?;
+    let value =
+        serde_json::to_value(&found).map_err(|error| failed(Code::INTERNAL, error.to_string()))?;
+    Ok(Answer::Inspected(Box::new(Inspected {
+        value,
+        text: found.render(),
+        weaker: found.weaker_than_recorded(),
+    })))
 }
 
 fn done(outcome: Result<(), CgroupOpError>) -> Result<Answer, Failure> {

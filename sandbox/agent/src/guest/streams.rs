@@ -8,6 +8,7 @@ use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 
+use cofferdam_container::cgroup::{Cgroup, OomWatch};
 use cofferdam_container::{self as container, ContainerId, terminal};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -33,7 +34,12 @@ pub(super) fn serve(mut stream: File, table: &Arc<Table>) {
         }
     };
     let (process, streams) = process;
-    if let Err(error) = relay(stream, &process, streams) {
+    // Of the container's first process alone: the others' ends say nothing of the container.
+    let memory = match attach.exec {
+        None => Memory::of(&attach.id),
+        Some(_) => None,
+    };
+    if let Err(error) = relay(stream, &process, streams, memory) {
         super::say(&format!("the streams of {}: {error}", attach.id));
     }
     // Who stood in for it has gone, or it has ended.
@@ -76,7 +82,12 @@ fn attach(stream: &mut File, table: &Table) -> Result<(Taken, Attach), String> {
 }
 
 /// Both directions, until the process has ended or the host has gone.
-fn relay(mut stream: File, process: &Arc<Process>, streams: Streams) -> io::Result<()> {
+fn relay(
+    mut stream: File,
+    process: &Arc<Process>,
+    streams: Streams,
+    memory: Option<Memory>,
+) -> io::Result<()> {
     let to_host = Arc::new(Mutex::new(stream.try_clone()?));
     let (input, outputs, master) = match streams {
         Streams::Pipes([input, output, error]) => (input, vec![output, error], None),
@@ -106,7 +117,7 @@ fn relay(mut stream: File, process: &Arc<Process>, streams: Streams) -> io::Resu
         }
     };
     drop(reader.spawn(hear)?);
-    let sent = send_outputs(outputs, process, &asked, &to_host);
+    let sent = send_outputs(outputs, process, (&asked, memory), &to_host);
     queue.close();
     let status = process.ended().unwrap_or(255);
     sent.and_then(|()| FromGuest::Ended(status).write(&mut *lock(&to_host)))
@@ -202,11 +213,38 @@ fn obey(
     Ok(())
 }
 
+/// A container's kills for lack of memory.
+struct Memory {
+    watch: OomWatch,
+    seen: u64,
+}
+
+impl Memory {
+    fn of(id: &str) -> Option<Self> {
+        let id = ContainerId::parse(id).ok()?;
+        let location = container::load(Path::new(ROOT), &id).ok()?.cgroup?;
+        let watch = Cgroup::open(&location).ok()?.oom_watch().ok()?;
+        Some(Self { watch, seen: 0 })
+    }
+
+    /// Whether there were more since it was asked last.
+    fn has_run_out(&mut self) -> bool {
+        let count = match self.watch.drain().and_then(|()| self.watch.count()) {
+            Ok(Some(count)) => count,
+            // The cgroup has gone.
+            Ok(None) | Err(_) => return false,
+        };
+        let more = count > self.seen;
+        self.seen = self.seen.max(count);
+        more
+    }
+}
+
 /// Sends what the process writes, and what is left of that when it has ended.
 fn send_outputs(
     outputs: Vec<OwnedFd>,
     process: &Process,
-    asked: &EventFd,
+    (asked, mut memory): (&EventFd, Option<Memory>),
     to_host: &Mutex<File>,
 ) -> io::Result<()> {
     let mut outputs: Vec<Option<File>> = outputs
@@ -222,6 +260,9 @@ fn send_outputs(
             .filter_map(|(index, output)| Some((index, output.as_ref()?)))
             .collect();
         if open.is_empty() && over {
+            if memory.as_mut().is_some_and(Memory::has_run_out) {
+                FromGuest::OutOfMemory.write(&mut *lock(to_host))?;
+            }
             return Ok(());
         }
         let mut fds: Vec<PollFd<'_>> = open
@@ -229,6 +270,9 @@ fn send_outputs(
             .map(|(_, output)| PollFd::new(output.as_fd(), PollFlags::POLLIN))
             .collect();
         fds.push(PollFd::new(asked.as_fd(), PollFlags::POLLIN));
+        if let Some(memory) = &memory {
+            fds.push(PollFd::new(memory.watch.as_fd(), PollFlags::POLLIN));
+        }
         fds.push(PollFd::new(process.end.as_fd(), PollFlags::POLLIN));
         let timeout = if over {
             fds.pop();
@@ -248,7 +292,13 @@ fn send_outputs(
             .collect();
         if over && ready.is_empty() {
             // What is still open has another process; that is not waited for.
+            if memory.as_mut().is_some_and(Memory::has_run_out) {
+                FromGuest::OutOfMemory.write(&mut *lock(to_host))?;
+            }
             return Ok(());
+        }
+        if memory.as_mut().is_some_and(Memory::has_run_out) {
+            FromGuest::OutOfMemory.write(&mut *lock(to_host))?;
         }
         if asked.read().is_ok() {
             FromGuest::Alive.write(&mut *lock(to_host))?;

@@ -75,6 +75,8 @@ fn run(description: &str, console: Option<&str>) -> Result<ExitCode, String> {
         .map_err(|error| format!("cannot read {description}: {error}"))?;
     let config: VmConfig = serde_json::from_slice(&text)
         .map_err(|error| format!("cannot use {description}: {error}"))?;
+    let taps: Vec<_> = config.network.iter().filter_map(|card| card.fd).collect();
+    jail::close_inherited(&taps);
     let console = console.map(|path| {
         File::options()
             .write(true)

@@ -35,18 +35,24 @@ pub(super) fn keep(
             Err(source) => failed("wait for the process inside")(source),
         };
     }
-    drop(inner);
-    if let Err(error) = filter::confine(Thread::Keeper) {
-        return error;
-    }
-    let status = wait(child);
-    for path in leave {
-        // Somebody may have removed it.
-        drop(fs::remove_file(path));
-    }
+    // The other's: the socket that hosts connect to must not outlive it, for one.
+    super::close_above(libc::STDERR_FILENO, &[]);
+    std::mem::forget(inner);
+    let status = filter::confine(Thread::Keeper).and_then(|()| {
+        let status = wait(child);
+        for path in leave {
+            // Somebody may have removed it.
+            drop(fs::remove_file(path));
+        }
+        status.map_err(failed("wait for the process inside"))
+    });
     match status {
         Ok(status) => exit(status),
-        Err(source) => failed("wait for the process inside")(source),
+        Err(error) => {
+            crate::vm::say(format_args!("{}", crate::error::chain(&error)));
+            // The kernel ends the inner one.
+            exit(1)
+        }
     }
 }
 

@@ -88,11 +88,12 @@ struct Memory {
 
 impl Memory {
     fn watch(state: &State) -> Self {
-        let watch = match &state.cgroup {
-            Some(location) => Cgroup::open(location)
+        let watch = match (vm::events_of(state), &state.cgroup) {
+            (Some(events), _) => OomWatch::of_bytes(&events).ok(),
+            (None, Some(location)) => Cgroup::open(location)
                 .and_then(|cgroup| cgroup.oom_watch())
                 .ok(),
-            None => None,
+            (None, None) => None,
         };
         let count = watch
             .as_ref()

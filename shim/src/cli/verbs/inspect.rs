@@ -8,6 +8,7 @@ use super::{FORMAT, Flag, Output, PLAIN, Verb, flag, output, pretty};
 use crate::cli::flags::Words;
 use crate::cli::process::container_id;
 use crate::cli::{CliError, Context, print, width};
+use crate::vm;
 
 pub(super) const VERB: Verb = Verb {
     name: "inspect",
@@ -39,7 +40,7 @@ fn run(context: &Context, words: &Words) -> Result<u8, CliError> {
     let output = output("inspect", words)?;
     let id = container_id(words)?;
     if words.on("report") {
-        let record = cofferdam_container::state::load_record(&context.root, &id)?;
+        let (record, _) = vm::record(&context.root, &id)?;
         return match output {
             Output::Json => print(&pretty(&record.report)?),
             Output::Table => print(&record.report.render(width())),
@@ -49,6 +50,17 @@ fn run(context: &Context, words: &Words) -> Result<u8, CliError> {
         filter: words.on("filter"),
     };
     let found = inspect(&context.root, &id, options)?;
+    if let Some(guest) = vm::guest_of(&context.root, &id)?
+        && found.process.is_some()
+        && words.text("compare").map_err(flag("inspect"))?.is_none()
+    {
+        let found = vm::inspect::look(&guest, found)?;
+        match output {
+            Output::Json => print(&pretty(&found)?)?,
+            Output::Table => print(&found.render())?,
+        };
+        return Ok(u8::from(found.weaker_than_recorded()));
+    }
     if let Some(peer) = words.text("compare").map_err(flag("inspect"))? {
         return compare(context, &id, &found, peer, output);
     }

@@ -48,7 +48,7 @@ impl Fs {
             Some(place) if !bytes.is_empty() && !bytes.contains(&0) => place.copy_from_slice(bytes),
             _ => return Err(VmError::ShareTag(config.tag.clone())),
         }
-        let share = Share::open(&config.path, config.read_only, own);
+        let share = Share::open(config, own);
         Ok(Self {
             tag,
             share: share.map_err(|source| VmError::File {

@@ -4,7 +4,6 @@ use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
@@ -19,9 +18,8 @@ use virtiofsd::passthrough::{CachePolicy, Config, NegotiationMode, PassthroughFs
 use virtiofsd::server::Server;
 
 use super::desk::View;
+use crate::config::ShareConfig;
 
-/// How long the guest takes names and attributes for granted: not at all, for the host changes them under it.
-const VALID: Duration = Duration::ZERO;
 /// File descriptors that are left for the process itself.
 const RESERVED: u64 = 256;
 
@@ -71,23 +69,23 @@ enum Access {
 }
 
 impl Share {
-    /// Serves the directory of that path; the path is looked up again when the guest mounts it.
+    /// Serves a directory; its path is looked up again when the guest mounts it.
     ///
     /// # Errors
     ///
     /// Where it is no directory, or may not be used.
-    pub fn open(path: &Path, read_only: bool, own: &OwnFiles) -> io::Result<Self> {
+    pub fn open(wanted: &ShareConfig, own: &OwnFiles) -> io::Result<Self> {
         let mut options = File::options();
         options
             .read(true)
             .custom_flags(libc::O_PATH | libc::O_DIRECTORY | libc::O_NOFOLLOW);
-        options.open(path)?;
-        let config = config(path, own)?;
+        options.open(&wanted.path)?;
+        let config = config(wanted, own)?;
         // In a thread, for the server's constructor changes the file mode mask.
         let made = thread::scope(|scope| {
             let making = scope.spawn(|| {
                 prepare_thread()?;
-                Ok(Self(if read_only {
+                Ok(Self(if wanted.read_only {
                     Access::ReadOnly(Box::new(Server::new(PassthroughFsRo::new(config)?)))
                 } else {
                     Access::Writable(Box::new(Server::new(PassthroughFs::new(config)?)))
@@ -129,15 +127,19 @@ fn handle<F: FileSystem + Sync>(
         .map_err(|_| libc::EINVAL)
 }
 
-fn config(path: &Path, own: &OwnFiles) -> io::Result<Config> {
-    let root = path
+fn config(wanted: &ShareConfig, own: &OwnFiles) -> io::Result<Config> {
+    let root = wanted
+        .path
         .to_str()
         .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "its path is not UTF-8"))?;
+    let validity = Duration::from_millis(wanted.validity.into());
     let (descriptors, _) = getrlimit(Resource::RLIMIT_NOFILE)?;
     Ok(Config {
-        entry_timeout: VALID,
-        attr_timeout: VALID,
-        cache_policy: CachePolicy::Auto,
+        entry_timeout: validity,
+        attr_timeout: validity,
+        // What was read is kept over the closing of a file, else programs are read anew at each start. When its time
+        // or size is found changed (`FUSE_AUTO_INVAL_DATA`), it is thrown away.
+        cache_policy: CachePolicy::Always,
         root_dir: root.to_owned(),
         xattr: true,
         proc_sfd_rawfd: Some(own.0.try_clone()?),

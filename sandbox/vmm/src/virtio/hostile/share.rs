@@ -61,6 +61,7 @@ pub fn device(dir: &Path, read_only: bool) -> Anything<Fs> {
         tag: "share".to_owned(),
         path,
         read_only,
+        validity: 0,
     };
     Ok(Fs::open(&config, &OwnFiles::open()?)?)
 }

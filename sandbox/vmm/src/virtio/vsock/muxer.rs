@@ -56,15 +56,21 @@ impl Muxer {
     /// descriptor for them but the one that is spared for that.
     pub(super) fn accept(&mut self, listener: &UnixListener) {
         loop {
-            match listener.accept() {
-                Ok((stream, _)) => self.take_in(stream),
-                Err(error) if is_full(&error) && self.spare.take().is_some() => {
-                    drop(listener.accept());
+            let knocked = match listener.accept() {
+                Ok((stream, _)) => {
+                    self.take_in(stream);
+                    true
                 }
-                // It will knock again, or nobody does.
-                Err(_) => break,
-            }
+                // The kernel looks for a number before it looks who is there: perhaps nobody.
+                Err(error) if is_full(&error) && self.spare.take().is_some() => {
+                    listener.accept().is_ok()
+                }
+                Err(_) => false,
+            };
             self.keep_spare(listener);
+            if !knocked {
+                break;
+            }
         }
     }
 
