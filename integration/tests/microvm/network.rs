@@ -278,3 +278,36 @@ fn a_jailed_machine_has_its_pods_network() -> Result<()> {
         },
     )
 }
+
+/// What comes while it rests waits on the tap, and nobody rings for it again.
+#[test]
+fn pauses_lose_nothing_of_a_connection() -> Result<()> {
+    if cofferdam_integration::gate::lab(cofferdam_integration::gate::Guest::Script).is_none() {
+        return Ok(());
+    }
+    let node = Namespace::node()?;
+    let own = node.pod(3, 1500)?;
+    let Some((machine, _)) = machine(&own)? else {
+        return Ok(());
+    };
+    assert_eq!(machine.ask_text("listen 7"), "done\n");
+    let [address, _] = addresses(3);
+    let place = echo(&node, addresses(1)[0]);
+    let pauses = thread::scope(|scope| {
+        let ways = [
+            scope.spawn(|| reaches_guest(&node, address, 3 << 20)),
+            scope.spawn(|| guest_reaches(&machine, place, 3 << 20)),
+        ];
+        let mut pauses = 0;
+        while ways.iter().any(|way| !way.is_finished()) {
+            machine.vm.pause().expect("pause");
+            thread::sleep(Duration::from_millis(30));
+            machine.vm.resume();
+            thread::sleep(Duration::from_millis(150));
+            pauses += 1;
+        }
+        pauses
+    });
+    assert!(pauses > 3, "{pauses} pauses were all");
+    Ok(())
+}
