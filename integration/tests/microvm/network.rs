@@ -3,8 +3,9 @@
 use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::{AsRawFd as _, RawFd};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use cofferdam_integration::command::eventually;
 use cofferdam_integration::error::{At as _, Result};
@@ -309,5 +310,43 @@ fn pauses_lose_nothing_of_a_connection() -> Result<()> {
         pauses
     });
     assert!(pauses > 3, "{pauses} pauses were all");
+    Ok(())
+}
+
+/// A reset in the middle of traffic; what was agreed on with the tap is agreed on anew.
+#[test]
+fn a_driver_that_goes_and_comes_back_finds_its_card() -> Result<()> {
+    if cofferdam_integration::gate::lab(cofferdam_integration::gate::Guest::Script).is_none() {
+        return Ok(());
+    }
+    let node = Namespace::node()?;
+    let own = node.pod(3, 1500)?;
+    let Some((machine, network)) = machine(&own)? else {
+        return Ok(());
+    };
+    let [address, _] = addresses(3);
+    let sender = node.within(|| UdpSocket::bind("0.0.0.0:0").at("open", "UDP"))?;
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let started = Instant::now();
+            while !done.load(Ordering::SeqCst) && started.elapsed() < 2 * LIMIT {
+                let _ = sender.send_to(&[0; 1400], (address, 9));
+                thread::sleep(Duration::from_millis(1));
+            }
+        });
+        for _ in 0..3 {
+            // The fourth device. Its directory cannot be synced, which the probe says.
+            let driver = "/sys/bus/virtio/drivers/virtio_net";
+            let _ = machine.ask_text(&format!("put {driver}/unbind 0 virtio3"));
+            let none: Network =
+                serde_json::from_str(&machine.ask_text("network-read")).expect("its network");
+            assert_eq!(none, Network::default());
+            let _ = machine.ask_text(&format!("put {driver}/bind 0 virtio3"));
+            assert_eq!(machine.ask_text(&told(&network)), "done\n");
+            guest_reaches(&machine, echo(&node, addresses(1)[1]), 300_000);
+        }
+        done.store(true, Ordering::SeqCst);
+    });
     Ok(())
 }
