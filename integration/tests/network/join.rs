@@ -188,6 +188,11 @@ fn taps_and_interfaces_that_cannot_be_are_refused() -> Result<()> {
         matches!(joined, Err(NetworkError::NoInterface { .. })),
         "{joined:?}"
     );
+    let joined = inside(&namespace, || redirect("tap0", "tap0"));
+    assert!(
+        matches!(joined, Err(NetworkError::Bad { .. })),
+        "{joined:?}"
+    );
     let left = namespace.ip("-o link")?.stdout;
     assert_eq!(left.lines().count(), 2, "{left}");
     // Nor can others be taken over.
