@@ -24,6 +24,10 @@ impl Namespace {
     /// # Errors
     /// If the caller may not make one.
     pub fn new() -> Result<Self> {
+        // Taps, where no device manager made their device: it brings its module when it is opened.
+        if !Path::new("/dev/net/tun").exists() {
+            Cmd::new("modprobe").arg("tun").ok()?;
+        }
         let path = "/proc/thread-self/ns/net";
         let made = apart(|| {
             unshare(CloneFlags::CLONE_NEWNET)
@@ -41,10 +45,6 @@ impl Namespace {
     /// # Errors
     /// If the caller may not make one.
     pub fn node() -> Result<Self> {
-        // Where no device manager made it: it brings its module when it is opened.
-        if !Path::new("/dev/net/tun").exists() {
-            Cmd::new("modprobe").arg("tun").ok()?;
-        }
         let node = Self::new()?;
         node.ip("link add br0 type bridge")?;
         node.ip("link set br0 up")?;

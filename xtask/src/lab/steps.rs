@@ -95,7 +95,7 @@ pub const ALL: &[Step] = &[
         INTEGRATION,
         "microvm",
         &["--skip", "posix::"],
-        10,
+        15,
     ),
     quick(
         Init::Script,
@@ -128,6 +128,7 @@ pub const ALL: &[Step] = &[
     slow(Init::Script, CONTAINER, "life", &[], 20),
     slow(Init::Script, INTEGRATION, "cri", &[], 30),
     slow(Init::Script, INTEGRATION, "denials", &[], 30),
+    slow(Init::Script, INTEGRATION, "network", &[], 10),
     slow(Init::Script, SHIM, "cli", &[], 30),
     slow(Init::Script, INTEGRATION, "start_generated", &[], 30),
     Step {
