@@ -361,6 +361,7 @@ impl Backend for HostBackend {
             // containerd takes "not found" for "has ended", and then goes on with removing it.
             let kind = match source {
                 OpError::Host(container::KillError::NotRunning) => FailureKind::NotFound,
+                OpError::Machine(vm::MachineError::Gone { .. }) => FailureKind::NotFound,
                 OpError::Machine(ref error) => error.kind(),
                 _ => FailureKind::Internal,
             };

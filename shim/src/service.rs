@@ -145,7 +145,7 @@ impl<B: Backend, S: EventSink> Handler for Service<B, S> {
             "CloseIO" => self.now(payload, reply, close_io),
             "Update" => self.later(method, payload, reply, update),
             "Wait" => self.wait(payload, reply),
-            "Stats" => self.now(payload, reply, stats),
+            "Stats" => self.later(method, payload, reply, stats),
             "Connect" => self.now(payload, reply, connect),
             "Shutdown" => self.shutdown(payload, reply),
             _ => {

@@ -64,6 +64,16 @@ pub enum Call {
 }
 
 impl Call {
+    /// The longest answer that makes sense, bytes.
+    #[must_use]
+    pub const fn longest_answer(&self) -> usize {
+        match self {
+            Self::Inspect(_) => 1 << 20,
+            Self::Stats(_) | Self::Processes(_) | Self::Status(_) => 256 << 10,
+            _ => 16 << 10,
+        }
+    }
+
     /// ttrpc's method.
     #[must_use]
     pub const fn method(&self) -> &'static str {

@@ -16,7 +16,7 @@ use cofferdam_container::terminal;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::eventfd::{EfdFlags, EventFd};
-use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signal::SigSet;
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::termios::{SetArg, cfmakeraw, tcgetattr, tcsetattr};
 
@@ -70,18 +70,8 @@ fn say(what: &str) {
 
 /// All that can be blocked come by a descriptor, also to the first process of a pid namespace.
 fn block_signals() -> nix::Result<SignalFd> {
-    let mut set = SigSet::all();
-    for fault in [
-        Signal::SIGSEGV,
-        Signal::SIGBUS,
-        Signal::SIGILL,
-        Signal::SIGFPE,
-        Signal::SIGTRAP,
-        Signal::SIGABRT,
-        Signal::SIGSYS,
-    ] {
-        set.remove(fault);
-    }
+    // A fault of its own ends it all the same.
+    let set = SigSet::all();
     set.thread_block()?;
     SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
 }
@@ -102,7 +92,8 @@ struct Shared {
 }
 
 struct Session {
-    id: String,
+    /// The container, of its first process.
+    id: Option<String>,
     stream: UnixStream,
     terminal: bool,
     shared: Arc<Shared>,
@@ -136,7 +127,7 @@ fn attach(id: &str, exec: Option<&str>, terminal: bool) -> io::Result<Session> {
     }
     stream.set_read_timeout(None)?;
     Ok(Session {
-        id: id.to_owned(),
+        id: exec.is_none().then(|| id.to_owned()),
         stream,
         terminal,
         shared: Arc::new(Shared {
@@ -154,7 +145,7 @@ impl Session {
     fn run(mut self, signals: &SignalFd) -> io::Result<u8> {
         let from = self.stream.try_clone()?;
         let shared = Arc::clone(&self.shared);
-        let events = Events::open(&self.id);
+        let events = Events::open(self.id.as_deref());
         let reader = std::thread::Builder::new().name("output".to_owned());
         drop(reader.spawn(move || take(from, &shared, events))?);
         if self.terminal {
@@ -331,10 +322,10 @@ struct Events {
 }
 
 impl Events {
-    fn open(id: &str) -> Self {
-        let path = Path::new(DOOR).join(format!("{id}.events"));
+    fn open(id: Option<&str>) -> Self {
+        let path = id.map(|id| Path::new(DOOR).join(format!("{id}.events")));
         Self {
-            file: File::options().append(true).open(path).ok(),
+            file: path.and_then(|path| File::options().append(true).open(path).ok()),
             left: MOST_EVENTS,
         }
     }

@@ -14,8 +14,8 @@ pub enum WireError {
     /// The stream ended between messages.
     #[error("the other side has gone")]
     Gone,
-    /// Longer than ttrpc allows.
-    #[error("a message of {0} bytes is longer than {MESSAGE_LENGTH_MAX}")]
+    /// Longer than ttrpc, or what was asked, allows.
+    #[error("a message of {0} bytes is too long")]
     TooLong(usize),
     /// Not what was expected.
     #[error("a message of kind {0} where another was expected")]
@@ -25,12 +25,16 @@ pub enum WireError {
     Malformed(#[from] protobuf::Error),
 }
 
-/// Reads one message of a kind, with its stream's number.
+/// Reads one message of a kind and of `most` bytes, with its stream's number.
 ///
 /// # Errors
 ///
 /// [`WireError`]; of a message that is too long nothing but the header was read.
-pub fn read<M: Message>(from: &mut impl Read, kind: u8) -> Result<(u32, M), WireError> {
+pub fn read<M: Message>(
+    from: &mut impl Read,
+    kind: u8,
+    most: usize,
+) -> Result<(u32, M), WireError> {
     let mut header = [0; MESSAGE_HEADER_LENGTH];
     let (first, rest) = header.split_at_mut(1);
     loop {
@@ -44,7 +48,7 @@ pub fn read<M: Message>(from: &mut impl Read, kind: u8) -> Result<(u32, M), Wire
     from.read_exact(rest)?;
     let header = MessageHeader::from(header);
     let length = usize::try_from(header.length).unwrap_or(usize::MAX);
-    if length > MESSAGE_LENGTH_MAX {
+    if length > most.min(MESSAGE_LENGTH_MAX) {
         return Err(WireError::TooLong(length));
     }
     if header.type_ != kind {
@@ -91,6 +95,8 @@ mod tests {
 
     use super::*;
 
+    const MOST: usize = MESSAGE_LENGTH_MAX;
+
     #[test]
     fn messages_arrive_as_they_were_sent() {
         let mut request = Request::new();
@@ -99,22 +105,22 @@ mod tests {
         let mut wire = Vec::new();
         write(&mut wire, 3, MESSAGE_TYPE_REQUEST, &request).unwrap();
         let (stream, read_back) =
-            read::<Request>(&mut wire.as_slice(), MESSAGE_TYPE_REQUEST).unwrap();
+            read::<Request>(&mut wire.as_slice(), MESSAGE_TYPE_REQUEST, MOST).unwrap();
         assert_eq!((stream, read_back), (3, request));
         for cut in 1..wire.len() {
-            let short = read::<Request>(&mut &wire[..cut], MESSAGE_TYPE_REQUEST);
+            let short = read::<Request>(&mut &wire[..cut], MESSAGE_TYPE_REQUEST, MOST);
             assert!(matches!(short, Err(WireError::Stream(_))), "{cut}");
         }
-        let other = read::<Request>(&mut wire.as_slice(), MESSAGE_TYPE_RESPONSE);
+        let other = read::<Request>(&mut wire.as_slice(), MESSAGE_TYPE_RESPONSE, MOST);
         assert!(matches!(other, Err(WireError::Kind(MESSAGE_TYPE_REQUEST))));
-        let none = read::<Request>(&mut &[][..], MESSAGE_TYPE_REQUEST);
+        let none = read::<Request>(&mut &[][..], MESSAGE_TYPE_REQUEST, MOST);
         assert!(matches!(none, Err(WireError::Gone)));
     }
 
     #[test]
     fn what_is_too_long_is_not_read() {
         let mut endless = io::repeat(0xff);
-        let long = read::<Request>(&mut endless, MESSAGE_TYPE_REQUEST);
+        let long = read::<Request>(&mut endless, MESSAGE_TYPE_REQUEST, MOST);
         assert!(matches!(long, Err(WireError::TooLong(_))));
         let mut request = Request::new();
         request.payload = vec![0; MESSAGE_LENGTH_MAX];

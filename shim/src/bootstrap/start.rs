@@ -145,7 +145,11 @@ fn spawn(
     null: &OwnedFd,
 ) -> io::Result<()> {
     let program = env::current_exe()?;
-    let mut words: Vec<Vec<u8>> = vec![program.as_os_str().as_encoded_bytes().to_vec()];
+    // The daemon has the name that this was called by: it can ask for a virtual machine (`launch::is_called_vm`).
+    let called = env::args_os().next().map(PathBuf::from);
+    let called = called.as_deref().and_then(Path::file_name);
+    let name = called.map_or_else(|| program.clone(), |called| program.with_file_name(called));
+    let mut words: Vec<Vec<u8>> = vec![name.as_os_str().as_encoded_bytes().to_vec()];
     let mut flag = |name: &str, value: &[u8]| {
         words.push(name.as_bytes().to_vec());
         words.push(value.to_vec());

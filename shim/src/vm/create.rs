@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::fs::{self, OpenOptions};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -81,6 +81,9 @@ fn attempt(spec: &Hardened<Spec>, options: CreateOptions) -> Result<State, Machi
             network_of(spec.get()),
         )?,
     };
+    if joins.is_some() {
+        same_network(spec.get(), &machine)?;
+    }
     machine.join(&name, id.as_str())?;
     let driver = options.cgroup_driver;
     let state = make_stand_in(spec, &plan, &machine, &name, &files, options)?;
@@ -103,6 +106,34 @@ fn attempt(spec: &Hardened<Spec>, options: CreateOptions) -> Result<State, Machi
     };
     client.call(&Call::Create(Box::new(create)))?;
     Ok(state)
+}
+
+/// Whether the spec is of a container in a pod whose first container is in a machine: it must be too.
+pub(crate) fn pod_is_in_machine(root: &Path, spec: &Spec) -> bool {
+    let pod = pod_of(spec);
+    pod.is_some_and(|pod| {
+        Path::new(super::DIRECTORY)
+            .join(name_of(root, &pod))
+            .exists()
+    })
+}
+
+/// Who joins a machine must join the pod's network too, as the engine has it: an annotation alone makes no pod.
+fn same_network(spec: &Spec, machine: &Machine) -> Result<(), MachineError> {
+    let identity = |path: &Path| {
+        let found = fs::metadata(path).ok()?;
+        Some((found.dev(), found.ino()))
+    };
+    let own = network_of(spec).and_then(|path| identity(&path));
+    if own.is_some() && own == identity(&machine.record.network) {
+        return Ok(());
+    }
+    Err(microvm::GuestError::Unsupported {
+        field: "linux.namespaces",
+        problem: "has not the network namespace of the pod that its annotation names".to_owned(),
+        remedy: "Let the engine make the pod",
+    }
+    .into())
 }
 
 /// Kubernetes' pod, by containerd's or CRI-O's word; a container of anybody else is a pod of its own.
@@ -242,15 +273,20 @@ pub(crate) fn exec(
     }
     let socket = guest.machine.join("door/vsock");
     let gone = |error: ClientError| match error {
-        ClientError::Connect { .. } => MachineError::Gone {
+        ClientError::Connect { .. } | ClientError::Refused => MachineError::Gone {
             pod: id.to_string(),
         },
         other => other.into(),
     };
+    // All that can fail here goes before the process there.
+    let record = container::load_record(root, id)?;
     let mut client = Client::connect(&socket).map_err(gone)?;
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
     let since = since.map_or(0, |time| time.as_nanos());
     let exec = format!("{}-{since}", std::process::id());
+    let terminal = process.get().terminal().unwrap_or(false);
+    let words = arguments(&guest.name, Some(&exec), terminal);
+    let host = microvm::stand_in_exec(&record, words, process.get())?;
     let answer = client.call(&Call::Exec(Box::new(Exec {
         id: guest.name.clone(),
         exec: exec.clone(),
@@ -259,10 +295,6 @@ pub(crate) fn exec(
     if !matches!(answer, Answer::Process(_)) {
         return Err(ClientError::Answer { method: "Exec" }.into());
     }
-    let terminal = process.get().terminal().unwrap_or(false);
-    let record = container::load_record(root, id)?;
-    let words = arguments(&guest.name, Some(&exec), terminal);
-    let host = microvm::stand_in_exec(&record, words, process.get())?;
     let made = container::exec(root, id, &host, options);
     if made.is_err() {
         // Whoever takes its streams and goes ends it.

@@ -12,6 +12,9 @@ use serde::Serialize;
 use super::machine::Machine;
 use super::{Guest, MachineError};
 
+/// The most lines of a guest's that are shown.
+const MOST_LINES: usize = 500;
+
 /// A container in a machine.
 #[derive(Debug, Serialize)]
 pub(crate) struct InMachine {
@@ -74,9 +77,14 @@ pub(crate) fn look(guest: &Guest, stand_in: Inspection) -> Result<InMachine, Mac
     } = inspected;
     Ok(InMachine {
         machine: costs(&machine, status),
-        guest: value,
+        guest: harmless_value(value),
         stand_in,
-        guest_text: text.lines().map(|line| harmless(line) + "\n").collect(),
+        // Each line is marked: it could look like one of the host's.
+        guest_text: text
+            .lines()
+            .take(MOST_LINES)
+            .map(|line| format!("  | {}\n", harmless(line)))
+            .collect(),
         guest_is_weaker: weaker,
     })
 }
@@ -128,14 +136,31 @@ fn is_confined(pid: i32) -> bool {
     let Ok(threads) = fs::read_dir(format!("/proc/{pid}/task")) else {
         return false;
     };
-    threads.flatten().all(|thread| {
+    let mut some = false;
+    let all = threads.flatten().all(|thread| {
+        some = true;
         let status = fs::read_to_string(thread.path().join("status")).unwrap_or_default();
         let has = |field: &str, value: &str| {
             let line = status.lines().find_map(|line| line.strip_prefix(field));
             line.is_some_and(|found| found.trim() == value)
         };
         has("Seccomp:", "2") && has("NoNewPrivs:", "1")
-    })
+    });
+    some && all
+}
+
+/// A guest's value with texts that a terminal does not obey.
+fn harmless_value(value: serde_json::Value) -> serde_json::Value {
+    use serde_json::Value;
+    match value {
+        Value::String(text) => Value::String(harmless(&text)),
+        Value::Array(items) => items.into_iter().map(harmless_value).collect(),
+        Value::Object(fields) => fields
+            .into_iter()
+            .map(|(key, value)| (harmless(&key), harmless_value(value)))
+            .collect(),
+        other => other,
+    }
 }
 
 impl InMachine {
@@ -185,15 +210,12 @@ impl InMachine {
                 "NOT every thread is confined"
             }
         );
-        let _ = writeln!(
+        let stand_in = self.stand_in.render();
+        let _ = writeln!(text, "\nwhat stands in for it on the host:\n{stand_in}");
+        let guest = &self.guest_text;
+        let _ = write!(
             text,
-            "\nas the guest's kernel has it, by its agent's word:\n{}",
-            self.guest_text
-        );
-        let _ = writeln!(
-            text,
-            "what stands in for it on the host:\n{}",
-            self.stand_in.render()
+            "as the guest's kernel has it, by its agent's word:\n{guest}"
         );
         text
     }

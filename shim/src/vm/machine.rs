@@ -19,7 +19,8 @@ use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Gid, Pid, Uid, chown};
 use oci_spec::runtime::{
-    LinuxBuilder, LinuxDeviceCgroup, LinuxDeviceType, LinuxResources, Spec, SpecBuilder,
+    LinuxBuilder, LinuxDeviceCgroup, LinuxDeviceType, LinuxMemory, LinuxPids, LinuxResources, Spec,
+    SpecBuilder,
 };
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
@@ -37,6 +38,10 @@ const BOOT: Duration = Duration::from_secs(90);
 const END: Duration = Duration::from_secs(3);
 /// See [`END`].
 const KILLED: Duration = Duration::from_secs(10);
+/// What the monitor may use beside the guest's memory, MiB: its own, and pages of files that it serves.
+const MONITOR_MEMORY: u32 = 128;
+/// Its threads beside those of the processors, and the process outside.
+const MONITOR_THREADS: i64 = 64;
 /// Hexadecimal digits of a name.
 const DIGITS: usize = 16;
 
@@ -72,6 +77,8 @@ pub(crate) struct Machine {
 /// What a container of one state root is called among all.
 pub(crate) fn name_of(root: &Path, id: &str) -> String {
     let mut hash = Sha256::new();
+    // However it is written.
+    let root: PathBuf = root.components().collect();
     hash.update(root.as_os_str().as_encoded_bytes());
     hash.update([0]);
     hash.update(id.as_bytes());
@@ -86,7 +93,8 @@ pub(crate) fn name_of(root: &Path, id: &str) -> String {
     digits.get(..DIGITS).unwrap_or(&digits).to_owned()
 }
 
-fn lock(dir: &Path) -> Result<Flock<File>, MachineError> {
+/// Locks a machine; none if it went while this waited.
+fn lock(dir: &Path) -> Result<Option<Flock<File>>, MachineError> {
     let path = dir.join("lock");
     let file = OpenOptions::new()
         .create(true)
@@ -95,7 +103,12 @@ fn lock(dir: &Path) -> Result<Flock<File>, MachineError> {
         .mode(0o600)
         .open(&path)
         .map_err(at("open", &path))?;
-    Flock::lock(file, FlockArg::LockExclusive).map_err(|(_, errno)| at("lock", &path)(errno.into()))
+    let locked = Flock::lock(file, FlockArg::LockExclusive)
+        .map_err(|(_, errno)| at("lock", &path)(errno.into()))?;
+    let held = locked.metadata().map_err(at("look at", &path))?;
+    // Another may have removed it, and a third have made it anew.
+    let same = |now: fs::Metadata| (now.dev(), now.ino()) == (held.dev(), held.ino());
+    Ok(fs::metadata(&path).is_ok_and(same).then_some(locked))
 }
 
 fn make_dir(path: &Path, mode: u32) -> Result<(), MachineError> {
@@ -126,7 +139,12 @@ impl Machine {
         if !dir.exists() {
             return Ok(None);
         }
-        let lock = lock(dir)?;
+        let lock = match lock(dir) {
+            Ok(Some(lock)) => lock,
+            Ok(None) => return Ok(None),
+            Err(_) if !dir.exists() => return Ok(None),
+            Err(error) => return Err(error),
+        };
         let record = match read_json(&dir.join(RECORD))? {
             Some(record) => record,
             // Killed before it was written: there is nothing but files.
@@ -177,8 +195,20 @@ impl Machine {
         let above = Path::new("/run/cofferdam");
         make_dir(above, 0o711)?;
         make_dir(Path::new(DIRECTORY), 0o711)?;
+        // One that a failed `delete` left, or a killed `create`: who has the id now has no container of it.
+        if let Some(mut left) = Self::at(&dir)? {
+            let container = ContainerId::parse(pod).ok().map(|id| id.directory(root));
+            if container.is_some_and(|directory| directory.exists()) {
+                let id = pod.to_owned();
+                return Err(cofferdam_container::CreateError::Exists { id }.into());
+            }
+            left.end()?;
+        }
         make_dir(&dir, 0o700)?;
-        let lock = lock(&dir)?;
+        let lock = lock(&dir)?.ok_or_else(|| {
+            let gone = io::Error::from(io::ErrorKind::Interrupted);
+            at("lock", &dir)(gone)
+        })?;
         let made = network.is_none();
         let record = Record {
             pod: pod.to_owned(),
@@ -356,7 +386,8 @@ impl Machine {
         });
         let mut linux = LinuxBuilder::default().build().unwrap_or_default();
         linux.set_cgroups_path(path);
-        linux.set_resources(Some(monitors_devices()));
+        let resources = asked.and_then(|linux| linux.resources().as_ref());
+        linux.set_resources(Some(self.monitors(resources)));
         let mut spec = SpecBuilder::default().build().unwrap_or_default();
         spec.set_linux(Some(linux));
         let location = Cgroup::plan(driver, &spec, &name)?;
@@ -364,6 +395,21 @@ impl Machine {
         self.store()?;
         let (cgroup, _) = Cgroup::create_best_effort(location, &spec)?;
         Ok(cgroup.add(Pid::from_raw(pid))?)
+    }
+
+    /// What holds for the monitor on the host, whatever the guest makes of its own limits: the first container's
+    /// processors, the machine's memory, and so many threads as it has.
+    fn monitors(&self, asked: Option<&LinuxResources>) -> LinuxResources {
+        let mut resources = LinuxResources::default();
+        resources.set_devices(Some(monitors_devices()));
+        resources.set_cpu(asked.and_then(|asked| asked.cpu().clone()));
+        let mut memory = LinuxMemory::default();
+        memory.set_limit(Some(i64::from(self.record.memory + MONITOR_MEMORY) << 20));
+        resources.set_memory(Some(memory));
+        let mut pids = LinuxPids::default();
+        pids.set_limit(i64::from(self.record.cpus) + MONITOR_THREADS);
+        resources.set_pids(Some(pids));
+        resources
     }
 
     /// Waits for the monitor's socket, and lets what stands in connect to it.
@@ -488,6 +534,7 @@ impl Machine {
         );
         if let Ok(stream) = asked
             && Client::over(stream)
+                .within(END)
                 .done(&Call::Shutdown(Nothing {}))
                 .is_ok()
             && ended_within(END)
@@ -508,7 +555,7 @@ impl Machine {
 }
 
 /// Of devices a monitor needs KVM's alone: taps it is given.
-fn monitors_devices() -> LinuxResources {
+fn monitors_devices() -> Vec<LinuxDeviceCgroup> {
     const KVM: (i64, i64) = (10, 232); // include/linux/miscdevice.h
     let mut none = LinuxDeviceCgroup::default();
     none.set_allow(false).set_access(Some("rwm".to_owned()));
@@ -518,9 +565,7 @@ fn monitors_devices() -> LinuxResources {
         .set_major(Some(KVM.0))
         .set_minor(Some(KVM.1))
         .set_access(Some("rw".to_owned()));
-    let mut resources = LinuxResources::default();
-    resources.set_devices(Some(vec![none, kvm]));
-    resources
+    vec![none, kvm]
 }
 
 /// Lets a child have a descriptor by its number.

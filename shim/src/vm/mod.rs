@@ -35,7 +35,7 @@ use cofferdam_container::{ContainerId, State};
 use cofferdam_profiles::policy::ContainerRecord;
 use serde::{Deserialize, Serialize};
 
-pub(crate) use create::{create, exec, wanted};
+pub(crate) use create::{create, exec, pod_is_in_machine, wanted};
 pub(crate) use error::MachineError;
 pub(crate) use operate::{OpError, delete, kill, pause, record, resume, stats, update};
 

@@ -36,8 +36,16 @@ impl<E: std::error::Error + Kinded> Kinded for OpError<E> {
 }
 
 fn client(guest: &Guest) -> Result<Client, MachineError> {
-    Ok(Client::connect(&guest.machine.join("door/vsock"))?)
+    Client::connect(&guest.machine.join("door/vsock")).map_err(|error| match error {
+        ClientError::Connect { .. } | ClientError::Refused => MachineError::Gone {
+            pod: guest.name.clone(),
+        },
+        other => other.into(),
+    })
 }
+
+/// How long figures may take: they are asked for again and again.
+const STATS: std::time::Duration = std::time::Duration::from_secs(10);
 
 fn name(guest: &Guest) -> Name {
     Name {
@@ -51,9 +59,10 @@ pub(crate) fn delete(
     id: &ContainerId,
     force: bool,
 ) -> Result<(), OpError<container::DeleteError>> {
-    // Found before the container goes: of one that was never whole nothing else is left.
-    let machine = Machine::of_member(root, id)?;
+    // First what may still hold the machine's lock: an init whose creator was killed. Its file in the machine is
+    // there until the end.
     container::delete(root, id, force).map_err(OpError::Host)?;
+    let machine = Machine::of_member(root, id)?;
     if let Some(mut machine) = machine {
         machine.leave(&name_of(root, id.as_str()))?;
     }
@@ -103,8 +112,12 @@ pub(crate) fn resume(
 ) -> Result<(), OpError<container::CgroupOpError>> {
     container::resume(root, id).map_err(OpError::Host)?;
     if let Some(guest) = guest_of(root, id)? {
-        let resumed = client(&guest)?.done(&Call::Resume(name(&guest)));
-        match resumed {
+        let mut client = match client(&guest) {
+            // Nothing is left that could go on.
+            Err(MachineError::Gone { .. }) => return Ok(()),
+            other => other?,
+        };
+        match client.done(&Call::Resume(name(&guest))) {
             // Nothing was frozen there.
             Err(ClientError::Failed {
                 code: ttrpc::proto::Code::FAILED_PRECONDITION,
@@ -162,7 +175,9 @@ pub(crate) fn stats(
     let Some(guest) = guest_of(root, id)? else {
         return container::stats(root, id).map_err(OpError::Host);
     };
-    let answer = client(&guest)?.call(&Call::Stats(name(&guest)));
+    let answer = client(&guest)?
+        .within(STATS)
+        .call(&Call::Stats(name(&guest)));
     match answer.map_err(MachineError::from)? {
         Answer::Stats(stats) => Ok(*stats),
         _ => Err(MachineError::from(ClientError::Answer { method: "Stats" }).into()),

@@ -18,7 +18,7 @@ use super::{
 use crate::error::{At, Error, Result};
 
 /// How long a guest may take for its quick steps, and for all of them.
-const QUICK_LIMIT: Duration = Duration::from_secs(20 * 60);
+const QUICK_LIMIT: Duration = Duration::from_secs(35 * 60);
 const WHOLE_LIMIT: Duration = Duration::from_secs(3 * 60 * 60);
 
 /// How often a guest is started again because it stood still.

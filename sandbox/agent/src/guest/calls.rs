@@ -10,13 +10,15 @@ use cofferdam_container::{self as container, CgroupOpError, ContainerId, StateEr
 use cofferdam_profiles::policy::ContainerRecord;
 use nix::sys::reboot::{RebootMode, reboot};
 use oci_spec::runtime::LinuxNamespaceType;
-use ttrpc::proto::{Code, MESSAGE_TYPE_REQUEST, MESSAGE_TYPE_RESPONSE, Request, Response};
+use ttrpc::proto::{
+    Code, MESSAGE_LENGTH_MAX, MESSAGE_TYPE_REQUEST, MESSAGE_TYPE_RESPONSE, Request, Response,
+};
 
 use super::helper::{self, ROOT, chain};
 use super::table::{Container, Inner, Table};
 use crate::protocol::{
     Answer, Call, Configure, Create, Exec, Inspected, MAX_CONTAINERS, MAX_NAME, SERVICE, SHARE,
-    Status, Update, VERSION,
+    SHARED_MEMORY, Status, Update, VERSION,
 };
 use crate::wire::{self, WireError};
 
@@ -30,8 +32,8 @@ fn failed(code: Code, why: impl Into<String>) -> Failure {
 /// Serves one connection, one call after the other.
 pub(super) fn serve(mut stream: File, table: &Arc<Table>) {
     loop {
-        let (number, request): (u32, Request) = match wire::read(&mut stream, MESSAGE_TYPE_REQUEST)
-        {
+        let read = wire::read(&mut stream, MESSAGE_TYPE_REQUEST, MESSAGE_LENGTH_MAX);
+        let (number, request): (u32, Request) = match read {
             Ok(message) => message,
             Err(WireError::Gone) => return,
             Err(error) => return super::say(&format!("a call: {}", chain(&error))),
@@ -205,6 +207,21 @@ fn check_record(record: &ContainerRecord) -> Result<(), Failure> {
     };
     if !is_shared(root.path()) {
         return refuse("the root is not in what the host shares");
+    }
+    if !namespaces
+        .iter()
+        .any(|n| n.typ() == LinuxNamespaceType::Pid)
+    {
+        return refuse("the spec has no pid namespace: it would see the guest's own processes");
+    }
+    for mount in record.spec.mounts().iter().flatten() {
+        let options = mount.options().as_deref().unwrap_or_default();
+        let bind = options.iter().any(|o| o == "bind" || o == "rbind")
+            || mount.typ().as_deref() == Some("bind");
+        let source = mount.source().as_deref().unwrap_or(Path::new(""));
+        if bind && !is_shared(source) && source != Path::new(SHARED_MEMORY) {
+            return refuse("a bind mount is of the guest's own files");
+        }
     }
     Ok(())
 }

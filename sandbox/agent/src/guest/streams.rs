@@ -44,6 +44,17 @@ pub(super) fn serve(mut stream: File, table: &Arc<Table>) {
     }
     // Who stood in for it has gone, or it has ended.
     drop(process.signal(libc::SIGKILL));
+    // In a shared pid namespace the others would go on.
+    if attach.exec.is_none()
+        && let Ok(id) = ContainerId::parse(&attach.id)
+    {
+        drop(container::kill(
+            Path::new(ROOT),
+            &id,
+            container::Signal::KILL,
+            true,
+        ));
+    }
     if let Some(exec) = &attach.exec {
         table.forget(&attach.id, exec);
     }

@@ -46,6 +46,12 @@ pub(crate) fn make(spec: &Hardened<Spec>, options: CreateOptions) -> Result<Stat
     if vm::wanted(spec) {
         return Ok(vm::create(spec, options)?);
     }
+    if vm::pod_is_in_machine(&options.root, spec.get()) {
+        return Err(CliError::Unsupported {
+            what: "a container on the host's kernel in a pod that is in a virtual machine",
+            why: "give all of the pod's containers one runtime and one isolation",
+        });
+    }
     let (root, id) = (options.root.clone(), options.id.clone());
     let state = cofferdam_container::create(spec, options)?;
     recording::begin(spec, &state, &root, &id)?;
