@@ -3,7 +3,7 @@
 use std::fs::{self, File};
 use std::io::Read as _;
 use std::os::fd::AsRawFd as _;
-use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, symlink};
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _, symlink};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -327,6 +327,33 @@ fn links_lead_nowhere_but_into_the_guest() -> Result<()> {
     let said = shared.sh("bb ln -s / root; bb ln -s .. above; bb touch root/touched above/touched");
     assert_eq!(said, "");
     assert!(!shared.machine.dir.path().join("touched").exists());
+    Ok(())
+}
+
+/// The guest can mount a share with other ids, as a container with ids of its own wants it.
+#[test]
+fn a_share_can_be_mounted_with_mapped_ids() -> Result<()> {
+    let Some(shared) = Shared::boot()? else {
+        return Ok(());
+    };
+    let namespace = "bb unshare -U /share/busybox sleep 1000 >/dev/null 2>&1 & bb sleep 1; \
+         echo 0 100000 65536 >/proc/$!/uid_map; echo 0 100000 65536 >/proc/$!/gid_map; echo $!";
+    let process = shared.sh(namespace);
+    let mounted = format!("mount-mapped /share /mapped {}", process.trim());
+    assert_eq!(shared.machine.ask_text(&mounted), "done\n", "{process}");
+    assert_eq!(
+        shared.sh("bb stat -c %u:%g /mapped/busybox"),
+        "100000:100000\n"
+    );
+    // Who is 100007 there is 7 on the disk.
+    fs::set_permissions(&shared.dir, fs::Permissions::from_mode(0o777)).at("open", &shared.dir)?;
+    let said = shared.sh_as(
+        100_007,
+        "echo mine >/mapped/mine; bb stat -c %u /mapped/mine",
+    );
+    assert_eq!(said, "100007\n");
+    let mine = fs::metadata(shared.dir.join("mine")).at("look at", "mine")?;
+    assert_eq!((mine.uid(), mine.gid()), (7, 7));
     Ok(())
 }
 
