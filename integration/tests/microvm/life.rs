@@ -113,6 +113,7 @@ fn a_pause_stops_it_and_its_state_is_plain_data() -> Result<()> {
         let mut answer = vec![0; sent.len()];
         let early = std::io::Read::read(&mut stream, &mut answer);
         assert!(early.is_err(), "a paused guest answered: {early:?}");
+        assert!(state.vcpus.iter().all(|vcpu| vcpu.xsave.len() == 1024));
         machine.vm.resume();
         stream.set_read_timeout(Some(LIMIT)).expect("set a limit");
         std::io::Read::read_exact(&mut stream, &mut answer).expect("read");
@@ -155,5 +156,49 @@ fn a_pause_stops_processors_and_a_short_run_between_two_is_one() -> Result<()> {
     assert_eq!(machine.vm.pause().expect("pause again").vcpus.len(), 2);
     machine.vm.resume();
     grows(written());
+    Ok(())
+}
+
+/// What the state says, and memory, are all that a machine is: another one goes on with them.
+#[test]
+fn another_machine_goes_on_with_the_state_and_the_memory_of_one() -> Result<()> {
+    let Some(machine) = Machine::boot(|config, _| config.vcpus = 2)? else {
+        return Ok(());
+    };
+    let uptime = |machine: &Machine| -> f64 {
+        let text = machine.ask_text("file /proc/uptime");
+        let word = text.split_whitespace().next();
+        word.and_then(|word| word.parse().ok()).expect("a time")
+    };
+    let boot_id = machine.ask_text("file /proc/sys/kernel/random/boot_id");
+    let before = uptime(&machine);
+    let mut machine = machine;
+    for round in 0..3 {
+        let state = machine.vm.pause().expect("pause");
+        let text = serde_json::to_string(&state).expect("serialise");
+        let state = serde_json::from_str(&text).expect("read back");
+        machine = machine.replace(&state);
+        assert_eq!(
+            machine.ask_text("file /proc/sys/kernel/random/boot_id"),
+            boot_id,
+            "round {round}"
+        );
+        assert_eq!(
+            machine.ask_text("file /sys/devices/system/cpu/online"),
+            "0-1\n"
+        );
+        assert_eq!(machine.ask("random 1000").len(), 1000);
+    }
+    assert!(uptime(&machine) > before);
+    assert_eq!(machine.ask_text("flood 20"), "done\n");
+    // The port's interrupts bring the last of it.
+    let started = std::time::Instant::now();
+    while machine.vm.last_lines(20).len() < 20 || machine.vm.last_lines(1) != ["x".repeat(63)] {
+        assert!(started.elapsed() < LIMIT, "{:?}", machine.vm.last_lines(20));
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    assert_eq!(machine.ask_text("reset"), "");
+    let end = machine.vm.wait(Some(LIMIT));
+    assert!(matches!(end, Some(End::Reset)), "{end:?}");
     Ok(())
 }

@@ -14,6 +14,7 @@ use cofferdam_integration::{
     guest, initramfs,
 };
 use cofferdam_vmm::config::VsockConfig;
+use cofferdam_vmm::vm::{Parts, VmState};
 use cofferdam_vmm::{Vm, VmConfig};
 use tempfile::TempDir;
 
@@ -26,6 +27,7 @@ const PORT: u32 = 1024;
 pub(crate) struct Machine {
     pub(crate) vm: Vm,
     pub(crate) dir: TempDir,
+    config: VmConfig,
 }
 
 /// What a machine is made of, in a directory of its own; none where no machine can run.
@@ -67,7 +69,7 @@ impl Machine {
         let log = dir.path().join("console");
         let log = File::create(&log).at("make", &log)?;
         let vm = Vm::boot(&config, Some(log)).expect("the machine boots");
-        let machine = Self { vm, dir };
+        let machine = Self { vm, dir, config };
         let started = Instant::now();
         while machine.ask("file /proc/uptime").is_empty() {
             assert!(
@@ -78,6 +80,18 @@ impl Machine {
             std::thread::sleep(Duration::from_millis(20));
         }
         Ok(Some(machine))
+    }
+
+    /// A machine that goes on from this state of this one, which ends.
+    pub(crate) fn replace(self, state: &VmState) -> Self {
+        let Self { vm, dir, config } = self;
+        let memory = vm.memory();
+        drop(vm);
+        let parts = Parts::open(&config, None).expect("the parts are there");
+        let vm = parts.restore(None, memory, state);
+        let vm = vm.expect("the other machine is put together");
+        vm.resume();
+        Self { vm, dir, config }
     }
 
     /// Connects to a port of the guest's; none if that is refused.

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use cofferdam_integration::{
     error::{At as _, Result},
     gate,
-    netns::Namespace,
+    netns::{Namespace, addresses},
 };
 use cofferdam_network::{
     NetworkError, make_tap, redirect, scan,
@@ -14,7 +14,7 @@ use cofferdam_network::{
     unredirect,
 };
 
-use crate::stand::{ALL_OFFLOADS, Guest, addresses, inside, node, pod, talk};
+use crate::stand::{ALL_OFFLOADS, Guest, inside, talk};
 
 /// The engine's container on the same bridge, the node and a second guest are reached, and reach it.
 #[test]
@@ -22,12 +22,8 @@ fn guests_talk_to_each_other_to_containers_and_to_the_node() -> Result<()> {
     if gate::root().is_none() {
         return Ok(());
     }
-    let node = node()?;
-    let (plain, first, second) = (
-        pod(&node, 2, 1500)?,
-        pod(&node, 3, 1500)?,
-        pod(&node, 4, 1500)?,
-    );
+    let node = Namespace::node()?;
+    let (plain, first, second) = (node.pod(2, 1500)?, node.pod(3, 1500)?, node.pod(4, 1500)?);
     let (one, two) = (
         Guest::take_over(&first, ALL_OFFLOADS)?,
         Guest::take_over(&second, ALL_OFFLOADS)?,
@@ -63,8 +59,8 @@ fn without_offloads_the_kernel_finishes_each_frame() -> Result<()> {
     if gate::root().is_none() {
         return Ok(());
     }
-    let node = node()?;
-    let pod = pod(&node, 3, 1400)?;
+    let node = Namespace::node()?;
+    let pod = node.pod(3, 1400)?;
     let guest = Guest::take_over(&pod, Offloads::default())?;
     for address in addresses(3) {
         assert_eq!(talk(&node, &guest.namespace, address, 1 << 20), Ok(()));
@@ -88,8 +84,8 @@ fn what_arrives_goes_to_the_guest_alone_until_it_is_undone() -> Result<()> {
     if gate::root().is_none() {
         return Ok(());
     }
-    let node = node()?;
-    let pod = pod(&node, 3, 1500)?;
+    let node = Namespace::node()?;
+    let pod = node.pod(3, 1500)?;
     let [v4, v6] = addresses(3);
     assert_eq!(talk(&node, &pod, v4, 1000), Ok(()));
     let tap = inside(&pod, || make_tap("tap0", 1500)).expect("a tap");
@@ -125,7 +121,7 @@ fn what_others_direct_is_left_alone() -> Result<()> {
     if gate::root().is_none() {
         return Ok(());
     }
-    let node = node()?;
+    let node = Namespace::node()?;
     let cases = [
         ["tc qdisc add dev eth0 clsact", ""],
         [
@@ -134,7 +130,7 @@ fn what_others_direct_is_left_alone() -> Result<()> {
         ],
     ];
     for (number, commands) in (3..).zip(cases) {
-        let pod = pod(&node, number, 1500)?;
+        let pod = node.pod(number, 1500)?;
         for command in commands.into_iter().filter(|command| !command.is_empty()) {
             pod.run(command)?;
         }
@@ -190,6 +186,11 @@ fn taps_and_interfaces_that_cannot_be_are_refused() -> Result<()> {
     let joined = inside(&namespace, || redirect("tap0", "tap9"));
     assert!(
         matches!(joined, Err(NetworkError::NoInterface { .. })),
+        "{joined:?}"
+    );
+    let joined = inside(&namespace, || redirect("tap0", "tap0"));
+    assert!(
+        matches!(joined, Err(NetworkError::Bad { .. })),
         "{joined:?}"
     );
     let left = namespace.ip("-o link")?.stdout;

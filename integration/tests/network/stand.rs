@@ -39,30 +39,6 @@ pub(crate) fn inside<T: Send>(
     cofferdam_network::within(namespace.fd(), work)
 }
 
-/// A node whose bridge has the addresses `10.99.0.1/24` and `fd99::1/64`.
-pub(crate) fn node() -> Result<Namespace> {
-    let node = Namespace::new()?;
-    node.ip("link add br0 type bridge")?;
-    node.ip("link set br0 up")?;
-    node.ip("addr add 10.99.0.1/24 dev br0")?;
-    node.ip("addr add fd99::1/64 dev br0 nodad")?;
-    Ok(node)
-}
-
-/// A pod at the node's bridge, as the CNI plugin `bridge` makes it, with the addresses that end in the number.
-pub(crate) fn pod(node: &Namespace, number: u8, mtu: u16) -> Result<Namespace> {
-    let pod = Namespace::new()?;
-    let peer = format!("peer name eth0 mtu {mtu} netns {}", pod.path());
-    node.ip(&format!("link add veth{number} mtu {mtu} type veth {peer}"))?;
-    node.ip(&format!("link set veth{number} master br0 up"))?;
-    pod.ip("link set eth0 up")?;
-    pod.ip(&format!("addr add 10.99.0.{number}/24 brd + dev eth0"))?;
-    pod.ip(&format!("addr add fd99::{number}/64 dev eth0 nodad"))?;
-    pod.ip("route add default via 10.99.0.1")?;
-    pod.ip("-6 route add default via fd99::1")?;
-    Ok(pod)
-}
-
 /// A kernel in the place of a VM's.
 pub(crate) struct Guest {
     pub(crate) namespace: Namespace,
@@ -189,10 +165,4 @@ pub(crate) fn talk(
         ));
     }
     Ok(())
-}
-
-/// The addresses of pod or node of that number.
-pub(crate) fn addresses(number: u8) -> [IpAddr; 2] {
-    [format!("10.99.0.{number}"), format!("fd99::{number}")]
-        .map(|text| text.parse().expect("an address"))
 }

@@ -71,7 +71,7 @@ pub fn make_tap(name: &str, mtu: u32) -> NetworkResult<Tap> {
 ///
 /// # Errors
 ///
-/// [`NetworkError::HostNamespace`] in the machine's own namespace, [`NetworkError::InUse`] where somebody else directs what arrives there, or what the kernel says.
+/// [`NetworkError::HostNamespace`] in the machine's own namespace, [`NetworkError::Bad`] where the two are one, [`NetworkError::InUse`] where somebody else directs what arrives there, or what the kernel says.
 pub fn redirect(one: &str, other: &str) -> NetworkResult {
     refuse_hosts()?;
     let mut netlink = Netlink::open()?;
@@ -79,6 +79,14 @@ pub fn redirect(one: &str, other: &str) -> NetworkResult {
         End::find(&mut netlink, one)?,
         End::find(&mut netlink, other)?,
     );
+    if first.index == second.index {
+        // It would send back all that arrives.
+        return Err(NetworkError::Bad {
+            field: "interfaces to be joined",
+            value: format!("{} twice", first.name),
+            range: "two",
+        });
+    }
     let ends = [(&first, &second), (&second, &first)];
     // Both are looked at before either is changed.
     for (end, _) in ends {

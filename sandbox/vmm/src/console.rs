@@ -6,7 +6,9 @@ use std::io::{self, Write};
 use std::time::{Duration, Instant};
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use serde::{Deserialize, Serialize};
 use vm_superio::Trigger;
+use vm_superio::serial::{NoEvents, SerialState};
 use vmm_sys_util::eventfd::EventFd;
 
 /// What is kept of what the guest wrote: enough for the report of a panic.
@@ -157,12 +159,71 @@ impl Trigger for Line {
     }
 }
 
+/// The port's registers, as plain data: the fields of `vm_superio::SerialState`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SavedSerial {
+    /// Divisor latch, low byte.
+    pub baud_divisor_low: u8,
+    /// Divisor latch, high byte.
+    pub baud_divisor_high: u8,
+    /// Interrupt enable register.
+    pub interrupt_enable: u8,
+    /// Interrupt identification register.
+    pub interrupt_identification: u8,
+    /// Line control register.
+    pub line_control: u8,
+    /// Line status register.
+    pub line_status: u8,
+    /// Modem control register.
+    pub modem_control: u8,
+    /// Modem status register.
+    pub modem_status: u8,
+    /// Scratch register.
+    pub scratch: u8,
+    /// What was received and not read.
+    pub in_buffer: Vec<u8>,
+}
+
 /// A 16550 that nothing is typed into.
-pub(crate) struct Serial(vm_superio::Serial<Line, vm_superio::serial::NoEvents, Log>);
+pub(crate) struct Serial(vm_superio::Serial<Line, NoEvents, Log>);
 
 impl Serial {
     pub(crate) fn new(line: Line, log: Log) -> Self {
         Self(vm_superio::Serial::new(line, log))
+    }
+
+    /// The port as it was. None where its buffer has more than a port's can.
+    pub(crate) fn restore(line: Line, log: Log, saved: &SavedSerial) -> Option<Self> {
+        let state = SerialState {
+            baud_divisor_low: saved.baud_divisor_low,
+            baud_divisor_high: saved.baud_divisor_high,
+            interrupt_enable: saved.interrupt_enable,
+            interrupt_identification: saved.interrupt_identification,
+            line_control: saved.line_control,
+            line_status: saved.line_status,
+            modem_control: saved.modem_control,
+            modem_status: saved.modem_status,
+            scratch: saved.scratch,
+            in_buffer: saved.in_buffer.clone(),
+        };
+        let serial = vm_superio::Serial::from_state(&state, line, NoEvents, log);
+        serial.ok().map(Self)
+    }
+
+    pub(crate) fn state(&self) -> SavedSerial {
+        let state = self.0.state();
+        SavedSerial {
+            baud_divisor_low: state.baud_divisor_low,
+            baud_divisor_high: state.baud_divisor_high,
+            interrupt_enable: state.interrupt_enable,
+            interrupt_identification: state.interrupt_identification,
+            line_control: state.line_control,
+            line_status: state.line_status,
+            modem_control: state.modem_control,
+            modem_status: state.modem_status,
+            scratch: state.scratch,
+            in_buffer: state.in_buffer,
+        }
     }
 
     pub(crate) fn read(&mut self, offset: u8) -> u8 {

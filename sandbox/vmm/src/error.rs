@@ -137,6 +137,9 @@ pub enum VmError {
     /// The event loop cannot be made or does not go on.
     #[error("cannot wait for the machine's events")]
     Events(#[source] event_manager::Error),
+    /// A state that does not fit the parts.
+    #[error("the machine cannot go on from this state: {0}")]
+    State(&'static str),
     /// The machine is not there any more.
     #[error("the machine has ended")]
     Ended,

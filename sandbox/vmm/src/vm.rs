@@ -16,12 +16,13 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::arch::VcpuState;
+use crate::arch::{ChipsState, VcpuState};
 use crate::config::VmConfig;
-use crate::console::Serial;
+use crate::console::{SavedSerial, Serial};
 use crate::error::{VmError, VmResult};
 use crate::kvm::Machine;
 use crate::kvm::vcpu::{Stop, Vcpus};
+use crate::memory::Memory;
 use crate::virtio::{Transport, TransportState};
 use events::EventThread;
 pub use parts::Parts;
@@ -51,13 +52,17 @@ pub enum End {
     Wrong(VmError),
 }
 
-/// What a paused machine is, but its memory, what KVM emulates, and the streams between host and guest.
+/// What a paused machine is, but its memory, and the streams between host and guest.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct VmState {
     /// Each vCPU.
     pub vcpus: Vec<VcpuState>,
     /// Each device's registers, in the order of their addresses.
     pub devices: Vec<TransportState>,
+    /// What KVM emulates besides the vCPUs.
+    pub chips: ChipsState,
+    /// The serial port.
+    pub serial: SavedSerial,
 }
 
 /// A running machine. Dropped, it ends.
@@ -68,7 +73,7 @@ pub struct Vm {
     devices: Vec<Arc<Transport>>,
     serial: Arc<Mutex<Serial>>,
     stops: Mutex<Receiver<Stop>>,
-    _machine: Machine,
+    machine: Machine,
 }
 
 impl Vm {
@@ -111,6 +116,8 @@ impl Vm {
         Ok(VmState {
             vcpus,
             devices: self.devices.iter().map(|device| device.state()).collect(),
+            chips: ChipsState::read(&self.machine.vm)?,
+            serial: self.serial().state(),
         })
     }
 
@@ -118,6 +125,12 @@ impl Vm {
     pub fn resume(&self) {
         self.events.iter().for_each(EventThread::resume);
         self.vcpus.resume();
+    }
+
+    /// Guest memory. It outlives the machine with whoever has it.
+    #[must_use]
+    pub fn memory(&self) -> Memory {
+        self.machine.memory.clone()
     }
 
     /// From the call of [`Parts::open`] to the guest's [`BOOTED`](crate::console::BOOTED), if it has come.

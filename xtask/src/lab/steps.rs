@@ -104,6 +104,7 @@ pub const ALL: &[Step] = &[
         &["runs_in_microvms"],
         20,
     ),
+    quick(Init::Script, INTEGRATION, "microvm_containers", &[], 20),
     quick(Init::Script, INTEGRATION, "podman", &[], 10),
     quick(
         Init::Script,

@@ -83,6 +83,22 @@ impl From<QueueState> for SavedQueue {
     }
 }
 
+impl From<SavedQueue> for QueueState {
+    fn from(saved: SavedQueue) -> Self {
+        Self {
+            max_size: saved.max_size,
+            next_avail: saved.next_avail,
+            next_used: saved.next_used,
+            event_idx_enabled: saved.event_idx_enabled,
+            size: saved.size,
+            ready: saved.ready,
+            desc_table: saved.desc_table,
+            avail_ring: saved.avail_ring,
+            used_ring: saved.used_ring,
+        }
+    }
+}
+
 /// A device and its registers.
 pub struct Transport {
     interrupt: Interrupt,
@@ -153,6 +169,41 @@ impl Transport {
                 .collect(),
             ..inner.registers.clone()
         }
+    }
+
+    /// Makes the registers and queues what they were; the device itself begins anew, with the same features.
+    ///
+    /// # Errors
+    ///
+    /// [`DeviceError`] where the state is another device's, or its queues lie outside memory.
+    pub fn restore(&self, state: &TransportState) -> Result<(), DeviceError> {
+        let mut inner = self.lock();
+        let queue = |&saved: &SavedQueue| Queue::try_from(QueueState::from(saved));
+        let queues: Result<Vec<Queue>, _> = state.queues.iter().map(queue).collect();
+        let queues = queues?;
+        let sizes = inner.device.queue_sizes();
+        let same = |(queue, &size): (&Queue, &u16)| queue.max_size() == size;
+        if queues.len() != sizes.len() || !queues.iter().zip(sizes).all(same) {
+            return Err(DeviceError::Chain("the queues are another device's"));
+        }
+        inner.queues = queues;
+        inner.registers = TransportState {
+            interrupt: 0,
+            queues: Vec::new(),
+            ..state.clone()
+        };
+        self.interrupt.set(state.interrupt);
+        if state.status & DRIVER_OK != 0 {
+            if !inner.features_fit() || !inner.begin(&self.memory) {
+                return Err(DeviceError::Chain("its features or queues are none"));
+            }
+            inner.again = true;
+            // What was in the queues then is served now.
+            for bell in &self.doorbells {
+                drop(bell.write(1));
+            }
+        }
+        Ok(())
     }
 
     /// A read by the driver.

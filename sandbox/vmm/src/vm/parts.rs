@@ -6,20 +6,21 @@ use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
-use kvm_ioctls::Kvm;
+use kvm_ioctls::{Kvm, VcpuFd};
+use vm_memory::{GuestMemory as _, GuestMemoryRegion};
 
 use super::events::EventThread;
-use super::{Vm, image};
-use crate::arch::{self, layout};
+use super::{Vm, VmState, image};
+use crate::arch::{self, Features, layout};
 use crate::bus::Bus;
 use crate::config::{ShareConfig, VmConfig};
-use crate::console::{Line, Log, Serial};
+use crate::console::{Line, Log, SavedSerial, Serial};
 use crate::error::{KvmAt as _, VmError, VmResult};
 use crate::filter::Thread;
 use crate::jail::Inside;
 use crate::kvm::Machine;
 use crate::kvm::vcpu::Vcpus;
-use crate::memory;
+use crate::memory::{self, Memory};
 use crate::virtio::balloon::Balloon;
 use crate::virtio::block::Block;
 use crate::virtio::entropy::Entropy;
@@ -95,52 +96,123 @@ impl Parts {
     /// # Errors
     ///
     /// What does not fit, or KVM or the host refuses.
-    pub fn assemble(mut self, inside: Option<Inside>) -> VmResult<Vm> {
-        let config = &self.config;
-        let shares = open_shares(config, inside)?;
-        let machine = Machine::new(self.kvm, memory::anonymous(config.memory)?)?;
-        let serial = attach_serial(&machine, Log::new(self.started, self.log))?;
+    pub fn assemble(self, inside: Option<Inside>) -> VmResult<Vm> {
+        let memory = memory::anonymous(self.config.memory)?;
+        let (frame, config, mut kernel, mut initramfs) = self.attach(inside, memory, None)?;
+        let entry = image::load(
+            &frame.machine.memory,
+            &config,
+            (&mut kernel, &mut initramfs),
+            frame.devices.len(),
+        )?;
+        let vcpus = frame.make_vcpus(config.vcpus, |fd, index, features| {
+            arch::begin(fd, index, config.vcpus, features, entry)
+        })?;
+        frame.start(vcpus)
+    }
+
+    /// Puts a machine together that goes on where another of the same parts was paused, with its memory. Streams between
+    /// host and guest are not there any more.
+    ///
+    /// # Errors
+    ///
+    /// [`VmError::State`] where the state is another kind of machine's, and whatever KVM or the host refuses.
+    pub fn restore(self, inside: Option<Inside>, memory: Memory, state: &VmState) -> VmResult<Vm> {
+        if memory_size(&memory) != u64::from(self.config.memory) << 20 {
+            return Err(VmError::State("its memory has another size"));
+        }
+        if !self.config.shares.is_empty() {
+            // What the guest has open there is known to the old server alone.
+            return Err(VmError::State("it has shared directories"));
+        }
+        let (frame, config, _, _) = self.attach(inside, memory, Some(&state.serial))?;
+        if state.devices.len() != frame.devices.len() {
+            return Err(VmError::State("it has other devices"));
+        }
+        if state.vcpus.len() != usize::from(config.vcpus) {
+            return Err(VmError::State("it has another number of processors"));
+        }
+        for (device, state) in frame.devices.iter().zip(&state.devices) {
+            device.restore(state)?;
+        }
+        let vcpus = frame.make_vcpus(config.vcpus, |fd, index, features| {
+            let state = state.vcpus.get(usize::from(index)).ok_or(VmError::Ended)?;
+            arch::restore(fd, index, config.vcpus, features, state)
+        })?;
+        state.chips.write(&frame.machine.vm)?;
+        frame.start(vcpus)
+    }
+
+    /// What both have in common: memory, and devices at their places.
+    fn attach(
+        self,
+        inside: Option<Inside>,
+        memory: Memory,
+        serial: Option<&SavedSerial>,
+    ) -> VmResult<(Frame, VmConfig, File, File)> {
+        let config = self.config;
+        let shares = open_shares(&config, inside)?;
+        let machine = Machine::new(self.kvm, memory)?;
+        let log = Log::new(self.started, self.log);
+        let serial = attach_serial(&machine, log, serial)?;
         let devices = attach_devices(
             &machine,
             (config.balloon, self.vsock),
             (self.disks, self.cards),
             shares,
         )?;
-        let entry = image::load(
-            &machine.memory,
-            config,
-            (&mut self.kernel, &mut self.initramfs),
-            devices.len(),
-        )?;
-        let bus = Bus::new(devices.clone(), Arc::clone(&serial));
-        let (sender, stops) = channel();
-        let vcpus = {
-            let features = arch::features(&machine.kvm)?;
-            let mut fds = Vec::new();
-            for index in 0..config.vcpus {
-                let fd = machine
-                    .vm
-                    .create_vcpu(index.into())
-                    .kvm("make a processor")?;
-                arch::begin(&fd, index, config.vcpus, &features, entry)?;
-                fds.push(fd);
-            }
-            let msrs = machine
-                .kvm
-                .get_msr_index_list()
-                .kvm("list model-specific registers")?;
-            Vcpus::new(fds, &bus, &msrs.as_slice().into(), &sender)?
+        let frame = Frame {
+            machine,
+            serial,
+            devices,
         };
-        let events = start_devices(&devices)?;
+        Ok((frame, config, self.kernel, self.initramfs))
+    }
+}
+
+/// A machine without processors.
+struct Frame {
+    machine: Machine,
+    serial: Arc<Mutex<Serial>>,
+    devices: Vec<Arc<Transport>>,
+}
+
+impl Frame {
+    fn make_vcpus(
+        &self,
+        count: u8,
+        begin: impl Fn(&VcpuFd, u8, &Features) -> VmResult,
+    ) -> VmResult<Vec<VcpuFd>> {
+        let features = arch::features(&self.machine.kvm)?;
+        let make = |index: u8| {
+            let fd = self.machine.vm.create_vcpu(index.into());
+            let fd = fd.kvm("make a processor")?;
+            begin(&fd, index, &features)?;
+            Ok(fd)
+        };
+        (0..count).map(make).collect()
+    }
+
+    /// Starts the threads, which are confined, and wait.
+    fn start(self, vcpus: Vec<VcpuFd>) -> VmResult<Vm> {
+        let bus = Bus::new(self.devices.clone(), Arc::clone(&self.serial));
+        let (sender, stops) = channel();
+        let msrs = self.machine.kvm.get_msr_index_list();
+        let msrs = msrs.kvm("list model-specific registers")?;
+        let vcpus = Vcpus::new(vcpus, &bus, &msrs.as_slice().into(), &sender)?;
         Ok(Vm {
             vcpus,
-            events,
-            devices,
-            serial,
+            events: start_devices(&self.devices)?,
+            devices: self.devices,
+            serial: self.serial,
             stops: Mutex::new(stops),
-            _machine: machine,
+            machine: self.machine,
         })
     }
+}
+
+fn memory_size(memory: &Memory) -> u64 {
+    memory.iter().map(GuestMemoryRegion::len).sum()
 }
 
 fn open(action: &'static str, path: &Path) -> VmResult<File> {
@@ -189,9 +261,18 @@ fn start_devices(devices: &[Arc<Transport>]) -> VmResult<Vec<EventThread>> {
     Ok(threads)
 }
 
-fn attach_serial(machine: &Machine, log: Log) -> VmResult<Arc<Mutex<Serial>>> {
-    let line = machine.interrupt(layout::SERIAL_INTERRUPT)?;
-    Ok(Arc::new(Mutex::new(Serial::new(Line(line), log))))
+fn attach_serial(
+    machine: &Machine,
+    log: Log,
+    saved: Option<&SavedSerial>,
+) -> VmResult<Arc<Mutex<Serial>>> {
+    let line = Line(machine.interrupt(layout::SERIAL_INTERRUPT)?);
+    let serial = match saved {
+        Some(saved) => Serial::restore(line, log, saved)
+            .ok_or(VmError::State("its serial port holds too much"))?,
+        None => Serial::new(line, log),
+    };
+    Ok(Arc::new(Mutex::new(serial)))
 }
 
 fn attach_devices(

@@ -1,5 +1,7 @@
 //! x86-64: the 64-bit boot protocol of Linux (Documentation/arch/x86/boot.rst), without firmware.
 
+/// What KVM emulates of a machine besides its processors.
+mod chips;
 /// What of the processor the guest sees.
 mod cpuid;
 /// Where things lie in guest physical memory.
@@ -8,6 +10,8 @@ pub mod layout;
 mod mptable;
 /// The registers a vCPU begins with, and all that it has.
 mod registers;
+/// Floating point and vector registers.
+mod vectors;
 /// The page of parameters for the kernel.
 mod zero_page;
 
@@ -18,6 +22,7 @@ use vm_memory::GuestAddress;
 use crate::error::{KvmAt as _, VmResult};
 use crate::memory::Memory;
 
+pub use chips::ChipsState;
 pub use registers::VcpuState;
 pub(crate) use zero_page::Initramfs;
 
@@ -61,6 +66,19 @@ pub(crate) fn write_boot_data(
     mptable::write(memory, vcpus)?;
     zero_page::write(memory, command_line_size, initramfs)?;
     registers::write_tables(memory)
+}
+
+/// Gives a vCPU its features, and all else as it was in another machine.
+pub(crate) fn restore(
+    vcpu: &VcpuFd,
+    index: u8,
+    vcpus: u8,
+    features: &Features,
+    state: &VcpuState,
+) -> VmResult {
+    let cpuid = cpuid::of(&features.cpuid, index, vcpus, features.deadline)?;
+    vcpu.set_cpuid2(&cpuid).kvm("set a processor's features")?;
+    state.write(vcpu)
 }
 
 /// Gives a vCPU its features and interrupt lines, and the first one the kernel's entry.

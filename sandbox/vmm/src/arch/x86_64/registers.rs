@@ -8,6 +8,7 @@ use kvm_ioctls::VcpuFd;
 use vm_memory::{Address as _, Bytes as _, GuestAddress};
 
 use super::layout::{GDT, PD, PDPT, PML4, STACK, ZERO_PAGE};
+use super::vectors;
 use crate::error::{KvmAt as _, VmError, VmResult};
 use crate::memory::Memory;
 
@@ -41,7 +42,7 @@ const EXTERNAL: u32 = 0b111 << 8;
 const NON_MASKABLE: u32 = 0b100 << 8;
 const DELIVERY: u32 = 0b111 << 8;
 
-/// The state of a vCPU, as plain data: all but what its vector registers have above 128 bits (`KVM_GET_XSAVE2`).
+/// The state of a vCPU, as plain data.
 #[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
 pub struct VcpuState {
     /// Running, halted or waiting to be started.
@@ -50,8 +51,8 @@ pub struct VcpuState {
     pub regs: kvm_regs,
     /// Segments, control registers.
     pub sregs: kvm_sregs,
-    /// Floating point and vectors up to 128 bits.
-    pub fpu: Fpu,
+    /// Floating point and vectors: the area of `xsave`, in words.
+    pub xsave: Vec<u32>,
     /// Extended control registers.
     pub xcrs: kvm_xcrs,
     /// Debug registers.
@@ -62,6 +63,8 @@ pub struct VcpuState {
     pub msrs: Vec<(u32, u64)>,
     /// Interrupts and exceptions under way.
     pub events: kvm_vcpu_events,
+    /// How fast the time-stamp counter runs, kHz.
+    pub tsc_khz: u32,
 }
 
 impl VcpuState {
@@ -80,10 +83,7 @@ impl VcpuState {
             sregs: vcpu
                 .get_sregs()
                 .kvm("read a processor's system registers")?,
-            fpu: vcpu
-                .get_fpu()
-                .kvm("read a processor's floating point")?
-                .into(),
+            xsave: vectors::read(vcpu)?,
             xcrs: vcpu.get_xcrs().kvm("read a processor's extended control")?,
             debug: vcpu
                 .get_debug_regs()
@@ -91,37 +91,39 @@ impl VcpuState {
             lapic: vcpu.get_lapic().kvm("read a local interrupt controller")?,
             msrs: read_msrs(vcpu, msrs)?,
             events: vcpu.get_vcpu_events().kvm("read a processor's events")?,
+            tsc_khz: vcpu.get_tsc_khz().kvm("read a processor's frequency")?,
         })
     }
-}
 
-/// `struct kvm_fpu`, for which the bindings have no serialisation.
-#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct Fpu {
-    pub fpr: [[u8; 16]; 8],
-    pub fcw: u16,
-    pub fsw: u16,
-    pub ftwx: u8,
-    pub last_opcode: u16,
-    pub last_ip: u64,
-    pub last_dp: u64,
-    pub xmm: [[u8; 16]; 16],
-    pub mxcsr: u32,
-}
-
-impl From<kvm_fpu> for Fpu {
-    fn from(fpu: kvm_fpu) -> Self {
-        Self {
-            fpr: fpu.fpr,
-            fcw: fpu.fcw,
-            fsw: fpu.fsw,
-            ftwx: fpu.ftwx,
-            last_opcode: fpu.last_opcode,
-            last_ip: fpu.last_ip,
-            last_dp: fpu.last_dp,
-            xmm: fpu.xmm,
-            mxcsr: fpu.mxcsr,
+    /// Gives all of it to a vCPU that has its features and has not run.
+    ///
+    /// # Errors
+    ///
+    /// [`VmError::Kvm`], and where this machine's time-stamp counter runs at another speed.
+    pub fn write(&self, vcpu: &VcpuFd) -> VmResult {
+        let here = vcpu.get_tsc_khz().kvm("read a processor's frequency")?;
+        if here != self.tsc_khz {
+            vcpu.set_tsc_khz(self.tsc_khz)
+                .kvm("set a processor's frequency")?;
         }
+        // The extended control registers say which vectors there are; the base of the local controller is among the
+        // system registers; its timer is armed by a model-specific register. Events last, as when they are read.
+        vcpu.set_mp_state(self.mp_state)
+            .kvm("set a processor's run state")?;
+        vcpu.set_regs(&self.regs)
+            .kvm("set a processor's registers")?;
+        vcpu.set_sregs(&self.sregs)
+            .kvm("set a processor's system registers")?;
+        vcpu.set_xcrs(&self.xcrs)
+            .kvm("set a processor's extended control")?;
+        vectors::write(vcpu, &self.xsave)?;
+        vcpu.set_debug_regs(&self.debug)
+            .kvm("set a processor's debug registers")?;
+        vcpu.set_lapic(&self.lapic)
+            .kvm("set a local interrupt controller")?;
+        write_msrs(vcpu, &self.msrs)?;
+        vcpu.set_vcpu_events(&self.events)
+            .kvm("set a processor's events")
     }
 }
 
@@ -153,6 +155,39 @@ fn read_msrs(vcpu: &VcpuFd, numbers: &[u32]) -> VmResult<Vec<(u32, u64)>> {
         }
     }
     Ok(values)
+}
+
+/// Some are only read: those must be here what they were there.
+fn write_msrs(vcpu: &VcpuFd, values: &[(u32, u64)]) -> VmResult {
+    let action = "set a processor's model-specific registers";
+    let wrong = || VmError::Kvm {
+        action,
+        source: kvm_ioctls::Error::new(libc::EINVAL),
+    };
+    let mut rest = values;
+    while !rest.is_empty() {
+        let entries: Vec<kvm_msr_entry> = rest
+            .iter()
+            .take(MSRS_A_CALL)
+            .map(|&(index, data)| kvm_msr_entry {
+                index,
+                data,
+                ..kvm_msr_entry::default()
+            })
+            .collect();
+        let msrs = Msrs::from_entries(&entries).map_err(|_| wrong())?;
+        let written = vcpu.set_msrs(&msrs).kvm(action)?;
+        rest = rest.get(written..).unwrap_or_default();
+        if written < entries.len()
+            && let Some((&(index, data), others)) = rest.split_first()
+        {
+            if read_msrs(vcpu, &[index])? != [(index, data)] {
+                return Err(wrong());
+            }
+            rest = others;
+        }
+    }
+    Ok(())
 }
 
 /// Writes descriptors and page tables for the first moments.
