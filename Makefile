@@ -66,8 +66,9 @@ build: setup
 install: build
 	scripts/install
 
-demo: build
+demo: build guest
 	@$(CARGO) run --quiet --release --locked --package cofferdam-integration --bin demo
+	@CARGO='$(CARGO)' scripts/demo-microvm
 
 unit: setup
 	COFFERDAM_REQUIRE_ROOT=0 $(CARGO) test --locked --workspace --exclude cofferdam-integration

@@ -13,6 +13,8 @@ mod jail;
 mod life;
 /// A machine, and how the guest is asked.
 mod machine;
+/// Mounts below directories of the host.
+mod mounts;
 /// Network cards.
 mod network;
 /// What POSIX asks of a file system.

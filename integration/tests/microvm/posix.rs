@@ -12,7 +12,8 @@ use cofferdam_integration::binaries::cache_dir;
 use cofferdam_integration::command::Cmd;
 use cofferdam_integration::error::{At, Error, Result};
 
-use crate::shares::{Mounted, Shared};
+use crate::mounts::Mounted;
+use crate::shares::Shared;
 
 /// Of the suite's own kinds of tests, those that Linux has.
 const CONFIGURATION: &str = r#"

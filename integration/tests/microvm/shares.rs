@@ -1,14 +1,11 @@
 //! Directories of the host.
 
-use std::fs::{self, File};
-use std::io::Read as _;
-use std::os::fd::AsRawFd as _;
+use std::fs;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, symlink};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use cofferdam_integration::command::Cmd;
 use cofferdam_integration::error::{At, Result};
 use cofferdam_vmm::config::ShareConfig;
 
@@ -50,7 +47,7 @@ impl Shared {
         self.sh_as(0, script)
     }
 
-    fn sh_as(&self, user: u32, script: &str) -> String {
+    pub(crate) fn sh_as(&self, user: u32, script: &str) -> String {
         let script = script.replace("bb ", "/share/busybox ");
         self.machine
             .ask_text(&format!("sh {user} cd /share; {script}"))
@@ -209,90 +206,18 @@ fn attributes_locks_and_mappings_do_what_they_do_elsewhere() -> Result<()> {
     // Refused while it is held, given when it is free: whole files, and ranges.
     assert_eq!(ask("lock /share/file"), "false true false true\n");
 
+    let said = shared.sh("bb dd if=file of=direct bs=4096 count=2 iflag=direct oflag=direct 2>&1");
+    assert!(said.contains("2+0 records out"), "{said}");
+    assert_eq!(
+        fs::read(shared.dir.join("direct")).at("read", "direct")?,
+        [b'.'; 8192]
+    );
+
     assert_eq!(ask("map /share/file mapped"), "done\n");
     let text = fs::read(&path).at("read", &path)?;
     assert!(text.starts_with(b"mapped...") && text.ends_with(b"more\n"));
     assert_eq!(text.len(), 10_005);
     Ok(())
-}
-
-/// What is mounted below the share, also later, is another file system to the guest, however its inodes are numbered.
-#[test]
-fn mounts_below_are_seen_as_file_systems_of_their_own() -> Result<()> {
-    let Some(shared) = Shared::boot()? else {
-        return Ok(());
-    };
-    let mut mounted = Vec::new();
-    for name in ["first", "second"] {
-        let place = shared.dir.join(name);
-        fs::create_dir(&place).at("make", &place)?;
-        assert_eq!(shared.sh(&format!("bb ls {name}")), "");
-        mounted.push(Mounted::tmpfs(place)?);
-        assert_eq!(
-            shared.sh(&format!("echo {name} >{name}/file; bb cat {name}/file")),
-            format!("{name}\n")
-        );
-    }
-    let inode = |name: &str| {
-        let path = shared.dir.join(name).join("file");
-        fs::metadata(&path)
-            .map(|meta| meta.ino())
-            .at("look at", path)
-    };
-    assert_eq!(
-        inode("first")?,
-        inode("second")?,
-        "each is the first file of its tmpfs"
-    );
-    let said = shared
-        .sh("bb stat -c %d:%i first/file second/file; bb stat -c %d . first second | bb sort -u");
-    let lines: Vec<&str> = said.lines().collect();
-    assert_eq!(lines.len(), 5, "{said}");
-    assert_ne!(lines[0], lines[1], "{said}");
-    // Across them names are not moved, as elsewhere.
-    let said = shared.sh("bb ln first/file second/other");
-    assert!(said.contains("Invalid cross-device link"), "{said}");
-    for mount in mounted {
-        let place = mount.0.clone();
-        drop(mount);
-        assert_eq!(
-            shared.sh(&format!("bb ls {}", place.display())
-                .replace(&shared.dir.display().to_string(), ".")),
-            ""
-        );
-    }
-    Ok(())
-}
-
-/// A mount of a test's, that goes with it.
-pub(crate) struct Mounted(pub(crate) PathBuf);
-
-impl Mounted {
-    fn tmpfs(place: PathBuf) -> Result<Self> {
-        Cmd::new("mount")
-            .args(["-t", "tmpfs", "tmpfs"])
-            .arg(&place)
-            .ok()?;
-        Ok(Self(place))
-    }
-}
-
-impl Mounted {
-    pub(crate) fn overlay(lower: &Path, upper: &Path, work: &Path, place: PathBuf) -> Result<Self> {
-        let (lower, upper, work) = (lower.display(), upper.display(), work.display());
-        let options = format!("lowerdir={lower},upperdir={upper},workdir={work}");
-        Cmd::new("mount")
-            .args(["-t", "overlay", "overlay", "-o", &options])
-            .arg(&place)
-            .ok()?;
-        Ok(Self(place))
-    }
-}
-
-impl Drop for Mounted {
-    fn drop(&mut self) {
-        drop(Cmd::new("umount").arg("-l").arg(&self.0).run());
-    }
 }
 
 /// A link out of the directory leads to the guest's own files, and where there are none, nowhere.
@@ -327,56 +252,6 @@ fn links_lead_nowhere_but_into_the_guest() -> Result<()> {
     let said = shared.sh("bb ln -s / root; bb ln -s .. above; bb touch root/touched above/touched");
     assert_eq!(said, "");
     assert!(!shared.machine.dir.path().join("touched").exists());
-    Ok(())
-}
-
-/// A file system below the share that never answers: who asks for it waits, and nobody else.
-#[test]
-fn a_file_system_that_does_not_answer_holds_up_no_stream() -> Result<()> {
-    let Some(shared) = Shared::boot()? else {
-        return Ok(());
-    };
-    let place = shared.dir.join("stuck");
-    fs::create_dir(&place).at("make", &place)?;
-    let device = File::options()
-        .read(true)
-        .write(true)
-        .open("/dev/fuse")
-        .at("open", "/dev/fuse")?;
-    let options = format!(
-        "fd={},rootmode=40000,user_id=0,group_id=0",
-        device.as_raw_fd()
-    );
-    let kind = Some("fuse");
-    let flags = nix::mount::MsFlags::empty();
-    nix::mount::mount(kind, &place, kind, flags, Some(&*options)).expect("mount");
-    let mounted = Mounted(place);
-
-    let mut asked = shared
-        .machine
-        .request("sh 0 /share/busybox ls /share/stuck")
-        .expect("the probe listens");
-    asked
-        .set_read_timeout(Some(Duration::from_secs(2)))
-        .expect("set a limit");
-    let early = asked.read(&mut [0; 100]);
-    assert!(early.is_err(), "{early:?}");
-    for _ in 0..20 {
-        assert_eq!(
-            shared
-                .machine
-                .ask_text("file /sys/devices/system/cpu/online"),
-            "0\n"
-        );
-    }
-    // Without a server who waits is told, and the share goes on.
-    drop(device);
-    asked.set_read_timeout(Some(LIMIT)).expect("set a limit");
-    let mut said = String::new();
-    asked.read_to_string(&mut said).expect("an answer");
-    assert!(said.contains("stuck") && said.contains("exit"), "{said}");
-    drop(mounted);
-    assert_eq!(shared.sh("bb ls stuck"), "");
     Ok(())
 }
 

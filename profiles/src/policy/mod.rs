@@ -52,6 +52,8 @@ mod landlock_tests;
 #[cfg(test)]
 mod meet_tests;
 #[cfg(test)]
+mod microvm_tests;
+#[cfg(test)]
 mod rule_tests;
 
 pub use facts::{HostFacts, NamespaceOwner, Questions, Wanted};

@@ -240,6 +240,8 @@ impl Bench<'_> {
         let line = format!("{} probe.script", crate::vmm::COMMAND_LINE);
         let mut command = Command::new("qemu-system-x86_64");
         command.args(["-M", &machine, "-cpu", "host", "-smp", "1"]);
+        // virtiofsd knows no legacy devices, which this machine's are otherwise.
+        command.args(["-global", "virtio-mmio.force-legacy=false"]);
         command.args(["-m", &MEMORY.to_string(), "-object", &memory]);
         command.args([
             "-nodefaults",

@@ -3,6 +3,8 @@
 
 #![expect(clippy::print_stdout, reason = "the console is what is tested")]
 
+/// Mappings, locks and mounts of shared files.
+mod files;
 /// The guest's network.
 mod network;
 
@@ -12,17 +14,14 @@ use std::os::fd::{AsRawFd as _, FromRawFd as _, IntoRawFd as _, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::os::unix::process::CommandExt as _;
 use std::process::Command;
-use std::ptr;
 use std::thread;
 
-use nix::fcntl::{FcntlArg, fcntl};
 use nix::mount::{MsFlags, mount};
 use nix::sys::reboot::{RebootMode, reboot};
 use nix::sys::socket::{
     AddressFamily, Backlog, SockFlag, SockType, VsockAddr, accept, bind, connect, listen, socket,
 };
 use rustix::fs::{XattrFlags, getxattr, listxattr, setxattr};
-use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
 
 /// Where the host finds it.
 const PORT: u32 = 1024;
@@ -74,49 +73,6 @@ fn serve() -> io::Result<()> {
             }
         });
     }
-}
-
-/// Writes to the beginning of a file through a shared mapping.
-fn map(path: &str, bytes: &[u8]) -> io::Result<()> {
-    let file = OpenOptions::new().read(true).write(true).open(path)?;
-    let (size, protection) = (bytes.len(), ProtFlags::READ | ProtFlags::WRITE);
-    #[expect(unsafe_code, reason = "a mapping is used by address")]
-    // SAFETY: the kernel chooses the place, which is of that size and nobody else's until it is given back.
-    unsafe {
-        let place = mmap(
-            ptr::null_mut(),
-            size,
-            protection,
-            MapFlags::SHARED,
-            &file,
-            0,
-        )?;
-        ptr::copy_nonoverlapping(bytes.as_ptr(), place.cast(), size);
-        munmap(place, size)?;
-    }
-    file.sync_all()
-}
-
-/// Whether a second open file gets a lock that a first one has, of both kinds, and when it is given back.
-fn lock(path: &str) -> io::Result<String> {
-    let open = || OpenOptions::new().read(true).write(true).open(path);
-    let (first, second) = (open()?, open()?);
-    first.lock()?;
-    let taken = second.try_lock().is_ok();
-    first.unlock()?;
-    let free = second.try_lock().is_ok();
-    let range = libc::flock {
-        l_type: i16::try_from(libc::F_WRLCK).map_err(io::Error::other)?,
-        l_whence: i16::try_from(libc::SEEK_SET).map_err(io::Error::other)?,
-        l_start: 10,
-        l_len: 5,
-        l_pid: 0,
-    };
-    fcntl(&first, FcntlArg::F_OFD_SETLK(&range))?;
-    let taken_range = fcntl(&second, FcntlArg::F_OFD_SETLK(&range)).is_ok();
-    drop(first);
-    let free_range = fcntl(&second, FcntlArg::F_OFD_SETLK(&range)).is_ok();
-    Ok(format!("{taken} {free} {taken_range} {free_range}"))
 }
 
 /// Runs `/script` of the share `files`, as the root file system, and ends the machine.
@@ -215,10 +171,14 @@ fn answer(stream: File, to: &mut File) -> io::Result<()> {
             to.write_all(names.get(..size).unwrap_or_default())
         }
         ["map", path, text] => {
-            map(path, text.as_bytes())?;
+            files::map(path, text.as_bytes())?;
             writeln!(to, "done")
         }
-        ["lock", path] => writeln!(to, "{}", lock(path)?),
+        ["lock", path] => writeln!(to, "{}", files::lock(path)?),
+        ["mount-mapped", source, place, process] => {
+            files::mount_mapped(source, place, process)?;
+            writeln!(to, "done")
+        }
         ["call-socket", path] => {
             let listener = UnixListener::bind(path)?;
             let mut client = UnixStream::connect(path)?;
