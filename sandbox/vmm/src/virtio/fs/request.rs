@@ -28,7 +28,10 @@ const UNLINK: u32 = 10;
 const RMDIR: u32 = 11;
 const RENAME: u32 = 12;
 const LINK: u32 = 13;
+const READ: u32 = 15;
 const WRITE: u32 = 16;
+/// Files end below 2^63; a read or write that begins here ends before.
+const LAST_OFFSET: u64 = (1 << 63) - (1 << 33);
 const CREATE: u32 = 35;
 const INTERRUPT: u32 = 36;
 const BATCH_FORGET: u32 = 42;
@@ -156,7 +159,8 @@ impl Request {
         answer
     }
 
-    /// Why the request is not passed on: a name in it is none. The server would resolve some of them on its own,
+    /// Why the request is not passed on: it reads or writes where no file reaches, which the server panics at, or a
+    /// name in it is none. The server would resolve some of them on its own,
     /// from the directory they are said to be in to wherever.
     pub(super) fn refusal(&self) -> Option<i32> {
         // Arguments that come before the names, and how many names there are. What a symbolic link says is the
@@ -167,6 +171,10 @@ impl Request {
             MKNOD | CREATE => (16, 1),
             RENAME => (8, 2),
             RENAME2 => (16, 2),
+            READ | WRITE => {
+                let offset = u64::from(self.word(HEADER + 12)) << 32;
+                return (offset > LAST_OFFSET).then_some(libc::EINVAL);
+            }
             _ => return None,
         };
         let rest = self.text.get(HEADER + arguments..).unwrap_or_default();

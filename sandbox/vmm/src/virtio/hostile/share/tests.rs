@@ -241,6 +241,16 @@ fn sizes_that_lie_are_refused_or_bounded() {
     let text = fs::read(scene.path("share/file")).expect("read");
     assert_eq!(text, b"newide");
 
+    // Where no file reaches.
+    for offset in [1_u64 << 63, (1 << 63) - 1, u64::MAX] {
+        for opcode in [15, 16] {
+            let mut arguments = moved(3, b"new");
+            arguments[8..16].copy_from_slice(&offset.to_le_bytes());
+            let answer = scene.ask(opcode, file, &arguments);
+            assert_eq!(error(&answer), libc::EINVAL, "{opcode} at {offset}");
+        }
+    }
+
     // An attribute's value, a list of attributes, a list to forget: of as many bytes as there are numbers.
     for (opcode, arguments) in [
         (22, named(&[0xff; 8], &[b"user.a"])),
