@@ -3,6 +3,9 @@
 use std::fs;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 
+use std::time::Duration;
+
+use cofferdam_integration::command::eventually;
 use cofferdam_integration::error::{At as _, Result};
 use serde_json::json;
 
@@ -51,7 +54,15 @@ fn volumes_are_live_and_keep_their_owners() -> Result<()> {
     assert_eq!(asked("0", "cat /data/map")?, "one\n");
     fs::write(&new, "two\n").at("write", &new)?;
     fs::rename(&new, &map).at("rename", &map)?;
-    assert_eq!(asked("0", "cat /data/map")?, "two\n");
+    // The guest remembers names for a second.
+    eventually(
+        "the new map is seen",
+        Duration::from_secs(10),
+        || match asked("0", "cat /data/map") {
+            Ok(text) if text == "two\n" => Ok(()),
+            other => Err(format!("{other:?}")),
+        },
+    )?;
     // What the guest makes of links and names stays in the share: the host's file is not the guest's.
     let passwd = asked("0", "cat /data/link /data/../../../etc/shadow 2>&1")?;
     let shadow = fs::read_to_string("/etc/shadow").unwrap_or_default();
