@@ -149,3 +149,18 @@ fn too_many_streams_are_turned_away() -> Result<()> {
     );
     Ok(())
 }
+
+/// Linux sends a long piece in buffers of a page each.
+#[test]
+fn a_long_piece_of_the_guests_arrives_whole() -> Result<()> {
+    let Some(machine) = Machine::boot(|_, _| {})? else {
+        return Ok(());
+    };
+    for length in [4096, 40_000, 65_536, 1_000_000] {
+        let burst = machine.ask(&format!("burst {length}"));
+        assert_eq!(burst.len(), length);
+        assert!(burst.iter().all(|&byte| byte == b'x'));
+    }
+    assert!(!machine.ask("file /proc/uptime").is_empty());
+    Ok(())
+}

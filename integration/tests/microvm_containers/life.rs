@@ -24,7 +24,7 @@ fn a_container_has_a_kernel_of_its_own_and_is_confined_in_it() -> Result<()> {
         "-cofferdam\n",
         "Seccomp:\t2",
         "NoNewPrivs:\t1",
-        "CapBnd:\t00000000000004",
+        "CapBnd:\t00000000800405fb",
         "\nattacked\n",
         "uid=0",
     ] {

@@ -125,6 +125,11 @@ fn answer(stream: File, to: &mut File) -> io::Result<()> {
             thread::park();
         },
         ["file", path] => io::copy(&mut File::open(path)?, to).map(drop),
+        // All at once: the kernel spreads such a piece over pages.
+        ["burst", count] => {
+            let count = count.parse().map_err(io::Error::other)?;
+            to.write_all(&vec![b'x'; count])
+        }
         ["random", count] => {
             let count = count.parse().map_err(io::Error::other)?;
             io::copy(&mut File::open("/dev/hwrng")?.take(count), to).map(drop)

@@ -5,6 +5,8 @@
 mod connection;
 /// Which streams there are.
 mod muxer;
+/// What a guest sends.
+mod sent;
 
 use std::io;
 use std::os::fd::{AsFd as _, AsRawFd as _};
@@ -16,9 +18,11 @@ use nix::sys::time::TimeSpec;
 use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
 
 use virtio_vsock::packet::{PKT_HEADER_SIZE, VsockPacket};
+use vm_memory::VolatileSlice;
 
 use super::{Device, DeviceError, Kind, Queues, Source};
 use muxer::Muxer;
+use sent::Sent;
 
 /// The host's address (linux/vm_sockets.h).
 pub(crate) const HOST_CID: u64 = 2;
@@ -118,22 +122,15 @@ impl Vsock {
     }
 
     fn take_all(&mut self, queues: &mut Queues<'_>) -> Result<(), DeviceError> {
-        while let Some(mut chain) = queues.next(TX)? {
+        while let Some(chain) = queues.next(TX)? {
             let head = chain.head_index();
-            let packet = VsockPacket::from_tx_virtq_chain(queues.memory(), &mut chain, MOST)
-                .map_err(|_| DeviceError::Chain("it is no packet"))?;
-            let header = Header {
-                host_port: packet.dst_port(),
-                guest_port: packet.src_port(),
-                op: packet.op(),
-                flags: packet.flags(),
-                buf_alloc: packet.buf_alloc(),
-                fwd_cnt: packet.fwd_cnt(),
-            };
-            if packet.src_cid() == self.cid && packet.dst_cid() == HOST_CID {
-                let data = packet.data_slice().filter(|_| header.op == op::RW);
-                if packet.type_() == STREAM {
-                    self.muxer.receive(header, data);
+            let mut sent = Sent::read(chain, queues.memory())?;
+            let header = sent.header;
+            if sent.from == self.cid && sent.to == HOST_CID {
+                if sent.kind == STREAM {
+                    let data = VolatileSlice::from(sent.data.as_mut_slice());
+                    let has = header.op == op::RW && !data.is_empty();
+                    self.muxer.receive(header, has.then_some(&data));
                 } else if header.op != op::RST {
                     self.muxer.refuse(header.host_port, header.guest_port);
                 }
