@@ -18,7 +18,7 @@ fn a_pod_keeps_its_network() -> Result<()> {
     };
     let node = Namespace::node()?;
     let pod = node.pod(2, 1400)?;
-    let mut bundle = yard.bundle("net", &["nc", "-lk", "-p", "80", "-e", "cat"])?;
+    let mut bundle = yard.bundle("net", &["nc", "-ll", "-p", "80", "-e", "cat"])?;
     let namespaces = bundle.spec["linux"]["namespaces"]
         .as_array_mut()
         .expect("a list");
