@@ -53,7 +53,7 @@ fn processes_join_it_with_streams_codes_and_a_terminal() -> Result<()> {
     assert_eq!(done.stderr.trim(), "end");
     let none = running.exec(&["/no/such/program"])?.run()?;
     assert_eq!(none.code(), 255, "{none:?}");
-    assert!(none.stderr.contains("No such file"), "{none:?}");
+    assert!(none.stderr.contains("no such file"), "{none:?}");
     let shell = running
         .command(&["exec", "--tty", "joined", "sh", "-c", "tty; stty size"])?
         .on_terminal()

@@ -19,6 +19,8 @@ fn a_pod_keeps_its_network() -> Result<()> {
     let node = Namespace::node()?;
     let pod = node.pod(2, 1400)?;
     let mut bundle = yard.bundle("net", &["nc", "-ll", "-p", "80", "-e", "cat"])?;
+    // As Docker and containerd have it, for those without the capability.
+    bundle.spec["linux"]["sysctl"] = json!({"net.ipv4.ping_group_range": "0 2147483647"});
     let namespaces = bundle.spec["linux"]["namespaces"]
         .as_array_mut()
         .expect("a list");

@@ -4,6 +4,7 @@
 //! host shows it those files, and without what only a host has. What a guest cannot enforce is refused, unless the
 //! policy takes it as best effort.
 
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
 use oci_spec::OciSpecError;
@@ -65,6 +66,8 @@ pub struct Plan {
     pub record: ContainerRecord,
     /// The root file system first, then volumes.
     pub shared: Vec<Shared>,
+    /// Parameters of the network, which is the pod's and not the container's in the guest.
+    pub parameters: BTreeMap<String, String>,
 }
 
 /// Where things are in the guest.
@@ -123,8 +126,13 @@ pub fn for_guest(hardened: &Hardened<Spec>, places: Places<'_>) -> Result<Plan, 
     root(&mut record.spec, places, &mut shared)?;
     mounts(&mut record.spec, places, &mut shared)?;
     linux(&mut record.spec, places, &mut findings)?;
+    let parameters = parameters(&mut record.spec);
     record.report.findings.extend(findings);
-    Ok(Plan { record, shared })
+    Ok(Plan {
+        record,
+        shared,
+        parameters,
+    })
 }
 
 fn isolation() -> Finding {
@@ -311,6 +319,19 @@ fn linux(
         .set_rdma(None);
     linux.set_resources(Some(resources));
     Ok(())
+}
+
+/// Takes the network's parameters out of the spec.
+fn parameters(spec: &mut Spec) -> BTreeMap<String, String> {
+    let Some(linux) = spec.linux_mut() else {
+        return BTreeMap::new();
+    };
+    let all = linux.sysctl().clone().unwrap_or_default();
+    let is_network = |key: &str| key.starts_with("net.") || key.starts_with("net/");
+    let (network, others): (HashMap<_, _>, HashMap<_, _>) =
+        all.into_iter().partition(|(key, _)| is_network(key));
+    linux.set_sysctl(Some(others));
+    network.into_iter().collect()
 }
 
 /// What is left of the namespaces: the machine has its own network, and its own ids.

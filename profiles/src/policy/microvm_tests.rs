@@ -46,6 +46,8 @@ fn a_guest_is_told_the_same_with_its_own_paths() {
     json["mounts"].as_array_mut().unwrap().push(
         json!({"destination": "/dev/shm", "type": "bind", "source": "/run/shm", "options": ["rbind"]}),
     );
+    json["linux"]["sysctl"] =
+        json!({"net.ipv4.ip_unprivileged_port_start": "0", "kernel.shm_rmid_forced": "1"});
     let hardened = baseline(&json).unwrap();
     assert!(hardened.own_ids());
     let plan = for_guest(&hardened, places(false)).unwrap();
@@ -83,6 +85,9 @@ fn a_guest_is_told_the_same_with_its_own_paths() {
         linux(spec).masked_paths(),
         linux(hardened.get()).masked_paths()
     );
+    let left: Vec<_> = linux(spec).sysctl().clone().unwrap().into_keys().collect();
+    assert_eq!(left, ["kernel.shm_rmid_forced"]);
+    assert_eq!(plan.parameters["net.ipv4.ip_unprivileged_port_start"], "0");
     let kinds = kinds(spec);
     assert!(
         !kinds.contains(&LinuxNamespaceType::Network) && !kinds.contains(&LinuxNamespaceType::User)

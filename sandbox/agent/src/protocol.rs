@@ -3,6 +3,8 @@
 //! A call's name is ttrpc's method, its fields are the payload. Every text and list has a bound, and what is unknown is
 //! refused: either side may be another version, and the guest may be anybody.
 
+use std::collections::BTreeMap;
+
 use cofferdam_container::cgroup::Stats;
 use cofferdam_network::Network;
 use cofferdam_profiles::policy::ContainerRecord;
@@ -136,6 +138,9 @@ pub struct Create {
     pub id: String,
     /// Its hardened spec as the guest is to see it, the policy, and the report.
     pub record: ContainerRecord,
+    /// Parameters of the guest's network, `net.…`: the pod's containers share it.
+    #[serde(default)]
+    pub parameters: BTreeMap<String, String>,
     /// The pod's namespaces it joins: those of the container that is named here.
     pub pod: Option<String>,
 }

@@ -102,6 +102,7 @@ fn attempt(spec: &Hardened<Spec>, options: CreateOptions) -> Result<State, Machi
     let create = Create {
         id: name,
         record: plan.record,
+        parameters: plan.parameters,
         pod: joins.map(|pod| name_of(&root, pod)),
     };
     client.call(&Call::Create(Box::new(create)))?;

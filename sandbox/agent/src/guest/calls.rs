@@ -302,8 +302,12 @@ fn make(create: Create, table: &Table) -> Result<Answer, Failure> {
     let Create {
         id,
         mut record,
+        parameters,
         pod,
     } = create;
+    for (key, value) in &parameters {
+        set_parameter(key, value)?;
+    }
     reach(&record)?;
     if let Some(pod) = &pod {
         join_pod(&mut record, pod, table)?;
@@ -326,6 +330,31 @@ fn make(create: Create, table: &Table) -> Result<Answer, Failure> {
     };
     table.lock().containers.insert(id, container);
     Ok(Answer::Process(pid))
+}
+
+/// Sets a parameter of the guest's network. The host's policy has allowed it.
+fn set_parameter(key: &str, value: &str) -> Result<(), Failure> {
+    let path = match key.find(['.', '/']) {
+        // As sysctl has it: the first separator is the one that separates.
+        Some(at) if key.get(at..=at) == Some("/") => key.to_owned(),
+        _ => key.replace('.', "/"),
+    };
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '/' | '.');
+    let parts = path
+        .split('/')
+        .all(|part| !part.is_empty() && part != "." && part != "..");
+    if !path.starts_with("net/") || !path.chars().all(plain) || !parts || value.len() > MAX_NAME {
+        return Err(failed(
+            Code::INVALID_ARGUMENT,
+            format!("{key:?} is no parameter of the network"),
+        ));
+    }
+    fs::write(Path::new("/proc/sys").join(&path), value).map_err(|error| {
+        failed(
+            Code::INVALID_ARGUMENT,
+            format!("cannot set {key} to {value:?}: {error}"),
+        )
+    })
 }
 
 /// Goes into every directory of the share that the container will have: what the host has mounted there is mounted here
