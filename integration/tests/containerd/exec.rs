@@ -74,7 +74,7 @@ fn is_confined_like_init(engine: &Containerd) -> Result<()> {
         lines.map(str::to_owned).collect()
     };
     assert_eq!(cgroups(&init), cgroups(&exec));
-    if engine.runtime() == Runtime::Cofferdam {
+    if engine.runtime() != Runtime::Runc {
         let facts = confinement(&exec);
         assert_eq!(
             facts["Seccomp"], "2",

@@ -68,7 +68,6 @@ fn runs_in_microvms() -> Result<()> {
 const QUICK_IN_MICROVMS: &[&str] = &[
     "keeps_the_exit_code",
     "signals_end_it",
-    "pauses_and_resumes",
     "says_why_a_start_fails",
     "reads_standard_input",
     "loses_no_output",
