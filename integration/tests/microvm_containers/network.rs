@@ -32,10 +32,28 @@ fn a_pod_keeps_its_network() -> Result<()> {
         shown.contains("10.99.0.2/24") && shown.contains("mtu 1400"),
         "{shown}"
     );
-    let pinged = running
-        .exec(&["ping", "-c", "2", "-w", "20", "10.99.0.1"])?
+    let set = running
+        .exec(&["cat", "/proc/sys/net/ipv4/ping_group_range"])?
+        .ok()?;
+    assert_eq!(set.stdout, "0\t2147483647\n");
+    node.run("busybox ping -c 2 -w 30 10.99.0.2")?;
+    // The other way round: the container calls, and is answered.
+    let listener =
+        node.within(|| std::net::TcpListener::bind("10.99.0.1:0").at("listen at", "10.99.0.1"))?;
+    let port = listener
+        .local_addr()
+        .expect("it has a port")
+        .port()
+        .to_string();
+    let answering = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept()?;
+        stream.write_all(b"from the node\n")
+    });
+    let called = running
+        .exec(&["nc", "-w", "20", "10.99.0.1", &port])?
         .run()?;
-    assert_eq!(pinged.code(), 0, "{pinged:?}");
+    assert_eq!(called.stdout, "from the node\n", "{called:?}");
+    answering.join().expect("it ends").expect("it answers");
     let sent: Vec<u8> = (0..400_000_u32).flat_map(u32::to_le_bytes).collect();
     let mut back = Vec::new();
     eventually("the container listens", Duration::from_secs(20), || {
