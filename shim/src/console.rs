@@ -1,13 +1,11 @@
 //! The socket over which the helper hands us the master of a new terminal.
 
-use std::io::{self, IoSliceMut};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 
-use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
+use cofferdam_container::terminal;
 
 use crate::backend::BackendError;
-use crate::sys;
 
 /// Both ends, or neither if no terminal is wanted.
 pub(crate) struct Socket(Option<(UnixStream, OwnedFd)>);
@@ -34,38 +32,18 @@ impl Socket {
         };
         // With the other end closed, a helper that sent nothing is an end of file, not a hang.
         drop(theirs);
-        take(&ours).map(Some).map_err(BackendError::Console)
+        terminal::receive(&ours)
+            .map(Some)
+            .map_err(BackendError::Console)
     }
-}
-
-fn take(socket: &UnixStream) -> io::Result<OwnedFd> {
-    let mut name = [0_u8; 256];
-    let mut buffer = [IoSliceMut::new(&mut name)];
-    let mut space = nix::cmsg_space!([i32; 1]);
-    let message = recvmsg::<()>(
-        socket.as_raw_fd(),
-        &mut buffer,
-        Some(&mut space),
-        MsgFlags::MSG_CMSG_CLOEXEC,
-    )?;
-    for control in message.cmsgs()? {
-        if let ControlMessageOwned::ScmRights(fds) = control
-            && let [fd] = fds.as_slice()
-        {
-            return sys::inherited(*fd);
-        }
-    }
-    Err(io::Error::new(
-        io::ErrorKind::UnexpectedEof,
-        "the helper sent no file descriptor",
-    ))
 }
 
 #[cfg(test)]
 mod tests {
     use std::io::IoSlice;
+    use std::os::fd::AsRawFd as _;
 
-    use nix::sys::socket::{ControlMessage, sendmsg};
+    use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 
     use super::*;
 

@@ -32,5 +32,8 @@ pub fn receive(socket: &UnixStream) -> io::Result<OwnedFd> {
             return Ok(inherit::owned(*fd));
         }
     }
-    Err(io::ErrorKind::UnexpectedEof.into())
+    Err(io::Error::new(
+        io::ErrorKind::UnexpectedEof,
+        "the helper sent no file descriptor",
+    ))
 }
